@@ -1,0 +1,23 @@
+//! `coffer device`.
+
+pub mod list;
+
+use clap::Subcommand;
+
+use crate::args::Context;
+use crate::error::Failure;
+
+/// What can be done with devices.
+#[derive(Debug, Subcommand)]
+pub enum Device {
+    List(list::List),
+}
+
+impl Device {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Device::List(args) => args.run(context).await,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `coffer file history`.
+
+use clap::Args;
+use coffer_node::control::{FileRevision, Reply, Request};
+
+use crate::args::Context;
+use crate::conversation::{ask, unexpected};
+use crate::error::Failure;
+use crate::output::shown;
+use crate::places::in_vault;
+use crate::units::{bytes, date, short};
+
+/// List the contents that a file had, latest first
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    coffer file history Papers/letter.pdf\n  \
+    coffer file get Papers/letter.pdf --at REVISION old.pdf")]
+pub struct History {
+    /// Path in the vault
+    pub path: String,
+}
+
+impl History {
+    /// Prints a line a content.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let path = in_vault(&self.path)?.trim_end_matches('/').to_owned();
+        let Reply::FileRevisions { revisions } =
+            ask(context, &Request::FileHistory { path }).await?
+        else {
+            return Err(unexpected());
+        };
+        if context.output.is_json() {
+            return context.output.objects(&revisions);
+        }
+        context
+            .output
+            .text(&revisions.iter().map(line).collect::<String>())
+    }
+}
+
+fn line(revision: &FileRevision) -> String {
+    let elsewhere = if revision.content.here {
+        ""
+    } else {
+        "  (on another device)"
+    };
+    format!(
+        "{}  {}  {:<16} {:>9}{elsewhere}\n",
+        short(&revision.revision),
+        date(revision.at_ms),
+        shown(&revision.device),
+        bytes(revision.content.size)
+    )
+}

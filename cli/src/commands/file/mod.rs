@@ -1,0 +1,72 @@
+//! `coffer file`.
+
+pub mod add;
+pub mod delete;
+pub mod get;
+pub mod history;
+pub mod list;
+#[path = "move.rs"]
+pub mod move_;
+pub mod restore;
+
+use clap::Subcommand;
+use coffer_node::control::{Content, FileRow};
+
+use crate::args::Context;
+use crate::error::Failure;
+use crate::output::shown;
+use crate::units::{bytes, date};
+
+/// What can be done with files.
+#[derive(Debug, Subcommand)]
+pub enum File {
+    Add(add::Add),
+    List(list::List),
+    Get(get::Get),
+    Move(move_::Move),
+    Delete(delete::Delete),
+    Restore(restore::Restore),
+    History(history::History),
+}
+
+impl File {
+    /// Runs the command.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            File::Add(args) => args.run(context).await,
+            File::List(args) => args.run(context).await,
+            File::Get(args) => args.run(context).await,
+            File::Move(args) => args.run(context).await,
+            File::Delete(args) => args.run(context).await,
+            File::Restore(args) => args.run(context).await,
+            File::History(args) => args.run(context).await,
+        }
+    }
+}
+
+/// A file or folder on a line: size, time, path, and what is special about it.
+fn line(row: &FileRow) -> String {
+    match &row.content {
+        None => format!("{:>9}  {:20}  {}/\n", "", "", shown(&row.path)),
+        Some(content) => {
+            let Content {
+                size,
+                modified_ms,
+                link,
+                here,
+                ..
+            } = content;
+            let link = link
+                .as_deref()
+                .map(|to| format!(" -> {}", shown(to)))
+                .unwrap_or_default();
+            let elsewhere = if *here { "" } else { "  (on another device)" };
+            format!(
+                "{:>9}  {:20}  {}{link}{elsewhere}\n",
+                bytes(*size),
+                date(*modified_ms),
+                shown(&row.path)
+            )
+        }
+    }
+}

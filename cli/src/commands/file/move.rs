@@ -1,0 +1,43 @@
+//! `coffer file move`.
+
+use clap::Args;
+use coffer_node::control::{Reply, Request};
+
+use crate::args::Context;
+use crate::conversation::{ask, unexpected};
+use crate::error::Failure;
+use crate::output::shown;
+use crate::places::in_vault;
+
+/// Move or rename a file or folder of the vault
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    coffer file move letter.pdf Papers/2026/\n  \
+    coffer file move Papers Archive")]
+pub struct Move {
+    /// Path in the vault
+    pub from: String,
+    /// New path; an existing folder means into it
+    pub to: String,
+}
+
+impl Move {
+    /// Moves it.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let from = in_vault(&self.from)?.trim_end_matches('/').to_owned();
+        let request = Request::FileMove {
+            from: from.clone(),
+            to: in_vault(&self.to)?,
+        };
+        let reply = ask(context, &request).await?;
+        let Reply::File(row) = &reply else {
+            return Err(unexpected());
+        };
+        if context.output.is_json() {
+            return context.output.reply(&reply);
+        }
+        context
+            .output
+            .line(format_args!("{} is now {}", shown(&from), shown(&row.path)))
+    }
+}

@@ -1,0 +1,70 @@
+//! `coffer folder add`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use coffer_node::control::{ControlError, Reply, Request};
+
+use crate::args::Context;
+use crate::conversation::{ask, unexpected};
+use crate::error::Failure;
+use crate::output::shown;
+use crate::places::{absolute, in_vault};
+
+/// Keep a folder of this device in sync with a folder of the vault
+///
+/// On a folder that is not empty it first shows how many files are the same, new and different, and asks. It deletes
+/// nothing: of a file that differs both are kept. From then on what is added, changed, moved or deleted on either side
+/// happens on the other.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    coffer folder add ~/Documents\n  \
+    coffer folder add ~/Pictures --to Media/Pictures --yes")]
+pub struct Add {
+    /// Folder of this device, made if it is not there
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Folder of the vault, made if it is not there; by default one of the same name
+    #[arg(long, value_name = "PATH")]
+    pub to: Option<String>,
+}
+
+impl Add {
+    /// Adds it, after the person has seen what that means.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let dir = absolute(&self.dir)?;
+        let to = match &self.to {
+            Some(to) => in_vault(to)?.trim_end_matches('/').to_owned(),
+            None => same_name(&dir)?,
+        };
+        fs::create_dir_all(&dir)
+            .map_err(|error| ControlError::io(format_args!("create {}", dir.display()), &error))?;
+        let reply = ask(context, &Request::FolderAdd { dir, to }).await?;
+        let Reply::FolderAdded { folder, .. } = &reply else {
+            return Err(unexpected());
+        };
+        if context.output.is_json() {
+            return context.output.reply(&reply);
+        }
+        context.output.line(format_args!(
+            "{} is kept in sync with \"{}\" in the vault.",
+            shown(&folder.dir.display().to_string()),
+            shown(if folder.to.is_empty() {
+                "/"
+            } else {
+                &folder.to
+            })
+        ))
+    }
+}
+
+fn same_name(dir: &Path) -> Result<String, Failure> {
+    match dir.file_name().and_then(|name| name.to_str()) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(ControlError::usage(
+            "this folder has no name; say with --to where it goes in the vault",
+        )
+        .into()),
+    }
+}

@@ -1,0 +1,73 @@
+//! One file per command, one folder per noun. Each holds its arguments and what it does with them.
+
+pub mod completions;
+pub mod device;
+pub mod doc;
+pub mod events;
+pub mod exit_codes;
+pub mod export;
+pub mod file;
+pub mod folder;
+pub mod init;
+pub mod join;
+pub mod pair;
+pub mod recovery;
+pub mod service;
+pub mod start;
+pub mod status;
+pub mod stop;
+
+use std::future::Future;
+
+use coffer_node::control::{ControlError, Skipped};
+
+use crate::args::{Command, Context};
+use crate::error::Failure;
+use crate::output::shown;
+
+/// Runs the command that was typed.
+pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
+    match command.unwrap_or_else(|| Command::Start(start::Start::default())) {
+        Command::Init(args) => args.run(context),
+        Command::Start(args) => args.run(context),
+        Command::Stop(args) => one_thread(args.run(context)),
+        Command::Status(args) => one_thread(args.run(context)),
+        Command::Pair(args) => one_thread(args.run(context)),
+        Command::Join(args) => one_thread(args.run(context)),
+        Command::Recovery(args) => one_thread(args.run(context)),
+        Command::Device(args) => one_thread(args.run(context)),
+        Command::Doc(args) => one_thread(args.run(context)),
+        Command::File(args) => one_thread(args.run(context)),
+        Command::Folder(args) => one_thread(args.run(context)),
+        Command::Export(args) => one_thread(args.run(context)),
+        Command::Events(args) => one_thread(args.run(context)),
+        Command::Service(args) => args.run(context),
+        Command::Completions(args) => args.run(context),
+        Command::ExitCodes(args) => args.run(context),
+    }
+}
+
+/// Runs a command that only talks: one thread does, and starts quickest.
+fn one_thread(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(no_runtime)?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_background();
+    result
+}
+
+/// The failure to start a runtime: no file descriptors or memory left.
+pub fn no_runtime(error: std::io::Error) -> Failure {
+    ControlError::io("begin to work", &error).into()
+}
+
+/// Tells what was left out of a larger work, on standard error.
+fn report_skipped(context: &Context, skipped: &[Skipped]) {
+    for Skipped { path, reason } in skipped {
+        context
+            .output
+            .remark(format_args!("left out: {}: {}", shown(path), shown(reason)));
+    }
+}

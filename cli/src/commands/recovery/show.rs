@@ -1,0 +1,117 @@
+//! `coffer recovery show`: the 24 words, once, to a person only.
+
+use std::io::{self, IsTerminal};
+
+use clap::Args;
+use coffer_node::control::{Answer, ControlError, Item, Question, Reply, Request};
+
+use crate::args::Context;
+use crate::conversation::{Listener, confirm, converse, prompt, unexpected};
+use crate::error::Failure;
+
+/// Show the 24 words that bring your vault back when all your devices are lost, once
+///
+/// Note them down on paper. You will be asked to type three of them back; after that they are on no device any more,
+/// and nobody can show them again. Works in a terminal only.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  coffer recovery show")]
+pub struct Show {}
+
+struct Person;
+
+impl Show {
+    /// Shows, asks, and says that it is done.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        if context.output.is_json() {
+            return Err(
+                ControlError::usage("the words are shown to a person only, not as JSON")
+                    .with_code("needs-terminal")
+                    .into(),
+            );
+        }
+        if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+            return Err(
+                ControlError::usage("the words are shown in a terminal only")
+                    .with_code("needs-terminal")
+                    .into(),
+            );
+        }
+        match converse(context, &Request::RecoveryShow, &mut Person).await? {
+            Reply::RecoveryConfirmed => context.output.line(
+                "Right. The words are on no device now; keep the paper where you would keep a passport.",
+            ),
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+impl Listener for Person {
+    fn item(&mut self, item: Item) -> Result<(), Failure> {
+        let Item::RecoveryWords(words) = item else {
+            return Ok(());
+        };
+        crate::output::Output::new(false).text(&page(&words))
+    }
+
+    fn question(&mut self, context: &Context, question: Question) -> Result<Answer, Failure> {
+        let Question::RecoveryWords {
+            positions,
+            tries_left,
+        } = &question
+        else {
+            return confirm(context, &question);
+        };
+        let mut words = Vec::new();
+        for position in positions {
+            words.push(prompt(&format!("Word {position}: "))?.trim().to_lowercase());
+        }
+        if *tries_left == 0 {
+            context.output.remark(
+                "(This was the last try; the words stay as they are, and can be shown again.)",
+            );
+        }
+        Ok(Answer::Words(words))
+    }
+}
+
+/// The words in numbered columns, to be read down.
+fn page(words: &[String]) -> String {
+    const COLUMNS: usize = 3;
+    let rows = words.len().div_ceil(COLUMNS);
+    let mut text = String::from(
+        "These words bring your vault back when all your devices are lost. Whoever has them has your vault.\n\n",
+    );
+    for row in 0..rows {
+        let mut line = String::from(" ");
+        for column in 0..COLUMNS {
+            let at = column * rows + row;
+            if let Some(word) = words.get(at) {
+                line.push_str(&format!(" {:>2}. {word:<12}", at + 1));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push_str("\nNote them down on paper, in this order. Then type three of them back.\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_are_numbered_and_read_down() {
+        let words: Vec<String> = (1..=24).map(|n| format!("word{n}")).collect();
+        let page = page(&words);
+        let first = page.lines().nth(2).unwrap();
+        assert_eq!(first, "   1. word1         9. word9        17. word17");
+        assert_eq!(
+            words
+                .iter()
+                .filter(|word| page.contains(word.as_str()))
+                .count(),
+            24
+        );
+    }
+}

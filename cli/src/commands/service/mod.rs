@@ -1,0 +1,27 @@
+//! `coffer service`.
+
+pub mod install;
+pub mod remove;
+mod unit;
+
+use clap::Subcommand;
+
+use crate::args::Context;
+use crate::error::Failure;
+
+/// What can be done about the start at login.
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    Install(install::Install),
+    Remove(remove::Remove),
+}
+
+impl Service {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Service::Install(args) => args.run(context),
+            Service::Remove(args) => args.run(context),
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! The sync state as a person reads it.
+
+use std::fmt::Write;
+
+use coffer_node::control::{
+    DeviceStatus, Direction, FolderState, FolderStatus, Holding, Missing, Reach, Status,
+};
+
+use crate::output::shown;
+use crate::units::{ago, bytes, count, duration, number, short};
+
+/// Conflict copies and errors listed of each folder; `folder list` shows more.
+const LISTED: usize = 5;
+
+/// The whole state, several lines.
+pub fn describe(state: &Status, now_ms: u64) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<10} {value}");
+    };
+    match &state.vault {
+        None => row(
+            "Vault",
+            "none yet; join one with `coffer join LINK`, or create one with `coffer init`"
+                .to_owned(),
+        ),
+        Some(vault) => {
+            row("Vault", short(&vault.id).to_owned());
+            row(
+                "Holds",
+                format!(
+                    "{}, {} in {} ({})",
+                    count(vault.documents, "document", "documents"),
+                    count(vault.files, "file", "files"),
+                    count(vault.folders, "folder", "folders"),
+                    bytes(vault.file_bytes)
+                ),
+            );
+        }
+    }
+    row("Data", state.data_dir.display().to_string());
+    row(
+        "Running",
+        format!(
+            "for {}, version {}, process {}",
+            duration(state.uptime_s),
+            state.version,
+            state.pid
+        ),
+    );
+    if state.vault.is_some() {
+        row("Sync", sync(state));
+    }
+    if state.only_here != Missing::default() {
+        row(
+            "Only here",
+            format!(
+                "{}, on no other device as far as known",
+                missing(&state.only_here)
+            ),
+        );
+    }
+    if state.missing_here != Missing::default() {
+        row("Not here", missing(&state.missing_here));
+    }
+    if !state.devices.is_empty() {
+        text.push_str("\nDevices\n");
+        for device in &state.devices {
+            describe_device(&mut text, device, now_ms);
+        }
+    }
+    if !state.transfers.is_empty() {
+        text.push_str("\nTransfers\n");
+    }
+    for transfer in &state.transfers {
+        let name = state
+            .devices
+            .iter()
+            .find(|device| device.device.id == transfer.device);
+        let name = name.map_or(short(&transfer.device), |device| {
+            device.device.name.as_str()
+        });
+        let way = match transfer.direction {
+            Direction::In => "from",
+            Direction::Out => "to",
+        };
+        let _ = write!(
+            text,
+            "  {way} {}: {} so far",
+            shown(name),
+            bytes(transfer.bytes_done)
+        );
+        if let Some(left) = transfer.bytes_left {
+            let _ = write!(text, ", {} left", bytes(left));
+        }
+        if let Some(files) = transfer.files_left {
+            let _ = write!(text, " in {}", count(files, "file", "files"));
+        }
+        let _ = writeln!(text, ", {}/s", bytes(transfer.per_s));
+    }
+    if !state.folders.is_empty() {
+        text.push_str("\nFolders\n");
+        for folder in &state.folders {
+            describe_folder(&mut text, folder);
+        }
+    }
+    if !state.warnings.is_empty() {
+        text.push('\n');
+    }
+    for warning in &state.warnings {
+        let _ = writeln!(text, "Warning: {}", shown(&warning.text));
+    }
+    text
+}
+
+fn sync(state: &Status) -> String {
+    let others = state.devices.iter().filter(|device| !device.device.this);
+    let (count_all, connected) = others.fold((0, 0), |(all, connected), device| {
+        (all + 1, connected + u64::from(device.device.connected))
+    });
+    if state.in_sync {
+        return "in sync: every device holds everything".to_owned();
+    }
+    if count_all == 0 {
+        return "this is the only device; add another with `coffer pair`".to_owned();
+    }
+    let here = if state.idle {
+        "nothing left to do here"
+    } else {
+        "working"
+    };
+    format!(
+        "{here}; {connected} of {} connected",
+        count(count_all, "other device", "other devices")
+    )
+}
+
+fn missing(missing: &Missing) -> String {
+    let mut parts = Vec::new();
+    if missing.changes > 0 {
+        parts.push(count(missing.changes, "change", "changes"));
+    }
+    if missing.files > 0 {
+        parts.push(format!(
+            "{} ({})",
+            count(missing.files, "file", "files"),
+            bytes(missing.bytes)
+        ));
+    }
+    if parts.is_empty() {
+        bytes(missing.bytes)
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn describe_device(text: &mut String, status: &DeviceStatus, now_ms: u64) {
+    let device = &status.device;
+    let reach = match &status.reach {
+        Reach::Here => "this device".to_owned(),
+        Reach::Connected {
+            address,
+            transport,
+            relayed,
+            in_per_s,
+            out_per_s,
+            ..
+        } => {
+            let mut reach = format!("connected, {} over {transport}", shown(address));
+            if *relayed {
+                reach.push_str(" through a host");
+            }
+            if in_per_s + out_per_s > 0 {
+                let _ = write!(
+                    reach,
+                    ", {}/s in, {}/s out",
+                    bytes(*in_per_s),
+                    bytes(*out_per_s)
+                );
+            }
+            reach
+        }
+        Reach::Trying {
+            addresses,
+            last_error,
+        } => {
+            let mut reach = format!("not connected, {}", seen(device.last_seen_ms, now_ms));
+            let _ = write!(
+                reach,
+                "; trying {}",
+                count(addresses.len() as u64, "address", "addresses")
+            );
+            if let Some(error) = last_error {
+                let _ = write!(reach, " ({})", shown(error));
+            }
+            reach
+        }
+        Reach::Unknown => format!("not connected, {}", seen(device.last_seen_ms, now_ms)),
+    };
+    let _ = writeln!(text, "  {:<20} {reach}", shown(&device.name));
+    match &status.holding {
+        Some(holding) => {
+            let _ = writeln!(text, "  {:<20} {}", "", holds(holding, now_ms));
+        }
+        None if !device.this => {
+            let _ = writeln!(text, "  {:<20} has not said yet what it holds", "");
+        }
+        None => {}
+    }
+}
+
+fn seen(last_seen_ms: Option<u64>, now_ms: u64) -> String {
+    last_seen_ms.map_or("not seen yet".to_owned(), |at| {
+        format!("last seen {}", ago(at, now_ms))
+    })
+}
+
+fn holds(holding: &Holding, now_ms: u64) -> String {
+    let lacks = &holding.lacks;
+    let what = if *lacks == Missing::default() {
+        "holds all that is here".to_owned()
+    } else {
+        format!("lacks {} of what is here", missing(lacks))
+    };
+    let keeps = if holding.keeps_all {
+        ""
+    } else {
+        "; keeps some contents only"
+    };
+    format!("{what} (said {}){keeps}", ago(holding.as_of_ms, now_ms))
+}
+
+/// One folder, with what needs attention.
+pub fn describe_folder(text: &mut String, folder: &FolderStatus) {
+    let state = match &folder.state {
+        FolderState::Scanning => "looking through it".to_owned(),
+        FolderState::Working => format!(
+            "{} to record, {} to write",
+            number(folder.to_record),
+            number(folder.to_write)
+        ),
+        FolderState::InSync => "up to date".to_owned(),
+        FolderState::NotThere => {
+            "the folder is not there; nothing is changed until it is back".to_owned()
+        }
+        FolderState::Stopped { reason } => format!("stopped: {}", shown(reason)),
+    };
+    let to = if folder.to.is_empty() {
+        "/"
+    } else {
+        &folder.to
+    };
+    let _ = writeln!(
+        text,
+        "  {} <-> {}: {state}; {} ({})",
+        shown(&folder.dir.display().to_string()),
+        shown(to),
+        count(folder.files, "file", "files"),
+        bytes(folder.bytes)
+    );
+    for issue in folder.errors.iter().take(LISTED) {
+        let _ = writeln!(
+            text,
+            "    could not: {}: {}",
+            shown(&issue.path),
+            shown(&issue.text)
+        );
+    }
+    more(text, folder.error_count, folder.errors.len());
+    for path in folder.conflicts.iter().take(LISTED) {
+        let _ = writeln!(text, "    conflict copy: {}", shown(path));
+    }
+    more(text, folder.conflict_count, folder.conflicts.len());
+}
+
+fn more(text: &mut String, all: u64, listed: usize) {
+    let left = all.saturating_sub(listed.min(LISTED) as u64);
+    if left > 0 {
+        let _ = writeln!(text, "    and {} more", number(left));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_node::control::{
+        DeviceRow, FolderIssue, HeldLog, RecoveryState, Transfer, VaultStatus, Warning,
+    };
+
+    use super::*;
+
+    fn device(name: &str, this: bool, reach: Reach, holding: Option<Holding>) -> DeviceStatus {
+        let connected = !matches!(reach, Reach::Trying { .. } | Reach::Unknown);
+        let device = DeviceRow {
+            id: format!("{name}-0123456789abcdef"),
+            name: name.into(),
+            role: "owner".into(),
+            this,
+            admitted_ms: 0,
+            connected,
+            last_seen_ms: Some(1_000_000),
+        };
+        DeviceStatus {
+            device,
+            reach,
+            holding,
+        }
+    }
+
+    fn state() -> Status {
+        let lacks = Missing {
+            changes: 3,
+            files: 2,
+            bytes: 1_200_000,
+        };
+        let holding = Holding {
+            as_of_ms: 1_000_000,
+            changes: vec![HeldLog {
+                device: "laptop".into(),
+                incarnation: 0,
+                upto: 9,
+                contents_upto: 9,
+            }],
+            lacks,
+            keeps_all: true,
+        };
+        let connected = Reach::Connected {
+            address: "192.0.2.7:4100".into(),
+            transport: "tcp".into(),
+            relayed: false,
+            since_ms: 0,
+            in_per_s: 0,
+            out_per_s: 84_000_000,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        Status {
+            version: "0.1.0".into(),
+            pid: 7,
+            uptime_s: 130,
+            data_dir: "/data".into(),
+            free_bytes: None,
+            listening: vec![],
+            vault: Some(VaultStatus {
+                id: "0123456789abcdef".into(),
+                created_ms: 0,
+                documents: 1234,
+                files: 1,
+                folders: 2,
+                file_bytes: 999,
+            }),
+            devices: vec![
+                device("laptop", true, Reach::Here, None),
+                device("desktop", false, connected, Some(holding)),
+                device("attic\u{1b}[2J", false, Reach::Unknown, None),
+            ],
+            idle: false,
+            in_sync: false,
+            only_here: lacks,
+            missing_here: Missing::default(),
+            transfers: vec![Transfer {
+                device: "desktop-0123456789abcdef".into(),
+                direction: Direction::Out,
+                files_left: Some(2),
+                bytes_left: Some(1_200_000),
+                bytes_done: 5_000,
+                per_s: 84_000_000,
+            }],
+            folders: vec![FolderStatus {
+                dir: "/home/ana/Documents".into(),
+                to: "Documents".into(),
+                state: FolderState::InSync,
+                files: 1,
+                folders: 2,
+                bytes: 999,
+                to_record: 0,
+                to_write: 0,
+                scanned_ms: None,
+                errors: vec![FolderIssue {
+                    path: "a:b".into(),
+                    text: "this disk takes no colon in names".into(),
+                }],
+                error_count: 3,
+                conflicts: vec![],
+                conflict_count: 0,
+            }],
+            recovery: RecoveryState::Unconfirmed,
+            warnings: vec![Warning {
+                code: "x".into(),
+                text: "Nobody has the 24 words.".into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn the_state_reads_as_a_page() {
+        let expected = "\
+Vault      0123456789ab
+Holds      1,234 documents, 1 file in 2 folders (999 B)
+Data       /data
+Running    for 2 minutes, version 0.1.0, process 7
+Sync       working; 1 of 2 other devices connected
+Only here  3 changes, 2 files (1.2 MB), on no other device as far as known
+
+Devices
+  laptop               this device
+  desktop              connected, 192.0.2.7:4100 over tcp, 0 B/s in, 84 MB/s out
+                       lacks 3 changes, 2 files (1.2 MB) of what is here (said 3 minutes ago)
+  attic\\u{1b}[2J       not connected, last seen 3 minutes ago
+                       has not said yet what it holds
+
+Transfers
+  to desktop: 5.0 kB so far, 1.2 MB left in 2 files, 84 MB/s
+
+Folders
+  /home/ana/Documents <-> Documents: up to date; 1 file (999 B)
+    could not: a:b: this disk takes no colon in names
+    and 2 more
+
+Warning: Nobody has the 24 words.
+";
+        assert_eq!(describe(&state(), 1_180_000), expected);
+    }
+}

@@ -1,0 +1,236 @@
+//! Failures as a person or a script sees them: the sentence, what to do next, the exit code. Hints live here only.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use coffer_node::control::{ControlError, ErrorKind};
+use serde_json::json;
+
+/// Why a command failed.
+#[derive(Debug, PartialEq)]
+pub enum Failure {
+    /// Something went wrong that the person should read about.
+    Control(ControlError),
+    /// Whoever read the output has gone (`coffer doc list | head`): nothing to say.
+    ClosedPipe,
+}
+
+/// Exit code of [`Failure::ClosedPipe`], as a shell reports a program that ended by SIGPIPE.
+const CLOSED_PIPE: u8 = 141;
+
+/// Every exit code but 0, with what it means.
+pub const EXIT_CODES: &[(u8, &str)] = &[
+    (2, "the command makes no sense as given"),
+    (3, "what was named does not exist"),
+    (4, "it exists already, or cannot be done as things stand"),
+    (
+        5,
+        "refused: a person said no, or a wrong code or wrong words",
+    ),
+    (6, "not within reach now: another device is needed"),
+    (7, "the invitation or code has expired or was used"),
+    (8, "it took too long"),
+    (9, "coffer is running already on this data folder"),
+    (10, "coffer is not running on this data folder"),
+    (11, "this data folder has no vault yet"),
+    (12, "reading or writing failed"),
+    (13, "the disk is full"),
+    (14, "no permission"),
+    (15, "damaged: a link, a code, a file"),
+    (
+        16,
+        "made by a newer version of coffer, or another version is running",
+    ),
+    (70, "a defect of coffer"),
+    (130, "ended before it was done"),
+    (CLOSED_PIPE, "whoever read the output stopped reading"),
+];
+
+impl Failure {
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        let Failure::Control(error) = self else {
+            return CLOSED_PIPE;
+        };
+        match error.kind {
+            ErrorKind::Usage => 2,
+            ErrorKind::NotFound => 3,
+            ErrorKind::Conflict => 4,
+            ErrorKind::Refused => 5,
+            ErrorKind::Unavailable => 6,
+            ErrorKind::Expired => 7,
+            ErrorKind::TimedOut => 8,
+            ErrorKind::AlreadyRunning => 9,
+            ErrorKind::NotRunning => 10,
+            ErrorKind::NoVault => 11,
+            ErrorKind::Io => 12,
+            ErrorKind::DiskFull => 13,
+            ErrorKind::Permission => 14,
+            ErrorKind::Damaged => 15,
+            ErrorKind::NewerVersion => 16,
+            ErrorKind::Internal => 70,
+            ErrorKind::Cancelled => 130,
+        }
+    }
+
+    /// Prints it to standard error.
+    pub fn report(&self, as_json: bool) {
+        let Failure::Control(error) = self else {
+            return;
+        };
+        let hint = hint(error);
+        let mut text = String::new();
+        if as_json {
+            let mut object = json!({ "error": error, "exit_code": self.exit_code() });
+            if let Some(hint) = hint {
+                object["hint"] = json!(hint);
+            }
+            let _ = writeln!(text, "{object}");
+        } else {
+            let _ = writeln!(text, "error: {}", crate::output::shown(&error.message));
+            if let Some(hint) = hint {
+                let _ = writeln!(text, "hint: {hint}");
+            }
+        }
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        Failure::Control(error)
+    }
+}
+
+/// A failure to write to standard output.
+pub fn output_failure(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::ClosedPipe
+    } else {
+        ControlError::io("write the output", error).into()
+    }
+}
+
+/// What to do next: by the exact case where it has a name, else by kind.
+pub fn hint(error: &ControlError) -> Option<&'static str> {
+    by_code(error.code.as_deref()).or_else(|| by_kind(error.kind))
+}
+
+fn by_code(code: Option<&str>) -> Option<&'static str> {
+    Some(match code? {
+        "no-data-folder" => "name one with --data-dir DIR, or set COFFER_DATA_DIR",
+        "other-version-running" => "end the running one with `coffer stop`, then try again",
+        "needs-answer" => {
+            "run it in a terminal, or answer beforehand with --yes (`coffer pair`: with --accept)"
+        }
+        "needs-terminal" => {
+            "run it in a terminal; the words are neither piped nor written to a file"
+        }
+        "vault-exists" => {
+            "to join another vault, use an empty data folder: --data-dir DIR; to leave this one, `coffer export` first"
+        }
+        "no-qr-code" => {
+            "use the picture that `coffer pair` saved, or a photo that shows the whole code, sharp and straight; or type the short code"
+        }
+        "foreign-qr-code" => {
+            "this picture shows another QR code; use the one that `coffer pair` shows"
+        }
+        "not-an-invitation" => {
+            "give the link that `coffer pair` shows (it begins with coffer:), the picture of its QR code, or the short code"
+        }
+        "start-failed" => {
+            "the file coffer.log in the data folder says more; `coffer start` shows it here"
+        }
+        "too-large" => {
+            "one document may be 16 MiB; put large contents into a file with `coffer file add`"
+        }
+        "file-exists" => "choose another place, or replace what is there with --overwrite",
+        "no-systemd" => "start it by other means at login; the command is `coffer start`",
+        _ => return None,
+    })
+}
+
+fn by_kind(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::Usage => "see `coffer help`, or `--help` after a command",
+        ErrorKind::Unavailable => {
+            "start coffer on the other device, and see `coffer status` for how it is reached"
+        }
+        ErrorKind::Expired => "run `coffer pair` again on the other device",
+        ErrorKind::TimedOut => {
+            "check that the other device is on and in the same network, then try again"
+        }
+        ErrorKind::AlreadyRunning => {
+            "end it with `coffer stop`, or use another data folder with --data-dir; other commands work while it runs"
+        }
+        ErrorKind::NotRunning => "start it with `coffer start`",
+        ErrorKind::NoVault => {
+            "create one with `coffer init`, or join the one of another device with `coffer join LINK`"
+        }
+        ErrorKind::DiskFull => "make room on the disk and try again; what was saved before is safe",
+        ErrorKind::Permission => "check who owns the folder, and run coffer as that user",
+        ErrorKind::Damaged => {
+            "copy it again, complete and unchanged; if it is the data folder, see coffer.log in it"
+        }
+        ErrorKind::NewerVersion => "update coffer on this device",
+        ErrorKind::Internal => {
+            "please report it, with the last lines of coffer.log in the data folder"
+        }
+        ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Refused
+        | ErrorKind::Io
+        | ErrorKind::Cancelled => {
+            return None;
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_an_exit_code_of_its_own_that_is_documented() {
+        let kinds = [
+            ErrorKind::Usage,
+            ErrorKind::NotFound,
+            ErrorKind::Conflict,
+            ErrorKind::Refused,
+            ErrorKind::Unavailable,
+            ErrorKind::Expired,
+            ErrorKind::TimedOut,
+            ErrorKind::AlreadyRunning,
+            ErrorKind::NotRunning,
+            ErrorKind::NoVault,
+            ErrorKind::Io,
+            ErrorKind::DiskFull,
+            ErrorKind::Permission,
+            ErrorKind::Damaged,
+            ErrorKind::NewerVersion,
+            ErrorKind::Internal,
+            ErrorKind::Cancelled,
+        ];
+        let mut codes: Vec<u8> = kinds
+            .iter()
+            .map(|kind| Failure::from(ControlError::new(*kind, "x")).exit_code())
+            .collect();
+        codes.push(Failure::ClosedPipe.exit_code());
+        let documented: Vec<u8> = EXIT_CODES.iter().map(|(code, _)| *code).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, documented);
+    }
+
+    #[test]
+    fn the_exact_case_decides_the_hint_before_the_kind() {
+        let error = ControlError::new(ErrorKind::NewerVersion, "x");
+        assert_eq!(hint(&error), Some("update coffer on this device"));
+        let error = error.with_code("other-version-running");
+        assert_eq!(
+            hint(&error),
+            Some("end the running one with `coffer stop`, then try again")
+        );
+        let error = ControlError::new(ErrorKind::NewerVersion, "x").with_code("a code of later");
+        assert_eq!(hint(&error), Some("update coffer on this device"));
+    }
+}

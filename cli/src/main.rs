@@ -1,0 +1,61 @@
+//! `coffer`: the command line. It reads arguments, talks to the running node over its socket (or runs the node, for
+//! `coffer start`), and puts what comes back into words. It decides nothing about data; all of that is behind
+//! `coffer_node`, where other fronts find it too.
+
+mod args;
+mod background;
+mod commands;
+mod conversation;
+mod error;
+mod log;
+mod output;
+mod places;
+mod qr;
+mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind as ClapErrorKind;
+use coffer_node::control::ControlError;
+
+use args::{Cli, Context};
+use error::Failure;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(refuse_arguments(&error, &arguments)),
+    };
+    let json = cli.global.json;
+    let result = Context::new(&cli.global).and_then(|context| commands::run(cli.command, &context));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report(json);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Prints help, the version, or what is wrong with the arguments; gives the exit code.
+fn refuse_arguments(error: &clap::Error, arguments: &[OsString]) -> u8 {
+    let asked_for = matches!(
+        error.kind(),
+        ClapErrorKind::DisplayHelp
+            | ClapErrorKind::DisplayVersion
+            | ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if !asked_for && arguments.iter().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let message = first.strip_prefix("error: ").unwrap_or(first);
+        let failure = Failure::from(ControlError::usage(message));
+        failure.report(true);
+        return failure.exit_code();
+    }
+    let _ = error.print(); // a reader that has gone needs no help
+    u8::try_from(error.exit_code()).unwrap_or(2)
+}

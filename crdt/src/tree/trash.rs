@@ -1,0 +1,110 @@
+//! What is in the trash.
+//!
+//! A deletion covers a node if it is written to the node or to anything that the node stands in, and its clock has
+//! seen both the node's place and its content. A file that is covered is in the trash; a folder is if it is covered
+//! and nothing live stands in it. So whatever the deleter had not seen survives, with the folders that lead to it.
+
+use std::collections::BTreeSet;
+
+use super::node::{Ix, ROOT};
+use super::{Tree, Work};
+use crate::files::Kind;
+
+impl Tree {
+    /// Works out anew what is covered: for a node whose standing or deletion changed, and for all below it.
+    ///
+    /// Costs nothing where no deletion is or was written above, otherwise as much as there is below.
+    pub(super) fn recover(&mut self, x: Ix, work: &mut Work) {
+        let mut deletions: Vec<Ix> = self
+            .above(x)
+            .filter(|&y| self.node(y).deletion().is_some())
+            .collect();
+        let node = self.node(x);
+        if deletions.is_empty() && !node.under_trash && node.deletion().is_none() {
+            return;
+        }
+        let above: BTreeSet<Ix> = self.above(x).collect();
+        let mut flipped = Vec::new();
+        let mut stack = vec![(x, deletions.len())];
+        while let Some((y, depth)) = stack.pop() {
+            deletions.truncate(depth);
+            if self.node(y).deletion().is_some() {
+                deletions.push(y);
+            }
+            self.node_mut(y).under_trash = !deletions.is_empty();
+            if self.cover(y, &deletions) {
+                flipped.push(y);
+            }
+            stack.extend(self.kids(y).map(|kid| (kid, deletions.len())));
+        }
+        // From below, so that each folder is looked at when what stands in it is settled.
+        for y in flipped.into_iter().rev() {
+            self.review(y, Some((x, &above)), work);
+        }
+        work.review.push(x);
+    }
+
+    /// Works out anew whether one node is covered, after its place or content was written. If that also moved it,
+    /// [`Tree::recover`] is to follow for what is below.
+    pub(super) fn recover_alone(&mut self, x: Ix, work: &mut Work) {
+        if self.node(x).under_trash {
+            let deletions: Vec<Ix> = std::iter::once(x)
+                .chain(self.above(x))
+                .filter(|&y| self.node(y).deletion().is_some())
+                .collect();
+            self.cover(x, &deletions);
+        }
+        work.review.push(x);
+    }
+
+    /// Decides anew whether a node is live, and if that changed, whether what it stands in is.
+    ///
+    /// `within` names the top of a subtree being gone through, and what is above it: nodes below the top are not told
+    /// of one by one but by a mark on the top.
+    pub(super) fn review(
+        &mut self,
+        mut y: Ix,
+        within: Option<(Ix, &BTreeSet<Ix>)>,
+        work: &mut Work,
+    ) {
+        while y != ROOT {
+            let node = self.node(y);
+            let has_live_kids = node.live_kids > 0;
+            let live = match (node.is_merged(), node.kind) {
+                (true, _) => has_live_kids,
+                (false, Kind::Folder) => !node.covered || has_live_kids,
+                (false, _) => !node.covered,
+            };
+            if live == node.live {
+                return;
+            }
+            match within {
+                Some((top, above)) if y != top && !above.contains(&y) => self.mark(top),
+                _ => self.note(y),
+            }
+            let node = self.node_mut(y);
+            node.live = live;
+            let up = node.standing.up;
+            work.relist.insert(y);
+            let live_kids = &mut self.node_mut(up).live_kids;
+            *live_kids = if live { *live_kids + 1 } else { *live_kids - 1 };
+            y = up;
+        }
+    }
+
+    /// Sets whether a node is covered by one of these deletions; true if that is new.
+    fn cover(&mut self, y: Ix, deletions: &[Ix]) -> bool {
+        let node = self.node(y);
+        let covered = deletions
+            .iter()
+            .filter_map(|&d| self.node(d).deletion())
+            .any(|deletion| node.is_covered_by(deletion));
+        std::mem::replace(&mut self.node_mut(y).covered, covered) != covered
+    }
+
+    /// What a node stands in, from below, without the root.
+    pub(super) fn above(&self, x: Ix) -> impl Iterator<Item = Ix> + '_ {
+        let up = |y: Ix| Some(self.node(y).standing.up).filter(|&up| up != ROOT);
+        std::iter::successors(up(x), move |&y| up(y))
+    }
+}

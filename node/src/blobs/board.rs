@@ -1,0 +1,520 @@
+//! What is still to be fetched, and who is asked for what: the bookkeeping of one transfer.
+//!
+//! Inputs: blobs that are wanted, devices that come and go, answers. Each blob is in one state at a time; whoever takes it
+//! out of one puts it into the next. A blob that a device lacks, or gave wrong, is asked of the next; a blob that no
+//! device now connected can give is lost until another connects. No I/O here, no clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+
+use coffer_protocol::identity::{DeviceId, Hash};
+use tokio::sync::Notify;
+
+/// Most blobs asked for at a time: what one request may name.
+pub(super) const BATCH_BLOBS: usize = coffer_protocol::blobs::MAX_IDS;
+
+/// Bytes asked for at a time. With three requests under way this fills 100 ms of a gigabit line ahead of the answers.
+pub(super) const BATCH_BYTES: u64 = 8 << 20;
+
+/// Which of the wanted blobs.
+pub(super) type Item = u32;
+
+/// Which of the devices.
+pub(super) type Peer = usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// To be read on this device; if that fails, to be fetched.
+    Local,
+    Pending,
+    Asked(Peer),
+    /// Its bytes are here and are being checked and written.
+    Working,
+    /// Written, or given up for a reason that no device can mend.
+    Ended,
+    Lost,
+}
+
+struct Wanted {
+    blob: Hash,
+    sealed_len: u32,
+    state: State,
+    /// Devices that do not have it, or gave it wrong.
+    refused: Vec<Peer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Live,
+    Gone,
+    /// It sent wrong bytes: nothing more is asked of it.
+    Banned,
+}
+
+struct Device {
+    id: DeviceId,
+    standing: Standing,
+    /// How often it was begun to be asked.
+    attempts: u32,
+}
+
+#[derive(Default)]
+struct Inner {
+    items: Vec<Wanted>,
+    local: VecDeque<Item>,
+    pending: VecDeque<Item>,
+    devices: Vec<Device>,
+    /// Items in none of the states Ended and Lost.
+    open: usize,
+    aborted: bool,
+    misbehaved: BTreeMap<DeviceId, String>,
+}
+
+/// The bookkeeping of one transfer, shared by its tasks and threads.
+#[derive(Default)]
+pub(super) struct Board {
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+impl Board {
+    /// Wants `blobs` (id, sealed length in bytes, whether a place on this device is known), numbered in this order.
+    pub fn new(blobs: impl IntoIterator<Item = (Hash, u32, bool)>) -> Self {
+        let mut inner = Inner::default();
+        for (blob, sealed_len, local) in blobs {
+            let item = inner.items.len() as Item;
+            let state = if local {
+                inner.local.push_back(item);
+                State::Local
+            } else {
+                inner.pending.push_back(item);
+                State::Pending
+            };
+            inner.items.push(Wanted {
+                blob,
+                sealed_len,
+                state,
+                refused: Vec::new(),
+            });
+        }
+        inner.open = inner.items.len();
+        Self {
+            inner: Mutex::new(inner),
+            changed: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        super::lock(&self.inner)
+    }
+
+    /// Resolves at the next change after this was called.
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Whether nothing is left to do: every item is ended or lost.
+    pub fn finished(&self) -> bool {
+        self.lock().open == 0
+    }
+
+    /// Whether something has to come from other devices.
+    pub fn needs_devices(&self) -> bool {
+        let inner = self.lock();
+        inner
+            .items
+            .iter()
+            .any(|item| matches!(item.state, State::Pending | State::Lost))
+    }
+
+    /// Items that no device could give.
+    pub fn lost(&self) -> Vec<Item> {
+        let inner = self.lock();
+        (0..)
+            .zip(&inner.items)
+            .filter(|(_, item)| item.state == State::Lost)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// What devices did wrong.
+    pub fn misbehaved(&self) -> BTreeMap<DeviceId, String> {
+        self.lock().misbehaved.clone()
+    }
+
+    /// Begins to ask a device; lost items are hoped for again. `None` if it is being asked already, sent wrong bytes, or
+    /// was begun `max_attempts` times before.
+    pub fn join(&self, id: DeviceId, max_attempts: u32) -> Option<(Peer, u32)> {
+        let mut inner = self.lock();
+        if inner.aborted {
+            return None;
+        }
+        let peer = match inner.devices.iter().position(|device| device.id == id) {
+            Some(peer) => {
+                let device = &inner.devices[peer];
+                let useful =
+                    |item: &Wanted| item.state != State::Ended && !item.refused.contains(&peer);
+                if device.standing != Standing::Gone
+                    || device.attempts >= max_attempts
+                    || !inner.items.iter().any(useful)
+                {
+                    return None;
+                }
+                let device = &mut inner.devices[peer];
+                device.standing = Standing::Live;
+                device.attempts += 1;
+                peer
+            }
+            None => {
+                inner.devices.push(Device {
+                    id,
+                    standing: Standing::Live,
+                    attempts: 1,
+                });
+                inner.devices.len() - 1
+            }
+        };
+        let attempts = inner.devices[peer].attempts;
+        for index in 0..inner.items.len() {
+            let item = &mut inner.items[index];
+            if item.state == State::Lost && !item.refused.contains(&peer) {
+                item.state = State::Pending;
+                inner.open += 1;
+                inner.pending.push_back(index as Item);
+            }
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+        Some((peer, attempts))
+    }
+
+    /// A device is not asked any more; what was asked of it is asked of others.
+    pub fn leave(&self, peer: Peer) {
+        let mut inner = self.lock();
+        if inner.devices[peer].standing == Standing::Live {
+            inner.devices[peer].standing = Standing::Gone;
+        }
+        for index in 0..inner.items.len() {
+            if inner.items[index].state == State::Asked(peer) {
+                inner.items[index].state = State::Pending;
+                inner.pending.push_front(index as Item);
+            }
+        }
+        inner.give_up();
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Gives up all that no live device can give; for when no further device will come.
+    pub fn settle(&self) {
+        self.lock().give_up();
+        self.changed.notify_waiters();
+    }
+
+    /// The next items to ask `peer` for, waiting for some; `None` when it is to be asked for nothing more.
+    pub async fn next_batch(&self, peer: Peer) -> Option<Vec<Item>> {
+        loop {
+            let changed = self.changed();
+            tokio::pin!(changed);
+            // Registered before looking, so that no change is missed.
+            changed.as_mut().enable();
+            {
+                let mut inner = self.lock();
+                if inner.open == 0 || inner.devices[peer].standing != Standing::Live {
+                    return None;
+                }
+                let batch = inner.take_batch(peer);
+                if !batch.is_empty() {
+                    return Some(batch);
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether answers of `peer` are still to be read.
+    pub fn is_live(&self, peer: Peer) -> bool {
+        self.lock().devices[peer].standing == Standing::Live
+    }
+
+    /// Blob ids of `items`, for a request.
+    pub fn blobs(&self, items: &[Item]) -> Vec<Hash> {
+        let inner = self.lock();
+        items
+            .iter()
+            .map(|item| inner.items[*item as usize].blob)
+            .collect()
+    }
+
+    /// The next item to be read on this device.
+    pub fn next_local(&self) -> Option<Item> {
+        let mut inner = self.lock();
+        let item = inner.local.pop_front()?;
+        inner.items[item as usize].state = State::Working;
+        Some(item)
+    }
+
+    /// Bytes for `item` came from `peer`.
+    pub fn arrived(&self, item: Item) {
+        let mut inner = self.lock();
+        if !inner.aborted {
+            inner.items[item as usize].state = State::Working;
+        }
+    }
+
+    /// `peer` does not have `item`.
+    pub fn refused(&self, item: Item, peer: Peer) {
+        let mut inner = self.lock();
+        inner.refuse(item, peer);
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// This device could not read `item` after all.
+    pub fn not_local(&self, item: Item) {
+        let mut inner = self.lock();
+        if inner.aborted {
+            return;
+        }
+        inner.items[item as usize].state = State::Pending;
+        inner.pending.push_back(item);
+        inner.give_up_one(item);
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// `item` arrived, but must be asked for again.
+    pub fn again(&self, item: Item) {
+        self.not_local(item);
+    }
+
+    /// `peer` sent wrong bytes, for `item` or at all: nothing more is asked of it.
+    pub fn ban(&self, peer: Peer, item: Option<Item>, what: &str) {
+        let mut inner = self.lock();
+        let device = &mut inner.devices[peer];
+        device.standing = Standing::Banned;
+        let id = device.id;
+        inner
+            .misbehaved
+            .entry(id)
+            .or_insert_with(|| what.to_owned());
+        if let Some(item) = item {
+            inner.refuse(item, peer);
+        }
+        inner.give_up();
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Ends everything now: what is not written yet is lost.
+    pub fn abort(&self) {
+        let mut inner = self.lock();
+        inner.aborted = true;
+        inner.local.clear();
+        inner.pending.clear();
+        for device in &mut inner.devices {
+            device.standing = Standing::Banned;
+        }
+        for item in &mut inner.items {
+            if item.state != State::Ended {
+                item.state = State::Lost;
+            }
+        }
+        inner.open = 0;
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// `item` was written, or cannot be for a reason that no device can mend.
+    pub fn ended(&self, item: Item) {
+        let mut inner = self.lock();
+        if inner.aborted {
+            return;
+        }
+        inner.items[item as usize].state = State::Ended;
+        inner.open -= 1;
+        let last = inner.open == 0;
+        drop(inner);
+        if last {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+impl Inner {
+    fn take_batch(&mut self, peer: Peer) -> Vec<Item> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let mut passed = Vec::new();
+        while let Some(item) = self.pending.pop_front() {
+            let wanted = &mut self.items[item as usize];
+            if wanted.refused.contains(&peer) {
+                passed.push(item);
+                continue;
+            }
+            let len = u64::from(wanted.sealed_len);
+            if !batch.is_empty() && bytes + len > BATCH_BYTES {
+                self.pending.push_front(item);
+                break;
+            }
+            bytes += len;
+            wanted.state = State::Asked(peer);
+            batch.push(item);
+            if batch.len() == BATCH_BLOBS {
+                break;
+            }
+        }
+        for item in passed.into_iter().rev() {
+            self.pending.push_front(item);
+        }
+        batch
+    }
+
+    fn refuse(&mut self, item: Item, peer: Peer) {
+        if self.aborted {
+            return;
+        }
+        let wanted = &mut self.items[item as usize];
+        if !wanted.refused.contains(&peer) {
+            wanted.refused.push(peer);
+        }
+        wanted.state = State::Pending;
+        self.pending.push_back(item);
+        self.give_up_one(item);
+    }
+
+    fn hopeless(&self, item: Item) -> bool {
+        let refused = &self.items[item as usize].refused;
+        !(0..self.devices.len())
+            .any(|peer| self.devices[peer].standing == Standing::Live && !refused.contains(&peer))
+    }
+
+    /// Loses the item that was put last into `pending`, if nobody can give it.
+    fn give_up_one(&mut self, item: Item) {
+        // Before the first device has joined there is still hope: `settle` ends it.
+        if !self.devices.is_empty() && self.hopeless(item) {
+            self.pending.pop_back();
+            self.items[item as usize].state = State::Lost;
+            self.open -= 1;
+        }
+    }
+
+    fn give_up(&mut self) {
+        for item in std::mem::take(&mut self.pending) {
+            if self.hopeless(item) {
+                self.items[item as usize].state = State::Lost;
+                self.open -= 1;
+            } else {
+                self.pending.push_back(item);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    const LEN: u32 = 1000;
+
+    fn board(items: u8) -> Board {
+        Board::new((0..items).map(|n| (Hash([n; 32]), LEN, false)))
+    }
+
+    fn device(n: u8) -> DeviceId {
+        DeviceId([n; 32])
+    }
+
+    fn batch(board: &Board, peer: Peer) -> Option<Option<Vec<Item>>> {
+        board.next_batch(peer).now_or_never()
+    }
+
+    #[test]
+    fn what_one_device_lacks_is_asked_of_the_next() {
+        let board = board(2);
+        let (a, _) = board.join(device(1), 1).unwrap();
+        let (b, _) = board.join(device(2), 1).unwrap();
+        assert_eq!(batch(&board, a), Some(Some(vec![0, 1])));
+        board.refused(0, a);
+        board.arrived(1);
+        board.ended(1);
+        assert_eq!(batch(&board, a), None, "waits: it has nothing more");
+        assert_eq!(batch(&board, b), Some(Some(vec![0])));
+        board.refused(0, b);
+        assert!(board.finished());
+        assert_eq!(board.lost(), [0]);
+    }
+
+    #[test]
+    fn a_device_that_goes_gives_back_what_it_was_asked_for() {
+        let board = board(1);
+        let (a, _) = board.join(device(1), 1).unwrap();
+        let (b, _) = board.join(device(2), 1).unwrap();
+        assert_eq!(batch(&board, a), Some(Some(vec![0])));
+        board.leave(a);
+        assert_eq!(batch(&board, a), Some(None));
+        assert_eq!(batch(&board, b), Some(Some(vec![0])));
+    }
+
+    #[test]
+    fn a_device_that_sends_wrong_bytes_is_asked_no_more() {
+        let board = board(2);
+        let (a, _) = board.join(device(1), 5).unwrap();
+        let (b, _) = board.join(device(2), 5).unwrap();
+        assert_eq!(batch(&board, a), Some(Some(vec![0, 1])));
+        board.arrived(0);
+        board.ban(a, Some(0), "wrong bytes");
+        board.leave(a);
+        assert!(!board.is_live(a));
+        assert!(board.join(device(1), 5).is_none());
+        assert_eq!(batch(&board, b), Some(Some(vec![1, 0])));
+        assert!(board.misbehaved().contains_key(&device(1)));
+    }
+
+    #[test]
+    fn lost_items_are_hoped_for_again_when_a_device_joins() {
+        let board = board(1);
+        board.settle();
+        assert!(board.finished());
+        let (a, _) = board.join(device(1), 1).unwrap();
+        assert!(!board.finished());
+        assert_eq!(batch(&board, a), Some(Some(vec![0])));
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_and_number() {
+        let board = Board::new((0..3000u32).map(|n| (Hash([n as u8; 32]), LEN, false)));
+        let (a, _) = board.join(device(1), 1).unwrap();
+        assert_eq!(batch(&board, a).unwrap().unwrap().len(), BATCH_BLOBS);
+        let board = Board::new((0..9).map(|n| (Hash([n; 32]), 3 << 20, false)));
+        let (a, _) = board.join(device(1), 1).unwrap();
+        assert_eq!(batch(&board, a).unwrap().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_here_is_fetched() {
+        let board = Board::new([(Hash([1; 32]), LEN, true)]);
+        let (a, _) = board.join(device(1), 1).unwrap();
+        assert_eq!(batch(&board, a), None);
+        assert_eq!(board.next_local(), Some(0));
+        board.not_local(0);
+        assert_eq!(batch(&board, a), Some(Some(vec![0])));
+    }
+
+    #[test]
+    fn an_aborted_transfer_takes_no_more_answers() {
+        let board = board(3);
+        let (a, _) = board.join(device(1), 1).unwrap();
+        assert_eq!(batch(&board, a), Some(Some(vec![0, 1, 2])));
+        board.arrived(0);
+        board.abort();
+        board.ended(0);
+        board.refused(1, a);
+        board.ban(a, Some(2), "wrong bytes");
+        board.leave(a);
+        assert!(board.finished());
+        assert_eq!(batch(&board, a), Some(None));
+        assert!(board.join(device(2), 1).is_none());
+    }
+}

@@ -1,0 +1,148 @@
+//! Keeping contents in the blob store: the sink for what no synced folder holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Shared;
+use super::board::Item;
+use super::content::Named;
+use super::error::{BlobsError, WriteError};
+use super::jobs::{
+    GROUP_BYTES, GROUP_JOBS, Group, Planned, Standing, StoreJob, Wants, check_keys, lost_by_job,
+};
+use super::placement::Rows;
+use super::sources::Progress;
+use super::store::Keeper;
+use super::transfer::{Arrived, Sink, Want};
+
+/// Keeps contents in the blob store.
+pub(super) struct StoreSink {
+    shared: Arc<Shared>,
+    progress: Arc<Progress>,
+    jobs: Vec<(StoreJob, Vec<Named>)>,
+    /// For each item, the jobs that it is for.
+    targets: Vec<Vec<usize>>,
+    standing: Standing,
+    keeper: Keeper,
+    unflushed: AtomicU64,
+}
+
+impl StoreSink {
+    /// Tells what is not on this device yet.
+    pub fn plan(
+        shared: &Arc<Shared>,
+        progress: Arc<Progress>,
+        planned: Vec<Planned<StoreJob>>,
+    ) -> Result<(Self, Vec<Want>), BlobsError> {
+        let reader = shared.reader()?;
+        let keyring = shared.keyring();
+        let mut wants = Wants::default();
+        let mut targets: Vec<Vec<usize>> = Vec::new();
+        let mut left = Vec::with_capacity(planned.len());
+        let mut failed = BTreeMap::new();
+        let mut jobs = Vec::with_capacity(planned.len());
+        for (index, Planned { job, chunks }) in planned.into_iter().enumerate() {
+            let mut count = 0;
+            if let Err(error) = check_keys(&chunks, &keyring) {
+                failed.insert(index, error);
+            } else {
+                for chunk in &chunks {
+                    if reader.has(&chunk.blob)? {
+                        Progress::add(&progress.done_bytes, u64::from(chunk.len));
+                        continue;
+                    }
+                    let item = match wants.item(chunk, &reader) {
+                        Ok(item) => item as usize,
+                        Err(WriteError::Store(error)) => return Err(error),
+                        Err(error) => return Err(BlobsError::Store(error.to_string())),
+                    };
+                    targets.resize_with(wants.list.len(), Vec::new);
+                    targets[item].push(index);
+                    count += 1;
+                }
+            }
+            left.push(count);
+            jobs.push((job, chunks));
+        }
+        let standing = Standing::new(left);
+        standing.begin_failed(failed);
+        let sink = Self {
+            shared: Arc::clone(shared),
+            progress,
+            jobs,
+            targets,
+            standing,
+            keeper: Keeper::default(),
+            unflushed: AtomicU64::new(0),
+        };
+        Ok((sink, wants.list))
+    }
+}
+
+impl Sink for StoreSink {
+    const SEALED: bool = true;
+
+    fn take(&self, item: Item, chunk: &Arrived<'_>) {
+        let kept = match chunk.sealed {
+            Some(sealed) => {
+                self.unflushed
+                    .fetch_add(sealed.len() as u64, Ordering::Relaxed);
+                self.keeper
+                    .keep(&self.shared.store, chunk.named.blob, sealed)
+                    .map_err(WriteError::from)
+            }
+            None => Ok(()),
+        };
+        for job in &self.targets[item as usize] {
+            match &kept {
+                Ok(()) => Progress::add(&self.progress.done_bytes, chunk.plain.len() as u64),
+                Err(error) => self.standing.fail(*job, error.again()),
+            }
+            self.standing.one_less(*job);
+        }
+    }
+
+    fn fail(&self, item: Item, why: &WriteError) {
+        for job in &self.targets[item as usize] {
+            self.standing.fail(*job, why.again());
+            self.standing.one_less(*job);
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.standing.ended() >= GROUP_JOBS || self.unflushed.load(Ordering::Relaxed) >= GROUP_BYTES
+    }
+
+    fn flush(&self, lost: Option<&[Item]>) -> Group {
+        let ended = self.standing.take_ended(lost.is_some());
+        self.unflushed.store(0, Ordering::Relaxed);
+        let placed = self.keeper.flush(&self.shared.store);
+        let lost = lost_by_job(lost.unwrap_or_default(), |item| {
+            self.targets[item as usize].clone()
+        });
+        if let Err(error) = &placed {
+            // Frames of jobs that are under way were among those that the store did not take.
+            self.standing.fail_open(|| WriteError::from(error.again()));
+        }
+        let mut group = Group::default();
+        for index in ended {
+            let (job, chunks) = &self.jobs[index];
+            let lost = lost.get(&index).copied().unwrap_or(0);
+            let result = match (self.standing.failure(index, lost), &placed) {
+                (Some(error), _) => Err(error),
+                (None, Err(error)) => Err(WriteError::from(error.again())),
+                (None, Ok(_)) => {
+                    Progress::add(&self.progress.done_files, 1);
+                    Ok(Rows {
+                        placements: Vec::new(),
+                        chunks: chunks.iter().map(|chunk| (chunk.id, chunk.row())).collect(),
+                    })
+                }
+            };
+            group.jobs.push((job.key, result));
+        }
+        group.shared.placements = placed.unwrap_or_default();
+        group
+    }
+}

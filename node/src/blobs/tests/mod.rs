@@ -1,0 +1,5 @@
+//! Whole paths through this room, between nodes in one process: real databases, real stores, streams in memory.
+
+mod fleet;
+mod storage;
+mod transfers;

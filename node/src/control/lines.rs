@@ -1,0 +1,177 @@
+//! The lines themselves: one JSON object each, ended by a line feed, at most [`MAX_LINE`] bytes.
+//!
+//! ```text
+//! client: {"coffer":1,"request":{"command":"status"}}
+//! node:   {"reply":{"reply":"status", …}}            or {"error":{"kind":"not-found","message":"…"}}
+//! ```
+//! Between the two the node may send `progress`, `item` and `ask` lines, the client `answer`, `lines` and `end`. A client
+//! that closes its end has hung up; there is no half-closed state.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::reply::Ask;
+use super::{Answer, ControlError, DocLine, Item, Progress, Reply, Request};
+
+/// Version of this conversation; both sides are of one installation, so another one only means that a node of before an
+/// update is still running.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest line in bytes: a document's JSON may be 16 MiB and doubles in the worst case of escaping.
+pub const MAX_LINE: usize = 36 * 1024 * 1024;
+
+/// A buffer that grew beyond this for one line is given back afterwards.
+const KEEP_BUFFER: usize = 1024 * 1024;
+
+/// The first line of a connection.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Opening<R> {
+    /// [`PROTOCOL`] of the client.
+    pub coffer: u32,
+    /// The request.
+    pub request: R,
+}
+
+/// What a client sends after its request.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum FromClient {
+    /// The answer to a question.
+    Answer {
+        /// Number of the question.
+        id: u32,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Lines of a [`Request::DocLines`].
+    Lines(Vec<DocLine>),
+    /// There are no more lines.
+    End,
+}
+
+/// What the node sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FromNode {
+    /// How far it is.
+    Progress(Progress),
+    /// Part of the answer.
+    Item(Item),
+    /// A question to a person.
+    Ask(Ask),
+    /// The end: it went well.
+    Reply(Reply),
+    /// The end: it did not.
+    Error(ControlError),
+}
+
+/// Why a line could not be read.
+#[derive(Debug)]
+pub(super) enum LineError {
+    /// The other side closed between two lines.
+    Closed,
+    /// The line is longer than [`MAX_LINE`].
+    TooLong,
+    /// Not the JSON expected.
+    Malformed(String),
+    /// The socket failed, or was closed within a line.
+    Io(io::Error),
+}
+
+/// Reads lines into one reused buffer.
+pub(super) struct LineReader<R> {
+    input: R,
+    buffer: Vec<u8>,
+}
+
+impl<R: AsyncBufRead + Unpin> LineReader<R> {
+    pub(super) fn new(input: R) -> Self {
+        LineReader {
+            input,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The next line as `T`. Safe to cancel: what was read of the line so far is kept.
+    pub(super) async fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<T, LineError> {
+        loop {
+            let available = self.input.fill_buf().await.map_err(LineError::Io)?;
+            if available.is_empty() {
+                return Err(if self.buffer.is_empty() {
+                    LineError::Closed
+                } else {
+                    LineError::Io(io::ErrorKind::UnexpectedEof.into())
+                });
+            }
+            let (taken, complete) = match available.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (available.len(), false),
+            };
+            if self.buffer.len() + taken > MAX_LINE {
+                return Err(LineError::TooLong);
+            }
+            self.buffer.extend_from_slice(&available[..taken]);
+            self.input.consume(taken);
+            if complete {
+                let parsed = serde_json::from_slice(&self.buffer)
+                    .map_err(|error| LineError::Malformed(error.to_string()));
+                self.buffer.clear();
+                if self.buffer.capacity() > KEEP_BUFFER {
+                    self.buffer = Vec::new();
+                }
+                return parsed;
+            }
+        }
+    }
+}
+
+/// Appends `message` as one line to `buffer`; leaves it as it was and fails when the line would be too long.
+pub(super) fn push_line<T: Serialize>(
+    buffer: &mut Vec<u8>,
+    message: &T,
+) -> Result<(), ControlError> {
+    let before = buffer.len();
+    let written = serde_json::to_writer(&mut *buffer, message);
+    if let Err(error) = written {
+        buffer.truncate(before);
+        return Err(if error.is_io() {
+            ControlError::internal("out of memory")
+        } else {
+            ControlError::usage(format!("this cannot be sent: {error}"))
+        });
+    }
+    buffer.push(b'\n');
+    if buffer.len() - before > MAX_LINE {
+        buffer.truncate(before);
+        return Err(
+            ControlError::usage("this is too large for one request or answer")
+                .with_code("too-large"),
+        );
+    }
+    Ok(())
+}
+
+/// Writes and flushes what `buffer` holds, and empties it.
+pub(super) async fn write_out<W: AsyncWrite + Unpin>(
+    output: &mut W,
+    buffer: &mut Vec<u8>,
+) -> io::Result<()> {
+    output.write_all(buffer).await?;
+    output.flush().await?;
+    buffer.clear();
+    if buffer.capacity() > KEEP_BUFFER {
+        *buffer = Vec::new();
+    }
+    Ok(())
+}
+
+impl Opening<&Request> {
+    pub(super) fn of(request: &Request) -> Opening<&Request> {
+        Opening {
+            coffer: PROTOCOL,
+            request,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! How a command line, a script or a page talks to the running node: requests and replies as JSON lines over a Unix
+//! socket inside the data folder.
+//!
+//! One connection carries one request. Most are answered by one [`Reply`]; long ones also send [`Progress`] and
+//! [`Item`]s, and some ask a person a [`Question`] midway (pairing, the first merge of a folder). What a request *means*
+//! is decided behind [`Service`]; this module only carries it, bounds it, and says who may speak: the user who owns the
+//! data folder, and root.
+//!
+//! Nothing here prints, and nothing here knows of vault, network or folders. `docs/ARCHITECTURE.md` shows the room in
+//! the whole; the command line is the only client shipped.
+
+mod client;
+mod error;
+mod launch;
+mod lines;
+mod lock;
+mod reply;
+mod request;
+mod server;
+mod session;
+mod socket;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Call, CallReader, CallWriter, Client};
+pub use error::{ControlError, ErrorKind};
+pub use launch::{
+    NewVault, Options, Ready, StartError, data_folder_is_used, default_data_dir, leave_session,
+};
+pub use lines::{FromClient, FromNode, MAX_LINE, PROTOCOL};
+pub use lock::DataLock;
+pub use reply::{
+    Ack, AckResult, Ask, Content, DocumentReply, DocumentRow, Event, FileEvent, FileRevision,
+    FileRow, FolderMerge, FolderRow, Item, Progress, Reply, Revision, Skipped, Stage,
+};
+pub use request::{Answer, DocLine, JoinWith, LinesMode, Question, Request, Where};
+pub use server::{Server, Service};
+pub use session::{Gone, Session};
+pub use socket::socket_path;
+pub use status::{
+    DeviceRow, DeviceStatus, Direction, FolderIssue, FolderState, FolderStatus, HeldLog, Holding,
+    Missing, Reach, RecoveryState, Status, Transfer, VaultStatus, Warning,
+};

@@ -1,0 +1,447 @@
+//! What a node answers: the final [`Reply`], and what may come before it ([`Progress`], [`Item`]s).
+//!
+//! Times are milliseconds since 1970-01-01 UTC, sizes bytes, ids and revisions lower-case hex.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::status::{DeviceRow, FolderStatus, Status};
+use super::{ControlError, Question};
+
+/// The last line of an answered request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "reply",
+    rename_all = "kebab-case",
+    rename_all_fields = "snake_case"
+)]
+pub enum Reply {
+    /// It is done and there is nothing to add.
+    Done,
+    /// A vault was created.
+    Created {
+        /// Vault id.
+        vault: String,
+        /// This device, its first.
+        device: DeviceRow,
+    },
+    /// The state of the node.
+    Status(Box<Status>),
+    /// A device was admitted.
+    Paired {
+        /// The new device.
+        device: DeviceRow,
+    },
+    /// This device was admitted.
+    Joined {
+        /// Vault id.
+        vault: String,
+        /// This device.
+        device: DeviceRow,
+        /// The device that let it in.
+        via: DeviceRow,
+    },
+    /// The words were typed back and are on no device any more.
+    RecoveryConfirmed,
+    /// All devices of the vault.
+    Devices {
+        /// This one first, then by name.
+        devices: Vec<DeviceRow>,
+    },
+    /// One document.
+    Document(DocumentReply),
+    /// A document was written, durably.
+    Written {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+        /// The new revision; absent when nothing was different.
+        revision: Option<String>,
+    },
+    /// What was done with the lines of a `DocLines`.
+    Lines {
+        /// Lines that changed a document.
+        written: u64,
+        /// Lines that changed nothing.
+        unchanged: u64,
+        /// Lines that were refused; their acknowledgements say why.
+        failed: u64,
+    },
+    /// The earlier states of a document.
+    Revisions {
+        /// Latest first.
+        revisions: Vec<Revision>,
+    },
+    /// The end of a listing sent as items.
+    Listed {
+        /// How many rows were sent.
+        count: u64,
+        /// Whether the limit left some out.
+        more: bool,
+    },
+    /// Files were added.
+    FilesAdded {
+        /// Files whose content was read.
+        files: u64,
+        /// Folders created.
+        folders: u64,
+        /// Bytes of content.
+        bytes: u64,
+        /// Files that the vault had already, unchanged.
+        unchanged: u64,
+        /// What could not be added.
+        skipped: Vec<Skipped>,
+    },
+    /// Files were written to this machine.
+    FilesGot {
+        /// Files written.
+        files: u64,
+        /// Bytes written.
+        bytes: u64,
+        /// Where to.
+        dest: PathBuf,
+        /// What could not be written.
+        skipped: Vec<Skipped>,
+    },
+    /// A file or folder after the change.
+    File(FileRow),
+    /// The earlier contents of a file.
+    FileRevisions {
+        /// Latest first.
+        revisions: Vec<FileRevision>,
+    },
+    /// A folder is kept in sync from now on.
+    FolderAdded {
+        /// The folder.
+        folder: FolderRow,
+        /// How it was merged.
+        merge: FolderMerge,
+    },
+    /// All folders kept in sync on this device.
+    Folders {
+        /// By path on this machine.
+        folders: Vec<FolderStatus>,
+    },
+    /// A folder is kept in sync no longer.
+    FolderRemoved {
+        /// The folder.
+        folder: FolderRow,
+    },
+    /// Everything was written.
+    Exported {
+        /// Documents written as JSON.
+        documents: u64,
+        /// Files written.
+        files: u64,
+        /// Bytes of file content.
+        bytes: u64,
+        /// Where to.
+        dir: PathBuf,
+        /// What could not be exported (content that is on another device only, names the file system refuses).
+        skipped: Vec<Skipped>,
+    },
+}
+
+/// How far a long request is. Sent at most some ten times a second, and dropped rather than queued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// How much is done, in bytes or pieces as the stage has it.
+    pub done: u64,
+    /// Of how much, where known.
+    pub total: Option<u64>,
+    /// What is being worked on right now: a path, an address.
+    pub about: Option<String>,
+}
+
+/// The stages that long requests go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Looking through folders; counts files.
+    Scanning,
+    /// Reading contents; counts bytes.
+    Reading,
+    /// Getting contents from other devices; counts bytes.
+    Fetching,
+    /// Writing contents; counts bytes.
+    Writing,
+    /// Writing documents; counts documents.
+    Documents,
+    /// Making it durable; counts nothing.
+    Saving,
+    /// Looking for the other device; counts nothing.
+    Looking,
+    /// Talking to the other device; counts nothing.
+    Connecting,
+    /// Waiting until a person answers on the other device; counts nothing.
+    WaitingForPerson,
+    /// Getting what the vault holds; counts documents.
+    Receiving,
+}
+
+/// Something sent before the final reply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum Item {
+    /// How to add a device. Holds a secret: show it, do not log it.
+    Invitation {
+        /// The link, also the content of the QR code.
+        link: String,
+        /// The short typed code; absent where none can be offered.
+        code: Option<String>,
+        /// When the link ends.
+        expires_ms: u64,
+        /// When the code ends.
+        code_expires_ms: u64,
+        /// Addresses of this device as `HOST:PORT`, for `join --at`.
+        addresses: Vec<String>,
+    },
+    /// The 24 words.
+    RecoveryWords(Vec<String>),
+    /// Documents, up to some hundred at a time.
+    Documents(Vec<DocumentRow>),
+    /// Files and folders, up to some hundred at a time.
+    Files(Vec<FileRow>),
+    /// Acknowledgements of lines, in the order of the lines.
+    Acks(Vec<Ack>),
+    /// Something changed.
+    Event(Event),
+}
+
+/// One document in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DocumentRow {
+    /// Document type.
+    pub doctype: String,
+    /// Document id.
+    pub id: String,
+    /// Its JSON, where the request asks for values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
+}
+
+/// One document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DocumentReply {
+    /// Document type.
+    pub doctype: String,
+    /// Document id.
+    pub id: String,
+    /// The revision (several, joined by `+`, where devices changed it apart and both changes count).
+    pub revision: String,
+    /// Whether it is deleted at this revision (`value` is then its last state).
+    pub deleted: bool,
+    /// Its JSON object.
+    pub value: Value,
+    /// Fields (JSON pointers) where devices wrote different values apart; `value` shows the same winner everywhere.
+    pub conflicts: Vec<String>,
+}
+
+/// One earlier state of a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// What `doc get --at` takes.
+    pub revision: String,
+    /// When, by the clock of the device that wrote it.
+    pub at_ms: i64,
+    /// Name of the device that wrote it, its short id where the name is not known.
+    pub device: String,
+    /// Whether it deleted the document.
+    pub deleted: bool,
+    /// Top-level fields that it touched.
+    pub fields: Vec<String>,
+}
+
+/// The acknowledgement of one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Document type, as in the line.
+    pub doctype: String,
+    /// Document id, as in the line.
+    pub id: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub result: AckResult,
+}
+
+/// What became of one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AckResult {
+    /// Durable, and this is the new revision; `None` when nothing was different.
+    Revision(Option<String>),
+    /// Refused; the lines after it go on.
+    Error(ControlError),
+}
+
+/// One file or folder of the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRow {
+    /// Path in the vault. In the trash: the path that it had.
+    pub path: String,
+    /// Its id.
+    pub id: String,
+    /// Content of a file, absent for a folder.
+    pub content: Option<Content>,
+    /// Whether it is in the trash.
+    #[serde(default)]
+    pub trashed: bool,
+}
+
+/// What is known of a file's content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time.
+    pub modified_ms: i64,
+    /// Whether it may be run as a program.
+    #[serde(default)]
+    pub executable: bool,
+    /// Where it leads, for a symbolic link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Whether its bytes are on this device.
+    pub here: bool,
+}
+
+/// One earlier content of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRevision {
+    /// What `file get --at` and `file restore --at` take.
+    pub revision: String,
+    /// When it was recorded.
+    pub at_ms: i64,
+    /// Name of the device that recorded it.
+    pub device: String,
+    /// The content.
+    pub content: Content,
+}
+
+/// A folder of this machine and its folder of the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderRow {
+    /// Absolute path of this machine.
+    pub dir: PathBuf,
+    /// Path in the vault.
+    pub to: String,
+}
+
+/// What merging a folder that is not empty would do, or did. Counts files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderMerge {
+    /// Absolute path of this machine.
+    pub dir: PathBuf,
+    /// Path in the vault.
+    pub to: String,
+    /// The same on both sides: nothing to do.
+    pub same: u64,
+    /// Only on this machine: will be added to the vault.
+    pub new_here: u64,
+    /// Only in the vault: will be written to this machine.
+    pub new_there: u64,
+    /// Different on both sides: both are kept.
+    pub conflicting: u64,
+    /// A few of the conflicting paths.
+    pub examples: Vec<String>,
+}
+
+/// Something that was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Which file.
+    pub path: String,
+    /// Why, as a sentence without a full stop.
+    pub reason: String,
+}
+
+/// Something that changed. New kinds may come: scripts should pass over those that they do not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "event",
+    rename_all = "kebab-case",
+    rename_all_fields = "snake_case"
+)]
+pub enum Event {
+    /// Everything that happens from now on is reported.
+    Listening,
+    /// A document changed; it is durable here.
+    Document {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+        /// Its revision now.
+        revision: String,
+        /// Whether it was deleted.
+        deleted: bool,
+        /// Whether the change was made on this device.
+        here: bool,
+        /// Its JSON, if asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        value: Option<Value>,
+    },
+    /// A file or folder of the vault changed.
+    File {
+        /// What happened.
+        change: FileEvent,
+        /// Path in the vault, after the change.
+        path: String,
+        /// Its id.
+        id: String,
+        /// Whether the change was made on this device.
+        here: bool,
+    },
+    /// A device came or went.
+    Device {
+        /// Device id.
+        device: String,
+        /// Its name.
+        name: String,
+        /// Whether it is connected now.
+        connected: bool,
+    },
+    /// The sync state changed.
+    Sync {
+        /// As in [`Status::idle`].
+        idle: bool,
+        /// As in [`Status::in_sync`].
+        in_sync: bool,
+    },
+    /// This listener was too slow and did not get so many events.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// What happened to a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileEvent {
+    /// It is new.
+    Added,
+    /// Its content changed.
+    Changed,
+    /// It has another name or folder.
+    Moved,
+    /// It went to the trash.
+    Deleted,
+    /// It came out of the trash.
+    Restored,
+}
+
+/// A numbered question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Which question of this connection; the answer repeats it.
+    pub id: u32,
+    /// The question.
+    #[serde(flatten)]
+    pub question: Question,
+}

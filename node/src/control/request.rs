@@ -1,0 +1,358 @@
+//! What can be asked of a running node: one variant per command, and the questions that the node may ask back.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One request, the first line of a connection.
+///
+/// Paths of this machine are absolute (the client resolves them: the node has another working directory); paths inside
+/// the vault are `/`-separated, without a leading slash, empty for the vault's top folder.
+///
+/// `Debug` shows the command's name only: requests carry contents and pairing secrets, which belong in no log.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "command",
+    rename_all = "kebab-case",
+    rename_all_fields = "snake_case"
+)]
+pub enum Request {
+    /// Create the vault on a node that was started without one ([`super::NewVault::Wait`]). → `Reply::Created`
+    Init {
+        /// What other devices will call this one; the host name if absent.
+        device_name: Option<String>,
+    },
+    /// → `Reply::Status`
+    Status,
+    /// End the node. → `Reply::Done`, sent before it ends.
+    Stop,
+    /// Invite one device. Sends `Item::Invitation`, then asks `Question::AdmitDevice`. → `Reply::Paired`.
+    /// Cancelled when the client hangs up: the invitation is void from then on.
+    Pair {
+        /// How long the invitation is valid, in seconds; the node's default if absent, and at most an hour.
+        valid_for_s: Option<u64>,
+    },
+    /// Join the vault that an invitation names. Sends progress. → `Reply::Joined`. Cancelled when the client hangs up.
+    ///
+    /// Where this data folder belongs to a vault with something in it, or with other devices, the answer is `Conflict`;
+    /// where the vault is new and empty, the node asks `Question::ReplaceEmptyVault`.
+    Join {
+        /// The link, or the typed code.
+        with: JoinWith,
+        /// Where to look, `HOST:PORT`, in addition to what the link says and the local network.
+        at: Vec<String>,
+        /// What other devices will call this one; the host name if absent.
+        device_name: Option<String>,
+    },
+    /// Show the 24 words: `Item::RecoveryWords`, then `Question::RecoveryWords` until answered rightly (three tries).
+    /// → `Reply::RecoveryConfirmed`; the words are then on no device. `Conflict` when they were confirmed before.
+    RecoveryShow,
+    /// → `Reply::Devices`
+    DeviceList,
+
+    /// Make the document's JSON equal to `value`, creating it if need be. → `Reply::Written`
+    DocPut {
+        /// Document type, such as `io.cozy.contacts`.
+        doctype: String,
+        /// Document id.
+        id: String,
+        /// A JSON object.
+        value: Value,
+        /// JSON pointers of fields that are text which several people may type into, beyond those of the doctype.
+        texts: Vec<String>,
+    },
+    /// Change single fields by a JSON merge patch (RFC 7396). → `Reply::Written`; `NotFound` unless `create`.
+    DocEdit {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+        /// The merge patch, a JSON object; `null` removes a field.
+        patch: Value,
+        /// Declared texts, as in `DocPut`.
+        texts: Vec<String>,
+        /// Create the document if there is none.
+        create: bool,
+    },
+    /// Many documents: the client sends [`super::FromClient::Lines`] until `End`, the node `Item::Acks`, one acknowledgement per line
+    /// in order, each once its change is durable. → `Reply::Lines`. A client that hangs up ends it; what was acknowledged stays.
+    DocLines {
+        /// What each line's `value` is.
+        mode: LinesMode,
+        /// Declared texts, as in `DocPut`.
+        texts: Vec<String>,
+        /// For `Edit`: create documents that do not exist.
+        create: bool,
+    },
+    /// → `Reply::Document`
+    DocGet {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+        /// A revision as `DocHistory` shows it (or an unambiguous beginning of one); the present state if absent.
+        at: Option<String>,
+    },
+    /// Documents that match all conditions: `Item::Documents` with values. → `Reply::Listed`
+    DocFind {
+        /// Document type.
+        doctype: String,
+        /// Conditions on fields, all of which must hold.
+        filters: Vec<Where>,
+        /// Words that the document must contain.
+        text: Option<String>,
+        /// At most so many.
+        limit: u64,
+    },
+    /// Documents without values, ordered by doctype and id: `Item::Documents`. → `Reply::Listed`
+    DocList {
+        /// Of this type only.
+        doctype: Option<String>,
+        /// At most so many; no limit if absent.
+        limit: Option<u64>,
+    },
+    /// → `Reply::Written`
+    DocDelete {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+    },
+    /// → `Reply::Revisions`, latest first
+    DocHistory {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+    },
+
+    /// Copy files and whole trees of this machine into the vault. Sends progress. → `Reply::FilesAdded`
+    FileAdd {
+        /// Absolute paths of this machine.
+        locals: Vec<PathBuf>,
+        /// The vault folder to put them in, created if need be. With one local *file*, and a `to` that is no folder
+        /// and does not end in `/`, `to` is the file's own path.
+        to: String,
+    },
+    /// `Item::Files`. → `Reply::Listed`
+    FileList {
+        /// A folder (its children), or a file (itself).
+        path: String,
+        /// Everything beneath, not only the children.
+        recursive: bool,
+        /// What is in the trash instead.
+        trash: bool,
+    },
+    /// Write a file or a tree to this machine. Sends progress. → `Reply::FilesGot`. Cancelled when the client hangs up.
+    FileGet {
+        /// Path in the vault.
+        path: String,
+        /// Absolute path to write; what is there already is not overwritten unless `overwrite`.
+        dest: PathBuf,
+        /// A revision as `FileHistory` shows it; the present content if absent.
+        at: Option<String>,
+        /// Replace existing files.
+        overwrite: bool,
+    },
+    /// → `Reply::File`
+    FileMove {
+        /// Path in the vault.
+        from: String,
+        /// New path; an existing folder means *into* it.
+        to: String,
+    },
+    /// Move to the trash. → `Reply::File`
+    FileDelete {
+        /// Path in the vault.
+        path: String,
+    },
+    /// Take out of the trash, or (with `at`) bring an earlier content back. → `Reply::File`
+    FileRestore {
+        /// Path in the vault as `FileList` shows it.
+        path: String,
+        /// A revision as `FileHistory` shows it.
+        at: Option<String>,
+    },
+    /// → `Reply::FileRevisions`, latest first
+    FileHistory {
+        /// Path in the vault.
+        path: String,
+    },
+
+    /// Keep a folder of this machine in sync with a folder of the vault. When `dir` is not empty, asks
+    /// `Question::MergeFolder` before anything happens. → `Reply::FolderAdded`
+    FolderAdd {
+        /// Absolute path of this machine, an existing folder.
+        dir: PathBuf,
+        /// The vault folder; created if need be.
+        to: String,
+    },
+    /// → `Reply::Folders`
+    FolderList,
+    /// Stop keeping the folder in sync; deletes nothing on either side. → `Reply::FolderRemoved`
+    FolderRemove {
+        /// Absolute path of this machine.
+        dir: PathBuf,
+    },
+    /// Look at the folder now instead of at the next change or interval; answers when it was looked at and what was
+    /// found is recorded. → `Reply::Folders`
+    FolderRescan {
+        /// Absolute path of this machine; all folders if absent.
+        dir: Option<PathBuf>,
+    },
+
+    /// Write everything as plain files and JSON. Sends progress. → `Reply::Exported`. Cancelled when the client hangs up.
+    Export {
+        /// Absolute path; created if need be, and must be empty.
+        dir: PathBuf,
+    },
+    /// `Item::Event` for everything that changes from now on, the first one `Event::Listening`. Ends when the client
+    /// hangs up, or with `Cancelled` when the node ends.
+    Events {
+        /// Documents of this type only (other kinds of events are sent all the same).
+        doctype: Option<String>,
+        /// Send the new JSON of a changed document along.
+        values: bool,
+    },
+}
+
+impl Request {
+    /// The command's name, safe to log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::Init { .. } => "init",
+            Request::Status => "status",
+            Request::Stop => "stop",
+            Request::Pair { .. } => "pair",
+            Request::Join { .. } => "join",
+            Request::RecoveryShow => "recovery-show",
+            Request::DeviceList => "device-list",
+            Request::DocPut { .. } => "doc-put",
+            Request::DocEdit { .. } => "doc-edit",
+            Request::DocLines { .. } => "doc-lines",
+            Request::DocGet { .. } => "doc-get",
+            Request::DocFind { .. } => "doc-find",
+            Request::DocList { .. } => "doc-list",
+            Request::DocDelete { .. } => "doc-delete",
+            Request::DocHistory { .. } => "doc-history",
+            Request::FileAdd { .. } => "file-add",
+            Request::FileList { .. } => "file-list",
+            Request::FileGet { .. } => "file-get",
+            Request::FileMove { .. } => "file-move",
+            Request::FileDelete { .. } => "file-delete",
+            Request::FileRestore { .. } => "file-restore",
+            Request::FileHistory { .. } => "file-history",
+            Request::FolderAdd { .. } => "folder-add",
+            Request::FolderList => "folder-list",
+            Request::FolderRemove { .. } => "folder-remove",
+            Request::FolderRescan { .. } => "folder-rescan",
+            Request::Export { .. } => "export",
+            Request::Events { .. } => "events",
+        }
+    }
+
+    /// Whether the work is dropped when the client hangs up. All others run to their end, so that nobody's Ctrl-C
+    /// leaves a write half described; their session methods report [`super::Gone`].
+    pub fn ends_with_client(&self) -> bool {
+        matches!(
+            self,
+            Request::Pair { .. }
+                | Request::Join { .. }
+                | Request::RecoveryShow
+                | Request::DocFind { .. }
+                | Request::DocList { .. }
+                | Request::FileList { .. }
+                | Request::FileGet { .. }
+                | Request::Export { .. }
+                | Request::Events { .. }
+        )
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({})", self.name())
+    }
+}
+
+/// What a person was given by the inviting device.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JoinWith {
+    /// The pairing link, also what the QR code says.
+    Link(String),
+    /// The short typed code.
+    Code(String),
+}
+
+/// What the lines of a [`Request::DocLines`] do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinesMode {
+    /// `value` becomes the whole document, as [`Request::DocPut`].
+    Put,
+    /// `value` is a merge patch, as [`Request::DocEdit`].
+    Edit,
+}
+
+/// One line of a [`Request::DocLines`]: one document.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct DocLine {
+    /// Document type.
+    pub doctype: String,
+    /// Document id.
+    pub id: String,
+    /// The JSON object or the merge patch.
+    pub value: Value,
+}
+
+/// A condition of [`Request::DocFind`]: the field equals the value.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Where {
+    /// Name of a top-level field, or several joined by dots.
+    pub field: String,
+    /// A JSON scalar.
+    pub value: Value,
+}
+
+/// What the node asks a person midway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "question",
+    rename_all = "kebab-case",
+    rename_all_fields = "snake_case"
+)]
+pub enum Question {
+    /// Is this the device that should be let in? Answer `Yes` or `No`.
+    AdmitDevice {
+        /// The name that the device gives itself; cleaned of control characters by the node.
+        name: String,
+        /// Its device id in hex.
+        device: String,
+    },
+    /// This data folder has a new vault with nothing in it: leave it for the one to join? Answer `Yes` or `No`.
+    ReplaceEmptyVault,
+    /// Merge a folder that is not empty? Nothing is deleted whatever the answer. Answer `Yes` or `No`.
+    MergeFolder(super::FolderMerge),
+    /// Type these words of the 24 back. Answer `Words`, in the order of `positions`.
+    RecoveryWords {
+        /// Positions from 1 to 24.
+        positions: Vec<u8>,
+        /// How many tries are left after this one.
+        tries_left: u8,
+    },
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Go ahead.
+    Yes,
+    /// Don't.
+    No,
+    /// Words that were typed.
+    Words(Vec<String>),
+}

@@ -1,0 +1,284 @@
+//! The honest sync state. A field is filled from what this device's store and other devices' signed statements say,
+//! never from a guess; what is not known is absent.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The state of a running node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Program version.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// How long it has been running, in seconds.
+    pub uptime_s: u64,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Bytes free on the data folder's file system, where it tells.
+    pub free_bytes: Option<u64>,
+    /// Addresses listened on, `HOST:PORT/transport`.
+    pub listening: Vec<String>,
+    /// The vault; absent on a node that waits to join one.
+    pub vault: Option<VaultStatus>,
+    /// All devices, this one first.
+    pub devices: Vec<DeviceStatus>,
+    /// Nothing is left to do here: no folder being looked through, nothing waiting to be read, committed, fetched or
+    /// applied. Says nothing of other devices.
+    pub idle: bool,
+    /// `idle`, at least one other device is connected, and every device of the vault that counts is known (by its own signed statement) to hold all
+    /// that this device holds, and this one all that they hold.
+    pub in_sync: bool,
+    /// What no other device is known to hold.
+    pub only_here: Missing,
+    /// What this device knows of but does not hold yet.
+    pub missing_here: Missing,
+    /// Contents under way.
+    pub transfers: Vec<Transfer>,
+    /// Folders kept in sync on this device.
+    pub folders: Vec<FolderStatus>,
+    /// Whether the 24 words are in a person's hands.
+    pub recovery: RecoveryState,
+    /// What a person should know, most pressing first.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a vault holds, as far as this device knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultStatus {
+    /// Vault id.
+    pub id: String,
+    /// When it was created.
+    pub created_ms: u64,
+    /// Documents that are not files.
+    pub documents: u64,
+    /// Files.
+    pub files: u64,
+    /// Folders.
+    pub folders: u64,
+    /// Bytes of the files' present contents.
+    pub file_bytes: u64,
+}
+
+/// Who a device is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRow {
+    /// Device id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `owner`, `member`, `reader` or `relay`.
+    pub role: String,
+    /// Whether it is this one.
+    pub this: bool,
+    /// When it was admitted.
+    pub admitted_ms: u64,
+    /// Whether it is connected now (always, for this one).
+    pub connected: bool,
+    /// When it was last connected, where known.
+    pub last_seen_ms: Option<u64>,
+}
+
+/// A device, how it is reached, and what it is known to hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Who it is.
+    #[serde(flatten)]
+    pub device: DeviceRow,
+    /// How it is reached.
+    pub reach: Reach,
+    /// What it is known to hold, by its own latest signed statement; absent where none has arrived.
+    pub holding: Option<Holding>,
+}
+
+/// How a device is reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "state",
+    rename_all = "kebab-case",
+    rename_all_fields = "snake_case"
+)]
+pub enum Reach {
+    /// It is this device.
+    Here,
+    /// Connected.
+    Connected {
+        /// `HOST:PORT`.
+        address: String,
+        /// `tcp` or `quic`.
+        transport: String,
+        /// Through a host of the person's own rather than directly.
+        relayed: bool,
+        /// Since when.
+        since_ms: u64,
+        /// Bytes per second arriving from it, over the last seconds.
+        in_per_s: u64,
+        /// Bytes per second going to it, over the last seconds.
+        out_per_s: u64,
+        /// Bytes that arrived since the connection began.
+        bytes_in: u64,
+        /// Bytes that went since the connection began.
+        bytes_out: u64,
+    },
+    /// Not connected; being tried.
+    Trying {
+        /// Addresses known.
+        addresses: Vec<String>,
+        /// Why the last try failed.
+        last_error: Option<String>,
+    },
+    /// Not connected, and no address is known.
+    Unknown,
+}
+
+/// What a device is known to hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// When it said so, by its own clock.
+    pub as_of_ms: u64,
+    /// How far it holds each device's changes.
+    pub changes: Vec<HeldLog>,
+    /// What this device holds and that one is not known to.
+    pub lacks: Missing,
+    /// Whether it keeps all contents (`true`), or only some and may drop them.
+    pub keeps_all: bool,
+}
+
+/// How far one device's changes are held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLog {
+    /// The device that made the changes.
+    pub device: String,
+    /// Which run of that device's data folder, from 0; it grows when the folder was copied or restored.
+    pub incarnation: u32,
+    /// Batches of changes held, all from the first to this one.
+    pub upto: u64,
+    /// Contents named up to this batch are held as well.
+    pub contents_upto: u64,
+}
+
+/// How much is lacking somewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Batches of changes.
+    pub changes: u64,
+    /// Files whose content is lacking.
+    pub files: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+/// Contents under way to or from one device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Device id.
+    pub device: String,
+    /// Which way.
+    pub direction: Direction,
+    /// Files left; those that are worked on included. Absent where the receiving side alone knows.
+    pub files_left: Option<u64>,
+    /// Bytes of content left.
+    pub bytes_left: Option<u64>,
+    /// Bytes of content so far.
+    pub bytes_done: u64,
+    /// Bytes of content per second, over the last seconds.
+    pub per_s: u64,
+}
+
+/// Which way contents go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// To this device.
+    In,
+    /// To the other device.
+    Out,
+}
+
+/// A folder kept in sync on this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderStatus {
+    /// Absolute path of this machine.
+    pub dir: PathBuf,
+    /// Path in the vault.
+    pub to: String,
+    /// What it is doing.
+    #[serde(flatten)]
+    pub state: FolderState,
+    /// Files in sync.
+    pub files: u64,
+    /// Folders in sync.
+    pub folders: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Files found changed here, not yet recorded.
+    pub to_record: u64,
+    /// Files changed in the vault, not yet written here.
+    pub to_write: u64,
+    /// When it was last looked through in full.
+    pub scanned_ms: Option<u64>,
+    /// What could not be done, at most some twenty.
+    pub errors: Vec<FolderIssue>,
+    /// How many there are altogether.
+    pub error_count: u64,
+    /// Paths of conflict copies, at most some twenty.
+    pub conflicts: Vec<String>,
+    /// How many there are altogether.
+    pub conflict_count: u64,
+}
+
+/// What a folder is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "state",
+    rename_all = "kebab-case",
+    rename_all_fields = "snake_case"
+)]
+pub enum FolderState {
+    /// Looking through it.
+    Scanning,
+    /// Recording or writing changes.
+    Working,
+    /// Everything found is recorded, everything recorded is written; waiting for changes.
+    InSync,
+    /// The folder is not there (a disk that is not mounted?); nothing is concluded from that.
+    NotThere,
+    /// Stopped until a person does something.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Something in a folder that could not be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderIssue {
+    /// Path relative to the folder.
+    pub path: String,
+    /// What, as a sentence without a full stop.
+    pub text: String,
+}
+
+/// Whether the 24 words are in a person's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecoveryState {
+    /// A person has seen and confirmed them.
+    Confirmed,
+    /// Nobody has, and this device can show them.
+    Unconfirmed,
+    /// Nobody has, as far as this device knows, and another device is the one that can show them.
+    Elsewhere,
+    /// There is no vault yet.
+    NoVault,
+}
+
+/// Something a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// A short name for scripts, such as `recovery-unconfirmed`.
+    pub code: String,
+    /// One sentence.
+    pub text: String,
+}

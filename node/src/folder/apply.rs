@@ -1,0 +1,544 @@
+//! Carries out on disk what was planned, one step at a time, and keeps the rows in step.
+//!
+//! Before a step touches anything, and after a rename has moved it, what is there is compared with its row; what is not
+//! as the row says was changed by a person, and is left (or put back) for the local pass. So nothing that nobody has
+//! seen is ever replaced. What is replaced or deleted goes to the kept files under a pending name until the vault knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use coffer_crdt::files::{FileId, Kind};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+
+use super::compare::row_of;
+use super::ground::{Stat, stat_at};
+use super::paths::Shared;
+use super::place::{HIDDEN, Place};
+use super::plan::{Step, Want, WantContent};
+use super::rows::row_kind;
+use crate::vault::request::FolderRow;
+
+/// Ending of a kept file's name until the vault knows of it.
+pub const PENDING: &str = ".pending";
+
+/// Open folders remembered; a plan works folder by folder.
+const MAX_OPEN: usize = 32;
+
+/// A file's bytes that were moved to the kept files.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The file.
+    pub id: FileId,
+    /// Its row when it was on disk.
+    pub row: FolderRow,
+    /// Its name among the kept files.
+    pub name: [u8; 24],
+}
+
+/// What became of some steps.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Files whose rows changed.
+    pub touched: BTreeSet<FileId>,
+    /// Bytes moved aside.
+    pub kept: Vec<Kept>,
+    /// Files that are as they shall be now.
+    pub done: Vec<FileId>,
+    /// What was not as its row says: the folder to look into, and the file to try again afterwards.
+    pub surprises: Vec<(PathBuf, FileId)>,
+    /// What the system refused.
+    pub refused: Vec<(FileId, String, io::Error)>,
+}
+
+/// Why a step was not done.
+enum Trouble {
+    /// The disk is not as the rows say: look into this folder.
+    Surprise(PathBuf),
+    Refused(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Refused(error)
+    }
+}
+
+/// Carries out steps on one synced folder.
+pub struct Hands<'a> {
+    place: &'a Place,
+    shared: &'a Shared,
+    parked: BTreeMap<FileId, String>,
+    open: BTreeMap<FileId, OwnedFd>,
+    unique: &'a mut dyn FnMut() -> FileId,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl<'a> Hands<'a> {
+    /// `unique` makes names that were never used.
+    pub fn new(
+        place: &'a Place,
+        shared: &'a Shared,
+        unique: &'a mut dyn FnMut() -> FileId,
+    ) -> Hands<'a> {
+        Hands {
+            place,
+            shared,
+            parked: BTreeMap::new(),
+            open: BTreeMap::new(),
+            unique,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Carries out a step; what goes wrong is in [`Hands::outcome`].
+    pub fn step(&mut self, step: &Step) {
+        let id = step.subject();
+        let result = match step {
+            Step::Make(_, parent, name) => self.make(id, *parent, name),
+            Step::Move(_, parent, name) => self.relocate(id, *parent, name),
+            Step::Park(_) => self.park(id),
+            Step::Keep(_) => self.keep(id),
+            Step::Remove(_) => self.remove(id),
+            Step::Link(_, want) => self.link(id, want),
+            Step::Permit(_, executable) => self.permit(id, *executable),
+        };
+        self.note(id, result, !matches!(step, Step::Park(_)));
+    }
+
+    fn note(&mut self, id: FileId, result: Result<(), Trouble>, done: bool) {
+        match result {
+            Ok(()) if done => self.outcome.done.push(id),
+            Ok(()) => {}
+            Err(Trouble::Surprise(folder)) => self.outcome.surprises.push((folder, id)),
+            // Gone while we looked: as surprising as something unexpected.
+            Err(Trouble::Refused(error))
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                let folder = self
+                    .shared
+                    .rows()
+                    .path(id)
+                    .and_then(|path| path.parent().map(Path::to_path_buf))
+                    .unwrap_or_default();
+                self.outcome.surprises.push((folder, id));
+            }
+            Err(Trouble::Refused(error)) => {
+                let path = self.shared.rows().path(id).unwrap_or_default();
+                self.outcome
+                    .refused
+                    .push((id, path.to_string_lossy().into_owned(), error));
+            }
+        }
+    }
+
+    /// Puts back what is parked and has no other place, so that it does not stay hidden.
+    pub fn finish(mut self) -> Outcome {
+        for (id, name) in std::mem::take(&mut self.parked) {
+            let Some(row) = self.shared.rows().get(id).cloned() else {
+                continue;
+            };
+            let back = self.folder(FileId(row.parent)).and_then(|folder| {
+                self.place
+                    .put(self.place.tmp(), &name, folder.as_fd(), &row.name)
+            });
+            if let Err(error) = back {
+                // Its place is taken by now; the next start puts it where the vault wants it.
+                self.outcome.refused.push((id, row.name, error));
+            }
+        }
+        self.outcome
+    }
+
+    fn folder(&mut self, id: FileId) -> io::Result<OwnedFd> {
+        if id == self.shared.rows().top() {
+            return self.place.root().try_clone_to_owned();
+        }
+        if let Some(open) = self.open.get(&id) {
+            return open.try_clone();
+        }
+        let opened = self.place.folder(&self.folder_path(id)?)?;
+        if self.open.len() >= MAX_OPEN {
+            self.open.clear();
+        }
+        self.open.insert(id, opened.try_clone()?);
+        Ok(opened)
+    }
+
+    /// Path of a folder from the synced folder, through the parked ones.
+    fn folder_path(&self, id: FileId) -> io::Result<PathBuf> {
+        let rows = self.shared.rows();
+        let (mut names, mut at, mut steps) = (Vec::new(), id, 0);
+        while at != rows.top() {
+            if let Some(parked) = self.parked.get(&at) {
+                names.push(parked.as_str());
+                names.extend(["tmp", HIDDEN]);
+                break;
+            }
+            let row = rows.get(at).ok_or(io::ErrorKind::NotFound)?;
+            names.push(&row.name);
+            at = FileId(row.parent);
+            steps += 1;
+            if steps > rows.len() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+        }
+        Ok(names.iter().rev().collect())
+    }
+
+    /// The file as its row has it: folder, name, row, and what is really there.
+    fn find(&mut self, id: FileId) -> Result<(OwnedFd, String, FolderRow, Stat), Trouble> {
+        let row = self
+            .shared
+            .rows()
+            .get(id)
+            .cloned()
+            .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+        if let Some(parked) = self.parked.get(&id).cloned() {
+            let stat = stat_at(self.place.tmp(), &parked)?;
+            return Ok((self.place.tmp().try_clone_to_owned()?, parked, row, stat));
+        }
+        let folder = self.folder(FileId(row.parent))?;
+        let stat = stat_at(folder.as_fd(), &row.name)?;
+        if stat.inode != row.inode || stat.kind != Some(row_kind(&row)) {
+            return Err(self.surprise(FileId(row.parent)));
+        }
+        Ok((folder, row.name.clone(), row, stat))
+    }
+
+    fn surprise(&self, folder: FileId) -> Trouble {
+        Trouble::Surprise(self.shared.rows().path(folder).unwrap_or_default())
+    }
+
+    fn set(&mut self, id: FileId, row: FolderRow) {
+        self.shared.rows_mut().set(id, row);
+        self.outcome.touched.insert(id);
+    }
+
+    fn unset(&mut self, id: FileId) {
+        self.shared.rows_mut().remove(id);
+        self.outcome.touched.insert(id);
+    }
+
+    fn make(&mut self, id: FileId, parent: FileId, name: &str) -> Result<(), Trouble> {
+        let folder = self.folder(parent)?;
+        match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Err(self.surprise(parent)),
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        let stat = stat_at(folder.as_fd(), name)?;
+        self.set(id, row_of(parent, name, Kind::Folder, &stat, [0; 32]));
+        Ok(())
+    }
+
+    fn relocate(&mut self, id: FileId, parent: FileId, name: &str) -> Result<(), Trouble> {
+        let (from, old, row, _) = self.find(id)?;
+        let to = self.folder(parent)?;
+        match self.place.put(from.as_fd(), &old, to.as_fd(), name) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(self.surprise(parent));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.parked.remove(&id);
+        let mut row = FolderRow {
+            parent: parent.0,
+            name: name.to_owned(),
+            ..row
+        };
+        // Renaming changes the change time; that alone is taken over. If the bytes changed, the local pass will see it.
+        if let Ok(stat) = stat_at(to.as_fd(), name)
+            && stat.agrees(&row, true)
+        {
+            row.ctime_ns = stat.ctime_ns;
+        }
+        self.set(id, row);
+        Ok(())
+    }
+
+    fn park(&mut self, id: FileId) -> Result<(), Trouble> {
+        let (from, old, _, _) = self.find(id)?;
+        let name = park_name(id);
+        self.place
+            .put(from.as_fd(), &old, self.place.tmp(), &name)?;
+        self.parked.insert(id, name);
+        // The folder is remembered by its open handle, which stays good; its path is another now.
+        Ok(())
+    }
+
+    fn keep(&mut self, id: FileId) -> Result<(), Trouble> {
+        let (from, name, row, stat) = self.find(id)?;
+        if row_kind(&row) == Kind::Symlink {
+            if !stat.agrees(&row, true) {
+                return Err(self.surprise(FileId(row.parent)));
+            }
+            rustix::fs::unlinkat(&from, name.as_str(), AtFlags::empty())
+                .map_err(io::Error::from)?;
+        } else {
+            let kept = self.kept_name();
+            let pending = format!("{}{PENDING}", hex::encode(kept));
+            self.place
+                .put(from.as_fd(), &name, self.place.kept(), &pending)?;
+            if !stat_at(self.place.kept(), &pending)?.agrees(&row, true) {
+                self.place
+                    .put(self.place.kept(), &pending, from.as_fd(), &name)?;
+                return Err(self.surprise(FileId(row.parent)));
+            }
+            self.outcome.kept.push(Kept {
+                id,
+                row,
+                name: kept,
+            });
+        }
+        self.parked.remove(&id);
+        self.unset(id);
+        Ok(())
+    }
+
+    fn kept_name(&mut self) -> [u8; 24] {
+        let (one, other) = ((self.unique)(), (self.unique)());
+        let mut name = [0; 24];
+        name[..16].copy_from_slice(&one.0);
+        name[16..].copy_from_slice(&other.0[..8]);
+        name
+    }
+
+    fn remove(&mut self, id: FileId) -> Result<(), Trouble> {
+        let (from, name, row, _) = self.find(id)?;
+        match rustix::fs::unlinkat(&from, name.as_str(), AtFlags::REMOVEDIR) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => {
+                if let Some(parked) = self.parked.get(&id).cloned() {
+                    let to = self.folder(FileId(row.parent))?;
+                    self.place
+                        .put(self.place.tmp(), &parked, to.as_fd(), &row.name)?;
+                    self.parked.remove(&id);
+                }
+                return Err(self.surprise(id));
+            }
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+        self.parked.remove(&id);
+        self.open.remove(&id);
+        self.unset(id);
+        Ok(())
+    }
+
+    fn link(&mut self, id: FileId, want: &Want) -> Result<(), Trouble> {
+        let Some((target, hash)) = want
+            .content
+            .as_ref()
+            .and_then(|content| Some((content.target.as_deref()?, content.hash)))
+        else {
+            return Ok(());
+        };
+        let temporary = format!("link-{}", hex::encode(id.0));
+        let _ = rustix::fs::unlinkat(self.place.tmp(), temporary.as_str(), AtFlags::empty());
+        rustix::fs::symlinkat(target, self.place.tmp(), temporary.as_str())
+            .map_err(io::Error::from)?;
+        let existing = self.shared.rows().get(id).is_some();
+        let (folder, parent, name) = if existing {
+            let (folder, name, row, stat) = self.find(id)?;
+            if !stat.agrees(&row, true) {
+                return Err(self.surprise(FileId(row.parent)));
+            }
+            self.place.exchange(
+                (self.place.tmp(), &temporary),
+                (folder.as_fd(), &name),
+                "spare",
+            )?;
+            rustix::fs::unlinkat(self.place.tmp(), temporary.as_str(), AtFlags::empty())
+                .map_err(io::Error::from)?;
+            (folder, FileId(row.parent), name)
+        } else {
+            let folder = self.folder(want.parent)?;
+            match self
+                .place
+                .put(self.place.tmp(), &temporary, folder.as_fd(), &want.name)
+            {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(self.surprise(want.parent));
+                }
+                done => done?,
+            }
+            (folder, want.parent, want.name.clone())
+        };
+        let stat = stat_at(folder.as_fd(), &name)?;
+        self.set(id, row_of(parent, &name, Kind::Symlink, &stat, hash));
+        Ok(())
+    }
+
+    fn permit(&mut self, id: FileId, executable: bool) -> Result<(), Trouble> {
+        let (folder, name, row, stat) = self.find(id)?;
+        if !stat.agrees(&row, false) {
+            return Err(self.surprise(FileId(row.parent)));
+        }
+        let file = open_file(folder.as_fd(), &name)?;
+        rustix::fs::fchmod(&file, mode(stat.mode, executable)).map_err(io::Error::from)?;
+        let stat = stat_at(folder.as_fd(), &name)?;
+        self.set(
+            id,
+            row_of(FileId(row.parent), &name, Kind::File, &stat, row.hash),
+        );
+        Ok(())
+    }
+
+    /// Puts a file that was written to the temporary place where it belongs: a new one to `want`'s place, or in
+    /// exchange for the one that its row knows, wherever that is now.
+    pub fn place_content(&mut self, id: FileId, want: &Want, temporary: &str) {
+        let result = match &want.content {
+            Some(content) => self.put_content(id, want, content, temporary),
+            None => Ok(()),
+        };
+        self.note(id, result, true);
+    }
+
+    fn put_content(
+        &mut self,
+        id: FileId,
+        want: &Want,
+        content: &WantContent,
+        temporary: &str,
+    ) -> Result<(), Trouble> {
+        let tmp = self.place.tmp().try_clone_to_owned()?;
+        let file = open_file(tmp.as_fd(), temporary)?;
+        let existing = self.shared.rows().get(id).is_some();
+        let found = if existing { Some(self.find(id)?) } else { None };
+        if let Some((_, _, row, stat)) = &found
+            && !stat.agrees(row, false)
+        {
+            return Err(self.surprise(FileId(row.parent)));
+        }
+        let bits = found
+            .as_ref()
+            .map_or(self.place.file_mode(), |(_, _, _, stat)| stat.mode);
+        rustix::fs::fchmod(&file, mode(bits, content.executable)).map_err(io::Error::from)?;
+        rustix::fs::futimens(&file, &times(content.mtime_ms)).map_err(io::Error::from)?;
+        drop(file);
+        let (folder, parent, name) = match found {
+            None => {
+                let folder = self.folder(want.parent)?;
+                match self
+                    .place
+                    .put(tmp.as_fd(), temporary, folder.as_fd(), &want.name)
+                {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        return Err(self.surprise(want.parent));
+                    }
+                    done => done?,
+                }
+                (folder, want.parent, want.name.clone())
+            }
+            Some((folder, name, row, _)) => {
+                self.place
+                    .exchange((tmp.as_fd(), temporary), (folder.as_fd(), &name), "spare")?;
+                if !stat_at(tmp.as_fd(), temporary)?.agrees(&row, true) {
+                    // Written to in the very last moment: back with it.
+                    self.place.exchange(
+                        (tmp.as_fd(), temporary),
+                        (folder.as_fd(), &name),
+                        "spare",
+                    )?;
+                    return Err(self.surprise(FileId(row.parent)));
+                }
+                let kept = self.kept_name();
+                self.place.put(
+                    tmp.as_fd(),
+                    temporary,
+                    self.place.kept(),
+                    &format!("{}{PENDING}", hex::encode(kept)),
+                )?;
+                let parent = FileId(row.parent);
+                self.outcome.kept.push(Kept {
+                    id,
+                    row,
+                    name: kept,
+                });
+                (folder, parent, name)
+            }
+        };
+        let stat = stat_at(folder.as_fd(), &name)?;
+        self.set(id, row_of(parent, &name, Kind::File, &stat, content.hash));
+        Ok(())
+    }
+}
+
+/// Name of a parked file.
+pub fn park_name(id: FileId) -> String {
+    format!("{PARKED}{}", hex::encode(id.0))
+}
+
+/// How names of parked files begin.
+pub const PARKED: &str = "park-";
+
+/// Name of the temporary file for a content; the same after a restart, so that what was written is used again.
+pub fn temporary_name(id: FileId, hash: &[u8; 32]) -> String {
+    format!("{}-{}", hex::encode(id.0), hex::encode(&hash[..8]))
+}
+
+/// The kept files whose bytes the vault now knows get their final names.
+///
+/// # Errors
+/// What the system says; the others keep their pending names and are seen to at the next start.
+pub fn confirm_kept(place: &Place, kept: &[Kept]) -> io::Result<()> {
+    for kept in kept {
+        let name = hex::encode(kept.name);
+        rustix::fs::renameat(place.kept(), format!("{name}{PENDING}"), place.kept(), name)?;
+    }
+    Ok(())
+}
+
+fn open_file(folder: std::os::fd::BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
+}
+
+/// Permission bits with the executable bit set for all who may read, or cleared.
+fn mode(bits: u32, executable: bool) -> Mode {
+    let bits = bits & 0o777;
+    Mode::from_raw_mode(if executable {
+        bits | ((bits & 0o444) >> 2)
+    } else {
+        bits & !0o111
+    } as _)
+}
+
+fn times(mtime_ms: i64) -> Timestamps {
+    let last_modification = Timespec {
+        tv_sec: mtime_ms.div_euclid(1000),
+        tv_nsec: (mtime_ms.rem_euclid(1000) * 1_000_000) as _,
+    };
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT as _,
+        },
+        last_modification,
+    }
+}
+
+/// Lists the names in one of the hidden folders.
+///
+/// # Errors
+/// What the system says.
+pub fn hidden_names(place: &Place, folder: &str) -> io::Result<Vec<String>> {
+    let folder = place.folder(&Path::new(HIDDEN).join(folder))?;
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&folder)? {
+        if let Ok(name) = entry?.file_name().to_str()
+            && name != "."
+            && name != ".."
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,393 @@
+//! What the bytes of a file on disk mean, once they were read. Pure.
+//!
+//! A file has three contents: what its row says (what disk and vault last agreed on), what the vault shows now, and
+//! what was read. Where only the disk differs from the row, the vault gets new content; where both do and not in the
+//! same way, that is a **conflict**: what was read becomes a copy with a name of its own, and the vault's content
+//! comes to disk under the old name. Equal bytes are never a conflict.
+
+use coffer_crdt::chunks::{ChunkList, ChunkRoot};
+use coffer_crdt::files::{Dot, FileId, Kind};
+
+use super::compare::{Read, View, merge_group, row_of};
+use super::names;
+use super::schedule::Spot;
+use crate::vault::request::{ContentDraft, FolderRow, Operation};
+
+/// What follows from one file that was read.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// For the vault.
+    pub operations: Vec<Operation>,
+    /// Rows to commit with them.
+    pub rows: Vec<(FileId, Option<FolderRow>)>,
+    /// The file that these bytes on disk belong to from now on.
+    pub owner: FileId,
+    /// Files of which the vault has something that the disk has not.
+    pub revisit: Vec<FileId>,
+    /// Whether a conflict copy was made.
+    pub conflict: bool,
+}
+
+/// The content of a symbolic link.
+pub fn link_draft(target: &str, mtime_ms: i64) -> ContentDraft {
+    ContentDraft {
+        size: target.len() as u64,
+        mtime_ms,
+        executable: false,
+        hash: link_hash(target),
+        target: Some(target.to_owned()),
+        root: ChunkRoot::Inline(ChunkList::default()),
+    }
+}
+
+/// Context string of [`link_hash`].
+pub const LINK_CONTEXT: &str = "coffer 2026-11 target of a symbolic link";
+
+/// The content hash of a symbolic link: equal exactly when the targets are.
+pub fn link_hash(target: &str) -> [u8; 32] {
+    *blake3::Hasher::new_derive_key(LINK_CONTEXT)
+        .update(target.as_bytes())
+        .finalize()
+        .as_bytes()
+}
+
+/// Decides about `read`, whose bytes are `draft`. `fresh` is the id it gets if it is new.
+pub fn settle(view: &View<'_>, read: &Read, draft: ContentDraft, fresh: FileId) -> Settled {
+    let row = row_of(read.parent, &read.name, read.kind, &read.stat, draft.hash);
+    match read.id.and_then(|id| Some((id, view.rows.get(id)?))) {
+        Some((id, old)) => changed(view, read, draft, id, old, row),
+        None => new(view, read, draft, fresh, row),
+    }
+}
+
+fn changed(
+    view: &View<'_>,
+    read: &Read,
+    draft: ContentDraft,
+    id: FileId,
+    old: &FolderRow,
+    row: FolderRow,
+) -> Settled {
+    let subject = view.tree.representative(id);
+    let shown = view.tree.shown(subject).filter(|shown| !shown.trashed);
+    let known = view.tree.get(subject);
+    let there = known.as_ref().and_then(|known| known.content);
+    let only_row = |revisit: Vec<FileId>| Settled {
+        rows: vec![(id, Some(row.clone()))],
+        owner: id,
+        revisit,
+        ..Settled::default()
+    };
+    let write = || {
+        let mut settled = only_row(Vec::new());
+        merge_group(view.tree, subject, &mut settled.operations);
+        settled.operations.push(Operation::SetContent {
+            id: subject,
+            content: draft.clone(),
+        });
+        settled
+    };
+    let touched_only = draft.hash == old.hash && draft.executable == old.executable;
+    match there {
+        // Deleted elsewhere: an edit that the deleter had not seen brings it back; a touch does not.
+        _ if shown.is_none() => {
+            if touched_only {
+                only_row(vec![id])
+            } else {
+                write()
+            }
+        }
+        Some(there)
+            if there.hash == draft.hash
+                && (there.executable == draft.executable || draft.executable == old.executable) =>
+        {
+            only_row(if there.executable == draft.executable {
+                Vec::new()
+            } else {
+                vec![id]
+            })
+        }
+        Some(there) if there.hash == old.hash || there.hash == draft.hash => write(),
+        Some(_) if touched_only => only_row(vec![id]),
+        // Only the executable bit was changed here, the bytes elsewhere: the bytes matter more.
+        Some(_) if draft.hash == old.hash => only_row(vec![id]),
+        Some(_) => conflict(view, read, draft, id, row),
+        None => write(),
+    }
+}
+
+fn new(
+    view: &View<'_>,
+    read: &Read,
+    draft: ContentDraft,
+    fresh: FileId,
+    row: FolderRow,
+) -> Settled {
+    let parent = view.vault_parent(read.parent);
+    let name = view.vault_name(read.parent, &read.name);
+    let Some(there) = view.tree.lookup(parent, &name) else {
+        let create = create(read, draft, fresh, parent, name, view.now_ms);
+        return Settled {
+            operations: vec![create],
+            rows: vec![(fresh, Some(row))],
+            owner: fresh,
+            ..Settled::default()
+        };
+    };
+    let kind = view.tree.shown(there).map(|shown| shown.kind);
+    if view.rows.get(there).is_none() && kind == Some(read.kind) {
+        let same = view
+            .tree
+            .get(there)
+            .and_then(|known| known.content)
+            .filter(|content| content.hash == draft.hash);
+        return match same {
+            Some(content) => {
+                let revisit = if content.executable == draft.executable {
+                    Vec::new()
+                } else {
+                    vec![there]
+                };
+                Settled {
+                    rows: vec![(there, Some(row))],
+                    owner: there,
+                    revisit,
+                    ..Settled::default()
+                }
+            }
+            None => conflict(view, read, draft, there, row),
+        };
+    }
+    // The name belongs to something of another kind, or to something that is on its way here from another place.
+    let name = free_conflict_name(view, parent, &name, true);
+    let create = create(read, draft, fresh, parent, name, view.now_ms);
+    Settled {
+        operations: vec![create],
+        rows: vec![(fresh, Some(row))],
+        owner: fresh,
+        revisit: vec![fresh, there],
+        conflict: true,
+    }
+}
+
+/// A conflict name that nothing has in the vault.
+pub fn free_conflict_name(view: &View<'_>, parent: FileId, name: &str, is_file: bool) -> String {
+    let names = (1..=names::MAX_COPIES)
+        .map(|number| names::conflict_name(name, is_file, view.label, view.now_ms, number));
+    let free = names
+        .into_iter()
+        .find(|candidate| candidate != name && view.tree.lookup(parent, candidate).is_none());
+    // Where all are taken the tree tells them apart by their ids.
+    free.unwrap_or_else(|| names::conflict_name(name, is_file, view.label, view.now_ms, 1))
+}
+
+/// The conflict copy of `of` that shall hold a content: its id, its name, and whether it is there already.
+struct Copy {
+    id: FileId,
+    parent: FileId,
+    name: String,
+    exists: bool,
+    holds_it: bool,
+}
+
+/// The first copy of the day that is free, or that holds these bytes already; the last one if there are too many.
+fn copy_for(
+    view: &View<'_>,
+    of: FileId,
+    (parent, name): Spot,
+    is_file: bool,
+    label: &str,
+    ms: i64,
+    hash: &[u8; 32],
+) -> Copy {
+    let mut last = None;
+    for number in 1..=names::MAX_COPIES {
+        let id = names::conflict_id(of, label, ms, number);
+        let copy_name = names::conflict_name(&name, is_file, label, ms, number);
+        match view.tree.get(id) {
+            Some(known) => {
+                let shown = view.tree.shown(id).is_some_and(|shown| !shown.trashed);
+                let holds_it = shown && known.content.is_some_and(|content| content.hash == *hash);
+                let copy = Copy {
+                    id,
+                    parent,
+                    name: copy_name,
+                    exists: true,
+                    holds_it,
+                };
+                if holds_it {
+                    return copy;
+                }
+                last = Some(copy);
+            }
+            None if copy_name != name && view.tree.lookup(parent, &copy_name).is_none() => {
+                return Copy {
+                    id,
+                    parent,
+                    name: copy_name,
+                    exists: false,
+                    holds_it: false,
+                };
+            }
+            None => {}
+        }
+    }
+    last.unwrap_or_else(|| Copy {
+        id: names::conflict_id(of, label, ms, 0),
+        parent,
+        name: names::conflict_name(&name, is_file, label, ms, 1),
+        exists: view
+            .tree
+            .get(names::conflict_id(of, label, ms, 0))
+            .is_some(),
+        holds_it: false,
+    })
+}
+
+/// What was read becomes a conflict copy of `of`, whose content in the vault is another.
+fn conflict(
+    view: &View<'_>,
+    read: &Read,
+    draft: ContentDraft,
+    of: FileId,
+    row: FolderRow,
+) -> Settled {
+    let spot = view.spot(of).unwrap_or_else(|| {
+        (
+            view.vault_parent(read.parent),
+            view.vault_name(read.parent, &read.name),
+        )
+    });
+    let copy = copy_for(view, of, spot, true, view.label, view.now_ms, &draft.hash);
+    let mut settled = Settled {
+        owner: of,
+        conflict: !copy.holds_it,
+        revisit: vec![of, copy.id],
+        ..Settled::default()
+    };
+    if !copy.exists {
+        settled.operations.push(create(
+            read,
+            draft,
+            copy.id,
+            copy.parent,
+            copy.name,
+            view.now_ms,
+        ));
+    } else if !copy.holds_it {
+        settled.operations.push(Operation::SetContent {
+            id: copy.id,
+            content: draft,
+        });
+    }
+    if view.rows.get(copy.id).is_some() {
+        // The copy is on disk already, with what it held before: it gets the new content by way of the vault. Here the
+        // vault's own content may come now, for what was read is safe.
+        settled.rows.push((of, Some(row)));
+    } else {
+        // The file on disk *is* the copy now. It will be renamed, and the vault's content comes beside it.
+        settled.owner = copy.id;
+        settled.rows.push((of, None));
+        settled.rows.push((copy.id, Some(row)));
+    }
+    settled
+}
+
+/// Another device's content replaced, in the vault, one that was written here (or seen here) without either knowing
+/// of the other. The row still holds the loser: it becomes the copy, before the winner comes to disk.
+///
+/// `rival` is the loser as the vault has it, `label` the name of the device that wrote it. Every device that does this
+/// makes the same copy. `None` if the copy was made before.
+pub fn preserve(
+    view: &View<'_>,
+    id: FileId,
+    rival: ContentDraft,
+    label: &str,
+    written_ms: i64,
+) -> Option<Settled> {
+    let row = view.rows.get(id)?.clone();
+    let is_link = rival.target.is_some();
+    let copy = copy_for(
+        view,
+        id,
+        view.spot(id)?,
+        true,
+        label,
+        written_ms,
+        &rival.hash,
+    );
+    if copy.holds_it {
+        return None;
+    }
+    let mut settled = Settled {
+        owner: copy.id,
+        revisit: vec![id, copy.id],
+        conflict: true,
+        ..Settled::default()
+    };
+    settled.operations.push(if copy.exists {
+        Operation::SetContent {
+            id: copy.id,
+            content: rival,
+        }
+    } else {
+        let kind = if is_link { Kind::Symlink } else { Kind::File };
+        Operation::CreateFile {
+            id: copy.id,
+            kind,
+            parent: copy.parent,
+            name: copy.name,
+            content: Some(rival),
+            created_ms: view.now_ms,
+        }
+    });
+    if view.rows.get(copy.id).is_some() {
+        // Both are on disk: the copy gets these bytes by way of the vault, while they are still here.
+        settled.owner = id;
+    } else {
+        settled.rows = vec![(id, None), (copy.id, Some(row))];
+    }
+    Some(settled)
+}
+
+/// The same for a file that was deleted by someone who had not seen `rival`: the edit survives the deletion. `None` if
+/// the deleter had seen it.
+pub fn revive(view: &View<'_>, id: FileId, rival: ContentDraft, written: Dot) -> Option<Settled> {
+    if view
+        .tree
+        .get(id)?
+        .trash
+        .is_some_and(|trash| trash.covers(written))
+    {
+        return None;
+    }
+    let row = view.rows.get(id)?.clone();
+    let operations = vec![Operation::SetContent { id, content: rival }];
+    Some(Settled {
+        operations,
+        rows: vec![(id, Some(row))],
+        owner: id,
+        revisit: vec![id],
+        conflict: false,
+    })
+}
+
+fn create(
+    read: &Read,
+    draft: ContentDraft,
+    id: FileId,
+    parent: FileId,
+    name: String,
+    now_ms: i64,
+) -> Operation {
+    let born = read.stat.birth_ns.unwrap_or(read.stat.mtime_ns) / 1_000_000;
+    let created_ms = i64::try_from(born).unwrap_or(0).min(now_ms);
+    Operation::CreateFile {
+        id,
+        kind: read.kind,
+        parent,
+        name,
+        content: Some(draft),
+        created_ms,
+    }
+}

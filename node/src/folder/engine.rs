@@ -1,0 +1,593 @@
+//! The actor of one synced folder.
+//!
+//! *Inputs*: the watcher's notes, changes of the tree, groups of files that were written to the temporary place, a few
+//! commands, time. *States*: [`super::Activity`]. It owns the rows, the folder's open root and the transfers that it
+//! started, and waits for them when it ends. Blocking work runs on threads for that; the loop itself only waits and
+//! decides what is next: what was done here before what was done elsewhere, so that nothing unseen stands in the way.
+//!
+//! Under pressure it sheds nothing: what there is to do is kept as *sets* of folders and files, bounded by what there
+//! is, and commands wait in a bounded inbox.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use coffer_crdt::files::{FileId, Kind};
+use rand::Rng as _;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::compare::View;
+use super::handle::Command;
+use super::paths::Shared;
+use super::place::{FolderError, Place};
+use super::plan::Bring;
+use super::rows::Rows;
+use super::scan::{Depth, Parts};
+use super::state::{Activity, FolderState, Problem};
+use super::watch::Watcher;
+use super::{Contents, FolderConfig, FolderVault};
+use crate::blobs::Group;
+use crate::vault::request::{CommitError, CommitRequest};
+
+/// Groups of written files waiting to be put in place, at most: the writer waits then, which bounds what is open.
+const GROUPS: usize = 4;
+/// How long after the first event to look: long enough for the rest of what one program does at once.
+const DEBOUNCE: Duration = Duration::from_millis(35);
+/// How long something must be missing before it counts as deleted: the other half of a move may be on its way.
+pub(super) const DOUBT: Duration = Duration::from_millis(150);
+/// Everything is looked at so often, for what watching misses.
+const RESCAN: Duration = Duration::from_secs(600);
+/// The same where nothing can be watched.
+const RESCAN_UNWATCHED: Duration = Duration::from_secs(30);
+/// How long until a folder that is missing, a full disk or a refused step is tried again.
+pub(super) const RETRY: Duration = Duration::from_secs(5);
+/// How long until contents that no reachable device had are asked for again, if no device comes before.
+pub(super) const RETRY_UNREACHABLE: Duration = Duration::from_secs(30);
+
+/// Why a pass ended early.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The engine is being stopped.
+    Stop,
+    /// The folder, or its marker, is not there.
+    Missing(String),
+    /// It cannot go on for now.
+    Failed(String),
+}
+
+impl From<FolderError> for Halt {
+    fn from(error: FolderError) -> Halt {
+        match error {
+            FolderError::Missing(_) | FolderError::Unmarked(_) => Halt::Missing(error.to_string()),
+            error => Halt::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<CommitError> for Halt {
+    fn from(error: CommitError) -> Halt {
+        match error {
+            CommitError::Stopping => Halt::Stop,
+            error => Halt::Failed(error.to_string()),
+        }
+    }
+}
+
+/// A content on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    pub bring: Bring,
+    pub transfer: u64,
+}
+
+pub(super) struct Engine<V, C> {
+    pub config: FolderConfig,
+    pub vault: Arc<V>,
+    pub contents: Arc<C>,
+    pub shared: Arc<Shared>,
+    pub place: Option<Arc<Place>>,
+    pub watcher: Option<Watcher>,
+    pub tree_changes: broadcast::Receiver<Arc<Vec<coffer_crdt::tree::Changed>>>,
+    pub state: watch::Sender<FolderState>,
+    stop: watch::Receiver<bool>,
+
+    // What to look at on disk.
+    pub parts: Parts,
+    pub everything: bool,
+    pub noted_since: Option<Instant>,
+    /// To be looked at later: files still being written, folders that are new.
+    pub later: Vec<(Instant, PathBuf, Depth)>,
+    /// Rows whose files were not there, and where to look again before that is believed.
+    pub doubted: BTreeSet<FileId>,
+    pub doubted_parts: Option<(Instant, Parts, bool)>,
+    rescan_at: Instant,
+    pub closed: BTreeSet<PathBuf>,
+
+    // What to look at in the tree.
+    pub questions: BTreeSet<FileId>,
+    pub all_questions: bool,
+    /// Contents to bring, and those on their way, by key.
+    pub wanted: BTreeMap<FileId, Bring>,
+    pub flights: BTreeMap<u64, Flight>,
+    pub next_key: u64,
+    pub transfers: JoinSet<u64>,
+    pub groups: (mpsc::Sender<Group>, mpsc::Receiver<Group>),
+    /// Contents that no reachable device has.
+    pub unreachable: BTreeSet<FileId>,
+    /// Steps that were refused, and how often a file surprised us in a row.
+    pub refused: BTreeMap<FileId, Problem>,
+    pub surprises: BTreeMap<FileId, u32>,
+    pub retry_at: Option<Instant>,
+
+    pub scan_problems: Vec<Problem>,
+    pub read_problems: BTreeMap<PathBuf, String>,
+    pub conflicts: u64,
+    pub passes: u64,
+    pub halted: Option<Activity>,
+    pub cookie: u64,
+}
+
+impl<V: FolderVault, C: Contents> Engine<V, C> {
+    pub fn new(
+        config: FolderConfig,
+        vault: Arc<V>,
+        contents: Arc<C>,
+        shared: Arc<Shared>,
+        tree_changes: broadcast::Receiver<Arc<Vec<coffer_crdt::tree::Changed>>>,
+        state: watch::Sender<FolderState>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Engine {
+            config,
+            vault,
+            contents,
+            shared,
+            place: None,
+            watcher: None,
+            tree_changes,
+            state,
+            stop,
+            parts: Parts::new(),
+            everything: true,
+            noted_since: None,
+            later: Vec::new(),
+            doubted: BTreeSet::new(),
+            doubted_parts: None,
+            rescan_at: Instant::now() + RESCAN,
+            closed: BTreeSet::new(),
+            questions: BTreeSet::new(),
+            all_questions: true,
+            wanted: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            next_key: 0,
+            transfers: JoinSet::new(),
+            groups: mpsc::channel(GROUPS),
+            unreachable: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            surprises: BTreeMap::new(),
+            retry_at: None,
+            scan_problems: Vec::new(),
+            read_problems: BTreeMap::new(),
+            conflicts: 0,
+            passes: 0,
+            halted: None,
+            cookie: 0,
+        }
+    }
+
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+        loop {
+            if *self.stop.borrow() {
+                break;
+            }
+            match self.work().await {
+                Ok(()) => self.halted = None,
+                Err(Halt::Stop) => break,
+                Err(Halt::Missing(reason)) => self.halt(Activity::Missing(reason)),
+                Err(Halt::Failed(reason)) => self.halt(Activity::Stopped(reason)),
+            }
+            if !self.everything || self.halted.is_some() {
+                for answer in waiting.drain(..) {
+                    let _ = answer.send(());
+                }
+            }
+            self.publish();
+            if self.has_work() {
+                // Nothing to wait for; but who asks something is answered in between.
+                if let Ok(command) = commands.try_recv() {
+                    self.command(command, &mut waiting).await;
+                }
+                continue;
+            }
+            let (deadline, asking) = (self.deadline(), !self.unreachable.is_empty());
+            tokio::select! {
+                biased;
+                _ = self.stop.changed() => break,
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command, &mut waiting).await,
+                    None => break,
+                },
+                changed = self.tree_changes.recv() => {
+                    if !self.tree_changed(changed) { break }
+                }
+                Some(group) = self.groups.1.recv() => {
+                    if let Err(halt) = self.group(group).await {
+                        self.halt_by(halt);
+                    }
+                }
+                Some(ended) = self.transfers.join_next() => {
+                    if let Err(halt) = self.transfer_ended(ended.ok()).await {
+                        self.halt_by(halt);
+                    }
+                }
+                _ = noted(&self.watcher) => {
+                    self.noted_since.get_or_insert_with(Instant::now);
+                }
+                _ = reachable(&*self.contents, asking) => self.ask_again(),
+                _ = tokio::time::sleep_until(deadline) => self.tick(),
+            }
+        }
+        self.transfers.shutdown().await;
+        self.watcher = None;
+        self.publish();
+    }
+
+    /// One round: opens the folder if need be, then the local pass, then the remote one.
+    async fn work(&mut self) -> Result<(), Halt> {
+        if self.halted.is_some() && self.retry_at.is_some_and(|at| at > Instant::now()) {
+            return match self.halted.clone() {
+                Some(Activity::Missing(reason)) => Err(Halt::Missing(reason)),
+                Some(Activity::Stopped(reason)) => Err(Halt::Failed(reason)),
+                _ => Ok(()),
+            };
+        }
+        if self.place.is_none() {
+            self.open().await?;
+        }
+        self.absorb();
+        if self.has_local_work() {
+            self.halted = None;
+            self.publish();
+            self.local_pass().await?;
+            self.passes += 1;
+        }
+        if !self.has_local_work() {
+            while let Ok(group) = self.groups.1.try_recv() {
+                self.group(group).await?;
+            }
+            self.remote_pass().await?;
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<(), Halt> {
+        let (path, marker) = (self.config.path.clone(), super::marker(&self.config));
+        let opened = blocking(move || {
+            let place = Place::open(&path, &marker)?;
+            // Watching begins before looking, so that nothing falls between.
+            let watcher = Watcher::start(&path);
+            Ok::<_, FolderError>((place, watcher))
+        })
+        .await?;
+        let (place, watcher) = opened?;
+        self.place = Some(Arc::new(place));
+        self.watcher = Some(watcher);
+        self.everything = true;
+        self.all_questions = true;
+        let recovered = self.recover().await;
+        if recovered.is_err() {
+            // Not before everything is seen to that the last run left.
+            self.place = None;
+        }
+        recovered
+    }
+
+    pub(super) fn has_local_work(&self) -> bool {
+        self.everything || !self.parts.is_empty()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.halted.is_none()
+            && (self.has_local_work() || self.all_questions || !self.questions.is_empty())
+    }
+
+    /// Takes over what the watcher noted, if it has had its time.
+    fn absorb(&mut self) {
+        if self
+            .noted_since
+            .is_some_and(|since| since.elapsed() >= DEBOUNCE)
+        {
+            self.absorb_now();
+        }
+    }
+
+    fn absorb_now(&mut self) {
+        self.noted_since = None;
+        let Some(watcher) = &self.watcher else { return };
+        let noted = watcher.take();
+        self.everything |= noted.everything;
+        for (path, depth) in noted.parts {
+            add_part(&mut self.parts, path, depth);
+        }
+        for path in &noted.written {
+            self.closed.remove(path);
+        }
+        self.closed.extend(noted.closed);
+        if let Some(reason) = noted.unwatched {
+            self.read_problems.insert(PathBuf::new(), reason);
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.absorb();
+        for (_, path, depth) in self.later.extract_if(.., |(at, ..)| *at <= now) {
+            add_part(&mut self.parts, path, depth);
+        }
+        if let Some((_, parts, everything)) = self.doubted_parts.take_if(|(at, ..)| *at <= now) {
+            self.everything |= everything;
+            for (path, depth) in parts {
+                add_part(&mut self.parts, path, depth);
+            }
+        }
+        if self.rescan_at <= now {
+            self.everything = true;
+            let watched = self.watcher.as_ref().is_some_and(Watcher::is_watching)
+                && !self.read_problems.contains_key(&PathBuf::new());
+            self.rescan_at = now + if watched { RESCAN } else { RESCAN_UNWATCHED };
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.ask_again();
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let noted = self.noted_since.map(|since| since + DEBOUNCE);
+        let later = self.later.iter().map(|(at, ..)| *at).min();
+        let doubted = self.doubted_parts.as_ref().map(|(at, ..)| *at);
+        [noted, later, doubted, self.retry_at, Some(self.rescan_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.rescan_at)
+    }
+
+    /// Everything that was refused or out of reach is in question again.
+    fn ask_again(&mut self) {
+        self.retry_at = None;
+        self.halted = None;
+        self.questions.append(&mut self.unreachable);
+        self.questions
+            .extend(std::mem::take(&mut self.refused).into_keys());
+        self.surprises.clear();
+        if self.place.is_some()
+            && self.read_problems.len()
+                > usize::from(self.read_problems.contains_key(&PathBuf::new()))
+        {
+            for path in self
+                .read_problems
+                .keys()
+                .filter(|path| !path.as_os_str().is_empty())
+            {
+                let folder = path.parent().map(PathBuf::from).unwrap_or_default();
+                add_part(&mut self.parts, folder, Depth::Shallow);
+            }
+        }
+    }
+
+    pub(super) fn retry_in(&mut self, after: Duration) {
+        let at = Instant::now() + after;
+        self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
+    }
+
+    fn halt_by(&mut self, halt: Halt) {
+        match halt {
+            Halt::Stop => {}
+            Halt::Missing(reason) => self.halt(Activity::Missing(reason)),
+            Halt::Failed(reason) => self.halt(Activity::Stopped(reason)),
+        }
+    }
+
+    fn halt(&mut self, activity: Activity) {
+        if self.halted.as_ref() != Some(&activity) {
+            tracing::warn!(folder = self.config.number, reason = ?activity, "a synced folder cannot go on for now");
+        }
+        if matches!(activity, Activity::Missing(_)) {
+            self.place = None;
+            self.watcher = None;
+        }
+        self.halted = Some(activity);
+        // Whatever the interrupted pass had taken up is looked at again.
+        self.everything = true;
+        self.all_questions = true;
+        if self.retry_at.is_none_or(|at| at <= Instant::now()) {
+            self.retry_at = Some(Instant::now() + RETRY);
+        }
+    }
+
+    fn tree_changed(
+        &mut self,
+        changed: Result<Arc<Vec<coffer_crdt::tree::Changed>>, broadcast::error::RecvError>,
+    ) -> bool {
+        match changed {
+            Ok(changed) => self.note_changed(&changed),
+            Err(broadcast::error::RecvError::Lagged(_)) => self.all_questions = true,
+            Err(broadcast::error::RecvError::Closed) => return false,
+        }
+        // Whatever else is there comes along: one pass for all.
+        loop {
+            match self.tree_changes.try_recv() {
+                Ok(changed) => self.note_changed(&changed),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.all_questions = true,
+                Err(broadcast::error::TryRecvError::Empty) => return true,
+                Err(broadcast::error::TryRecvError::Closed) => return false,
+            }
+        }
+    }
+
+    pub(super) fn note_changed(&mut self, changed: &[coffer_crdt::tree::Changed]) {
+        let tree = self.vault.tree();
+        let rows = self.shared.rows();
+        for change in changed {
+            self.questions.insert(change.id);
+            if change.subtree {
+                self.questions.extend(tree.below(change.id));
+                self.questions.extend(rows.below(change.id));
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command, waiting: &mut Vec<oneshot::Sender<()>>) {
+        match command {
+            Command::Rescan(answer) => {
+                self.ask_again();
+                self.absorb_now();
+                self.everything = true;
+                waiting.push(answer);
+            }
+            Command::Settled(answer) => {
+                let settled = self.is_settled().await;
+                let _ = answer.send(settled);
+            }
+            Command::Retry => self.ask_again(),
+        }
+    }
+
+    pub(super) fn view<'a>(
+        &self,
+        rows: &'a Rows,
+        tree: &'a coffer_crdt::tree::Tree,
+        label: &'a str,
+    ) -> View<'a> {
+        let profile = self
+            .place
+            .as_ref()
+            .map(|place| place.profile())
+            .unwrap_or_default();
+        View {
+            rows,
+            tree,
+            vault_folder: self.config.vault_folder,
+            profile,
+            label,
+            now_ms: wall_ms(),
+        }
+    }
+
+    pub(super) fn place(&self) -> Result<Arc<Place>, Halt> {
+        self.place
+            .clone()
+            .ok_or_else(|| Halt::Failed("the folder is not open".into()))
+    }
+
+    /// Waits for something unless the engine is stopped before.
+    pub(super) async fn unless_stopped<T>(
+        stop: &mut watch::Receiver<bool>,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Halt> {
+        tokio::select! {
+            done = work => Ok(done),
+            _ = stop.wait_for(|stop| *stop) => Err(Halt::Stop),
+        }
+    }
+
+    pub(super) fn stop_signal(&self) -> watch::Receiver<bool> {
+        self.stop.clone()
+    }
+
+    /// A commit failed after rows in memory had followed the disk: back to what is durable, and look at everything.
+    pub(super) async fn fall_back(&mut self, error: CommitError) -> Halt {
+        let (vault, number, top) = (
+            self.vault.clone(),
+            self.config.number,
+            self.config.vault_folder,
+        );
+        if let Ok(Ok(rows)) = blocking(move || vault.folder_rows(number)).await {
+            *self.shared.rows_mut() = Rows::new(top, rows);
+        }
+        self.everything = true;
+        self.all_questions = true;
+        error.into()
+    }
+
+    /// A request with the present rows of these files.
+    pub(super) fn rows_request(&self, touched: &BTreeSet<FileId>) -> CommitRequest {
+        let rows = self.shared.rows();
+        let folder_rows = touched
+            .iter()
+            .map(|id| (self.config.number, *id, rows.get(*id).cloned()))
+            .collect();
+        CommitRequest {
+            folder_rows,
+            ..CommitRequest::default()
+        }
+    }
+
+    /// Whether the vault's folder still is one to sync.
+    pub(super) fn check_vault_folder(&self) -> Result<(), Halt> {
+        let folder = self.config.vault_folder;
+        if folder == FileId::ROOT {
+            return Ok(());
+        }
+        match self.vault.tree().shown(folder) {
+            Some(shown) if !shown.trashed && shown.kind == Kind::Folder => Ok(()),
+            Some(_) => Err(Halt::Failed(
+                "the vault's folder is in the trash; restore it, or remove this synced folder"
+                    .into(),
+            )),
+            None => Err(Halt::Failed(
+                "the vault's folder has not arrived yet".into(),
+            )),
+        }
+    }
+}
+
+pub(super) fn add_part(parts: &mut Parts, path: PathBuf, depth: Depth) {
+    let part = parts.entry(path).or_insert(depth);
+    *part = depth.max(*part);
+}
+
+/// Runs blocking work on a thread for that.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Halt> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Halt::Failed(format!("a task of the synced folder failed: {error}")))
+}
+
+/// Wall clock in milliseconds since 1970.
+pub(super) fn wall_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+}
+
+/// A new random id.
+pub(super) fn fresh() -> FileId {
+    let mut id = [0; 16];
+    rand::rng().fill_bytes(&mut id);
+    FileId(id)
+}
+
+async fn noted(watcher: &Option<Watcher>) {
+    match watcher {
+        Some(watcher) => watcher.noted().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn reachable<C: Contents>(contents: &C, wanted: bool) {
+    if wanted {
+        contents.reachable().await;
+    } else {
+        std::future::pending().await
+    }
+}

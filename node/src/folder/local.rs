@@ -1,0 +1,564 @@
+//! The local pass: what was done to the folder on disk goes into the vault.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coffer_crdt::files::{FileId, Kind};
+use tokio::time::Instant;
+
+use super::compare::{LocalPlan, Read, compare};
+use super::decide::{self, Settled};
+use super::engine::{DOUBT, Engine, Halt, add_part, blocking, fresh, wall_ms};
+use super::scan::{Depth, Parts, scan_parts, scan_whole};
+use super::{Contents, FolderVault};
+use crate::blobs::placement::Placement;
+use crate::blobs::{Import, ImportError, ImportJob, Imported};
+use crate::vault::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
+
+/// A file rests when nothing changed it for so long, if its writer was not seen to close it.
+const REST: Duration = Duration::from_secs(1);
+/// New folders are looked into once more after this time: files may have come before they were watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+/// Files read and committed together, at most: what was read is durable and visible to others so often.
+const BATCH_FILES: usize = 1000;
+/// The same, in bytes.
+const BATCH_BYTES: u64 = 64 << 20;
+/// Files noted as closed, at most.
+const MAX_CLOSED: usize = 100_000;
+
+/// A file that was read, and the id it has if it is new.
+type Found = (Read, FileId, Imported);
+
+impl<V: FolderVault, C: Contents> Engine<V, C> {
+    /// Looks, compares, commits. Whatever cannot be finished now is noted for later.
+    pub(super) async fn local_pass(&mut self) -> Result<(), Halt> {
+        self.check_vault_folder()?;
+        let (parts, everything) = (
+            std::mem::take(&mut self.parts),
+            std::mem::take(&mut self.everything),
+        );
+        let believed = std::mem::take(&mut self.doubted);
+        let doubting = self.doubted_parts.take();
+        let plan = match self.look(&parts, everything, &believed).await {
+            Ok(plan) => plan,
+            Err(halt) => {
+                self.everything = true;
+                return Err(halt);
+            }
+        };
+        self.doubt(&plan, &parts, everything, believed, doubting);
+        let LocalPlan {
+            operations,
+            rows,
+            reads,
+            look_again,
+            revisit,
+            conflicts,
+            ..
+        } = plan;
+        self.conflicts += conflicts;
+        self.questions.extend(revisit);
+        self.look_again(look_again);
+        self.commit_structure(operations, rows).await?;
+        let reads = self.resting(reads);
+        self.read_all(reads).await?;
+        if self.closed.len() > MAX_CLOSED {
+            self.closed.clear();
+        }
+        Ok(())
+    }
+
+    async fn look(
+        &mut self,
+        parts: &Parts,
+        everything: bool,
+        believed: &BTreeSet<FileId>,
+    ) -> Result<LocalPlan, Halt> {
+        let (place, shared, vault) = (self.place()?, self.shared.clone(), self.vault.clone());
+        let (parts, believed, folder) = (parts.clone(), believed.clone(), self.config.vault_folder);
+        let looked = blocking(move || {
+            place.check()?;
+            let rows = shared.rows();
+            let disk = if everything {
+                scan_whole(&place)
+            } else {
+                scan_parts(&place, &rows, &parts)
+            };
+            let disk = disk.map_err(|error| {
+                Halt::Failed(format!(
+                    "{} cannot be read: {error}",
+                    place.path().display()
+                ))
+            })?;
+            // Had it been unmounted meanwhile, everything would seem to be deleted.
+            place.check()?;
+            let label = vault.device_label();
+            let tree = vault.tree();
+            let view = super::compare::View {
+                rows: &rows,
+                tree: &tree,
+                vault_folder: folder,
+                profile: place.profile(),
+                label: &label,
+                now_ms: wall_ms(),
+            };
+            let plan = compare(&view, &disk, &believed, &mut fresh);
+            Ok::<_, Halt>((plan, disk.problems))
+        });
+        let (plan, problems) = looked.await??;
+        if everything {
+            self.scan_problems = problems;
+            self.read_problems
+                .retain(|path, _| path.as_os_str().is_empty());
+        } else {
+            for problem in problems {
+                if !self.scan_problems.contains(&problem)
+                    && self.scan_problems.len() < super::state::MAX_PROBLEMS
+                {
+                    self.scan_problems.push(problem);
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// What is missing for the first time is looked for again before it counts as deleted.
+    fn doubt(
+        &mut self,
+        plan: &LocalPlan,
+        parts: &Parts,
+        everything: bool,
+        believed: BTreeSet<FileId>,
+        before: Option<(Instant, Parts, bool)>,
+    ) {
+        let now = Instant::now();
+        if let Some((at, parts, everything)) = before {
+            // Not due yet: the pass was about something else.
+            self.doubted = believed;
+            self.doubted_parts = Some((at, parts, everything));
+        }
+        if !plan.missing.is_empty() {
+            self.doubted.extend(&plan.missing);
+            let (_, again, whole) =
+                self.doubted_parts
+                    .get_or_insert((now + DOUBT, Parts::new(), false));
+            *whole |= everything;
+            for (path, depth) in parts {
+                add_part(again, path.clone(), *depth);
+            }
+        }
+    }
+
+    fn look_again(&mut self, mut paths: Vec<PathBuf>) {
+        paths.sort();
+        let mut last: Option<PathBuf> = None;
+        for path in paths {
+            if last.as_ref().is_some_and(|last| path.starts_with(last)) {
+                continue;
+            }
+            self.later
+                .push((Instant::now() + LOOK_AGAIN, path.clone(), Depth::Deep));
+            last = Some(path);
+        }
+    }
+
+    /// Folders, moves and deletions in one request; if the vault refuses one of them, each by itself.
+    async fn commit_structure(
+        &mut self,
+        operations: Vec<Operation>,
+        rows: Vec<(FileId, Option<FolderRow>)>,
+    ) -> Result<(), Halt> {
+        if operations.is_empty() && rows.is_empty() {
+            return Ok(());
+        }
+        let number = self.config.number;
+        let request = CommitRequest {
+            operations: operations.clone(),
+            folder_rows: rows
+                .iter()
+                .map(|(id, row)| (number, *id, row.clone()))
+                .collect(),
+            ..CommitRequest::default()
+        };
+        match self.vault.commit(request).await {
+            Ok(_) => {
+                self.take_rows(rows);
+                return Ok(());
+            }
+            Err(CommitError::NotFound(_) | CommitError::Invalid(_) | CommitError::Exists(_))
+                if operations.len() > 1 => {}
+            Err(
+                CommitError::NotFound(reason)
+                | CommitError::Invalid(reason)
+                | CommitError::Exists(reason),
+            ) => {
+                self.refuse_rows(&rows, &reason);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let mut rest = rows;
+        for operation in operations {
+            let subject = subject(&operation);
+            let (own, others): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|(id, _)| Some(*id) == subject);
+            rest = others;
+            let folder_rows = own
+                .iter()
+                .map(|(id, row)| (number, *id, row.clone()))
+                .collect();
+            match self
+                .vault
+                .commit(CommitRequest {
+                    operations: vec![operation],
+                    folder_rows,
+                    ..CommitRequest::default()
+                })
+                .await
+            {
+                Ok(_) => self.take_rows(own),
+                Err(
+                    CommitError::NotFound(reason)
+                    | CommitError::Invalid(reason)
+                    | CommitError::Exists(reason),
+                ) => self.refuse_rows(&own, &reason),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let folder_rows = rest
+            .iter()
+            .map(|(id, row)| (number, *id, row.clone()))
+            .collect();
+        self.vault
+            .commit(CommitRequest {
+                folder_rows,
+                ..CommitRequest::default()
+            })
+            .await?;
+        self.take_rows(rest);
+        Ok(())
+    }
+
+    fn refuse_rows(&mut self, rows: &[(FileId, Option<FolderRow>)], reason: &str) {
+        for (_, row) in rows {
+            let path = row
+                .as_ref()
+                .map(|row| PathBuf::from(&row.name))
+                .unwrap_or_default();
+            self.read_problems
+                .insert(path, format!("the vault does not take it: {reason}"));
+        }
+    }
+
+    pub(super) fn take_rows(&mut self, rows: Vec<(FileId, Option<FolderRow>)>) {
+        let mut all = self.shared.rows_mut();
+        for (id, row) in rows {
+            match row {
+                Some(row) => all.set(id, row),
+                None => drop(all.remove(id)),
+            }
+        }
+    }
+
+    /// Those that nobody is writing to; the others are looked at later.
+    fn resting(&mut self, reads: Vec<Read>) -> Vec<Read> {
+        let now_ns = i128::from(wall_ms()) * 1_000_000;
+        let rest_ns = REST.as_nanos() as i128;
+        let mut resting = Vec::new();
+        for read in reads {
+            let age = now_ns - read.stat.ctime_ns.max(read.stat.mtime_ns);
+            // A time in the future says nothing; there only the watcher can.
+            let rests = read.kind != Kind::File
+                || self.closed.contains(&read.path)
+                || age >= rest_ns
+                || age < -rest_ns;
+            if rests {
+                resting.push(read);
+            } else {
+                let wait = u64::try_from(rest_ns - age.max(0)).unwrap_or(0);
+                self.again(
+                    &read,
+                    Duration::from_nanos(wait) + Duration::from_millis(10),
+                );
+            }
+        }
+        resting
+    }
+
+    fn again(&mut self, read: &Read, after: Duration) {
+        let folder = read.path.parent().map(PathBuf::from).unwrap_or_default();
+        let at = Instant::now() + after;
+        match self
+            .later
+            .iter_mut()
+            .find(|(_, path, depth)| *path == folder && *depth == Depth::Shallow)
+        {
+            // One look at a folder serves all its files: the last one's time.
+            Some((before, ..)) => *before = at.max(*before),
+            None => self.later.push((at, folder, Depth::Shallow)),
+        }
+    }
+
+    /// Reads and commits batch by batch; one is read while the one before it is committed.
+    async fn read_all(&mut self, reads: Vec<Read>) -> Result<(), Halt> {
+        let mut stop = self.stop_signal();
+        let mut ready: Vec<Found> = Vec::new();
+        let mut failed = Vec::new();
+        for batch in batches(reads) {
+            let (contents, root, number) = (
+                self.contents.clone(),
+                self.config.path.clone(),
+                self.config.number,
+            );
+            let importing = import(&*contents, root, number, batch);
+            let previous = std::mem::take(&mut ready);
+            let both = async { tokio::join!(self.commit_found(previous), importing) };
+            let (committed, (found, not)) = Self::unless_stopped(&mut stop, both).await?;
+            committed?;
+            ready = found;
+            failed.extend(not);
+            self.publish();
+        }
+        self.commit_found(ready).await?;
+        self.not_read(failed)
+    }
+
+    fn not_read(&mut self, failed: Vec<(Read, ImportError)>) -> Result<(), Halt> {
+        let mut halt = None;
+        for (read, error) in failed {
+            match error {
+                ImportError::Changed => self.again(&read, REST),
+                ImportError::Vanished => {
+                    let folder = read.path.parent().map(PathBuf::from).unwrap_or_default();
+                    add_part(&mut self.parts, folder, Depth::Shallow);
+                }
+                ImportError::NoPermission | ImportError::NotAFile | ImportError::Read(_) => {
+                    self.read_problems.insert(read.path, error.to_string());
+                }
+                ImportError::DiskFull | ImportError::Store(_) => {
+                    halt = Some(Halt::Failed(error.to_string()))
+                }
+            }
+        }
+        halt.map_or(Ok(()), Err)
+    }
+
+    async fn commit_found(&mut self, found: Vec<Found>) -> Result<(), Halt> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let (mut request, settled) = self.decide(found);
+        match self.vault.commit(request.clone()).await {
+            Ok(_) => {}
+            Err(CommitError::NotFound(_) | CommitError::Invalid(_) | CommitError::Exists(_)) => {
+                return self.commit_one_by_one(settled).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        request.folder_rows.clear();
+        for (read, settled, _) in settled {
+            self.accept(&read, settled);
+        }
+        Ok(())
+    }
+
+    async fn commit_one_by_one(
+        &mut self,
+        settled: Vec<(Read, Settled, CommitRequest)>,
+    ) -> Result<(), Halt> {
+        for (read, settled, request) in settled {
+            match self.vault.commit(request).await {
+                Ok(_) => self.accept(&read, settled),
+                Err(
+                    CommitError::NotFound(reason)
+                    | CommitError::Invalid(reason)
+                    | CommitError::Exists(reason),
+                ) => {
+                    self.read_problems
+                        .insert(read.path, format!("the vault does not take it: {reason}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, read: &Read, settled: Settled) {
+        self.closed.remove(&read.path);
+        self.read_problems.remove(&read.path);
+        self.take_rows(settled.rows);
+        self.questions.extend(settled.revisit);
+        self.conflicts += u64::from(settled.conflict);
+    }
+
+    /// What was read means this, by the tree and rows of this moment; one request for all, and one for each.
+    fn decide(&self, found: Vec<Found>) -> (CommitRequest, Vec<(Read, Settled, CommitRequest)>) {
+        let label = self.vault.device_label();
+        let tree = self.vault.tree();
+        let rows = self.shared.rows();
+        let view = self.view(&rows, &tree, &label);
+        let mut all = CommitRequest::default();
+        let mut each = Vec::with_capacity(found.len());
+        for (read, id, imported) in found {
+            let draft = draft(&read, &imported);
+            let hash = draft.hash;
+            let settled = decide::settle(&view, &read, draft, id);
+            let request = CommitRequest {
+                operations: settled.operations.clone(),
+                placements: imported
+                    .rows
+                    .placements
+                    .into_iter()
+                    .map(|(blob, place)| (blob, owned_by(place, settled.owner)))
+                    .collect(),
+                chunks: imported.rows.chunks,
+                folder_rows: settled
+                    .rows
+                    .iter()
+                    .map(|(id, row)| (self.config.number, *id, row.clone()))
+                    .collect(),
+                held: vec![(settled.owner, hash)],
+                ..CommitRequest::default()
+            };
+            all.operations.extend(request.operations.iter().cloned());
+            all.placements.extend(request.placements.iter().cloned());
+            all.chunks.extend(request.chunks.iter().cloned());
+            all.folder_rows.extend(request.folder_rows.iter().cloned());
+            all.held.extend(request.held.iter().copied());
+            each.push((read, settled, request));
+        }
+        (all, each)
+    }
+}
+
+fn subject(operation: &Operation) -> Option<FileId> {
+    match operation {
+        Operation::CreateFile { id, .. }
+        | Operation::MoveFile { id, .. }
+        | Operation::SetContent { id, .. }
+        | Operation::TrashFile { id }
+        | Operation::RestoreFile { id } => Some(*id),
+        _ => None,
+    }
+}
+
+fn draft(read: &Read, imported: &Imported) -> ContentDraft {
+    match &read.target {
+        Some(target) => decide::link_draft(
+            target,
+            i64::try_from(read.stat.mtime_ns.div_euclid(1_000_000)).unwrap_or(0),
+        ),
+        None => ContentDraft {
+            size: imported.size,
+            mtime_ms: i64::try_from(imported.mtime_ns.div_euclid(1_000_000)).unwrap_or(0),
+            executable: imported.executable,
+            hash: imported.hash,
+            target: None,
+            root: imported.root.clone(),
+        },
+    }
+}
+
+/// The same place, in the file that the bytes turned out to belong to.
+fn owned_by(place: Placement, owner: FileId) -> Placement {
+    match place {
+        Placement::File {
+            root,
+            offset,
+            len,
+            frame,
+            epoch,
+            ..
+        } => Placement::File {
+            root,
+            file: owner.0,
+            offset,
+            len,
+            frame,
+            epoch,
+        },
+        other => other,
+    }
+}
+
+fn batches(reads: Vec<Read>) -> Vec<Vec<Read>> {
+    let mut all: Vec<Vec<Read>> = Vec::new();
+    let mut bytes = 0;
+    for read in reads {
+        bytes += read.stat.size;
+        match all.last_mut() {
+            Some(batch) if batch.len() < BATCH_FILES && bytes <= BATCH_BYTES => batch.push(read),
+            _ => {
+                bytes = read.stat.size;
+                all.push(vec![read]);
+            }
+        }
+    }
+    all
+}
+
+/// Reads a batch of files. What the file system says of them is as of the reading then.
+async fn import<C: Contents>(
+    contents: &C,
+    root: PathBuf,
+    number: u32,
+    batch: Vec<Read>,
+) -> (Vec<Found>, Vec<(Read, ImportError)>) {
+    let ids: Vec<FileId> = batch
+        .iter()
+        .map(|read| read.id.unwrap_or_else(fresh))
+        .collect();
+    let files = batch
+        .iter()
+        .zip(&ids)
+        .filter(|(read, _)| read.kind == Kind::File);
+    let jobs = files
+        .map(|(read, id)| ImportJob {
+            path: root.join(&read.path),
+            into: Import::FileBacked {
+                root: number,
+                file: id.0,
+            },
+        })
+        .collect();
+    let mut results = contents.import(jobs).await.into_iter();
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for (mut read, id) in batch.into_iter().zip(ids) {
+        if read.kind != Kind::File {
+            let imported = link_imported(&read);
+            found.push((read, id, imported));
+            continue;
+        }
+        match results.next().unwrap_or(Err(ImportError::Vanished)) {
+            // Another file is at that path by now.
+            Ok(imported) if imported.inode != read.stat.inode => {
+                failed.push((read, ImportError::Vanished))
+            }
+            Ok(imported) => {
+                read.stat.size = imported.size;
+                read.stat.mtime_ns = imported.mtime_ns;
+                read.stat.ctime_ns = imported.ctime_ns;
+                read.stat.executable = imported.executable;
+                found.push((read, id, imported));
+            }
+            Err(error) => failed.push((read, error)),
+        }
+    }
+    (found, failed)
+}
+
+/// A link has no bytes to read: its target came with the scan.
+fn link_imported(read: &Read) -> Imported {
+    let draft = decide::link_draft(read.target.as_deref().unwrap_or_default(), 0);
+    Imported {
+        size: draft.size,
+        mtime_ns: read.stat.mtime_ns,
+        ctime_ns: read.stat.ctime_ns,
+        inode: read.stat.inode,
+        executable: false,
+        hash: draft.hash,
+        root: draft.root,
+        rows: Default::default(),
+    }
+}

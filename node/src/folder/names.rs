@@ -1,0 +1,311 @@
+//! Names of the vault and names on disk, and the names of conflict copies.
+//!
+//! The tree already shows only names that a POSIX file system takes. What is left to do here: keep the folder's own
+//! hidden place apart, and write names for file systems that take less ([`Profile`]). Both ways are reversible, so a
+//! file that is renamed on such a disk gets the name in the vault that the person meant.
+
+use std::borrow::Cow;
+
+use coffer_crdt::files::{FileId, MAX_NAME_BYTES};
+
+use super::place::HIDDEN;
+
+/// What a file system takes as a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Anything but `/` and NUL, up to 255 bytes: ext4, btrfs, xfs, APFS.
+    #[default]
+    Posix,
+    /// What FAT, exFAT and NTFS take as well: none of `<>:"\|?*`, no control characters, no dot or blank at the end.
+    Portable,
+}
+
+/// What goes before two hexadecimal digits where a byte is written as a number.
+const ESCAPE: char = '%';
+
+/// The name on disk of what the vault calls `name`; `at_top` if it stands directly in the synced folder.
+pub fn to_disk(name: &str, at_top: bool, profile: Profile) -> Cow<'_, str> {
+    if at_top && is_hidden_family(name) {
+        return Cow::Owned(format!("{name}~"));
+    }
+    match profile {
+        Profile::Posix => Cow::Borrowed(name),
+        Profile::Portable => escape(name),
+    }
+}
+
+/// The name in the vault of what is called `name` on disk; the inverse of [`to_disk`].
+pub fn to_vault(name: &str, at_top: bool, profile: Profile) -> Cow<'_, str> {
+    if at_top
+        && let Some(shorter) = name.strip_suffix('~')
+        && is_hidden_family(shorter)
+    {
+        return Cow::Borrowed(shorter);
+    }
+    match profile {
+        Profile::Posix => Cow::Borrowed(name),
+        Profile::Portable => unescape(name),
+    }
+}
+
+/// `.vault`, and what stands in for it: `.vault~`, `.vault~~`, ... Each is shifted by one, so none is lost.
+fn is_hidden_family(name: &str) -> bool {
+    name.strip_prefix(HIDDEN)
+        .is_some_and(|rest| rest.bytes().all(|byte| byte == b'~'))
+}
+
+fn is_forbidden(char: char) -> bool {
+    char.is_ascii_control() || matches!(char, '<' | '>' | ':' | '"' | '\\' | '|' | '?' | '*')
+}
+
+/// Whether `%XX` at the start of `text` stands for a byte that [`escape`] writes so.
+fn escaped_at(text: &str) -> Option<char> {
+    let digits = text.strip_prefix(ESCAPE)?.get(..2)?;
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
+    let char = u8::from_str_radix(digits, 16)
+        .ok()
+        .filter(|_| digits.bytes().all(is_digit))? as char;
+    (is_forbidden(char) || matches!(char, ESCAPE | '.' | ' ')).then_some(char)
+}
+
+fn escape(name: &str) -> Cow<'_, str> {
+    let bad = |(at, char): (usize, char)| {
+        is_forbidden(char)
+            || (char == ESCAPE && escaped_at(&name[at..]).is_some())
+            || (matches!(char, '.' | ' ') && at + 1 == name.len())
+    };
+    if !name.char_indices().any(bad) {
+        return Cow::Borrowed(name);
+    }
+    let mut out = String::with_capacity(name.len() + 8);
+    for (at, char) in name.char_indices() {
+        if bad((at, char)) {
+            out.push_str(&format!("{ESCAPE}{:02X}", u32::from(char)));
+        } else {
+            out.push(char);
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn unescape(name: &str) -> Cow<'_, str> {
+    if !name.contains(ESCAPE) {
+        return Cow::Borrowed(name);
+    }
+    let mut out = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(char) = rest.chars().next() {
+        match escaped_at(rest) {
+            Some(meant) => {
+                out.push(meant);
+                rest = &rest[3..];
+            }
+            None => {
+                out.push(char);
+                rest = &rest[char.len_utf8()..];
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The mark of a conflict copy begins so.
+const MARK: &str = " (conflict from ";
+
+/// The longest part after the last dot that counts as an extension, as in the tree.
+const MAX_EXTENSION_BYTES: usize = 16;
+
+/// How much of a device's name goes into a mark, in bytes, as in the tree.
+const MAX_LABEL_BYTES: usize = 40;
+
+/// The name of the copy of `name` that keeps what device `label` wrote at `ms` (milliseconds since 1970, UTC):
+/// `name (conflict from label, 2026-11-22).ext`; the second and later ones of a day say which they are:
+/// `name (conflict from label, 2026-11-22, 2).ext`. Marks are not stacked: the copy of a copy is named after the original.
+pub fn conflict_name(name: &str, is_file: bool, label: &str, ms: i64, number: u32) -> String {
+    let original = without_mark(name, is_file);
+    let label: String = label
+        .chars()
+        .map(|char| {
+            if char == '/' || char.is_control() {
+                '-'
+            } else {
+                char
+            }
+        })
+        .collect();
+    let label = match label.trim() {
+        "" => "another device",
+        label => &label[..label.floor_char_boundary(MAX_LABEL_BYTES)],
+    };
+    let number = if number > 1 {
+        format!(", {number}")
+    } else {
+        String::new()
+    };
+    with_mark(
+        &original,
+        is_file,
+        &format!("{MARK}{label}, {}{number})", date(ms)),
+    )
+}
+
+/// Conflict copies of one file by one device on one day, at most. A program that rewrites its file every second breeds
+/// no more: the last one gets the newer content then, and what it held is in its history.
+pub const MAX_COPIES: u32 = 5;
+
+/// The id of that copy: the same on every device that makes it, so that one conflict makes one copy.
+pub fn conflict_id(file: FileId, label: &str, ms: i64, number: u32) -> FileId {
+    let mut hasher = blake3::Hasher::new_derive_key(CONFLICT_ID_CONTEXT);
+    hasher
+        .update(&file.0)
+        .update(&number.to_le_bytes())
+        .update(date(ms).as_bytes())
+        .update(label.as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    FileId(id)
+}
+
+/// Context string of [`conflict_id`].
+pub const CONFLICT_ID_CONTEXT: &str = "coffer 2026-11 id of a conflict copy";
+
+fn with_mark(name: &str, is_file: bool, mark: &str) -> String {
+    let (stem, extension) = if is_file {
+        split_extension(name)
+    } else {
+        (name, "")
+    };
+    let room = MAX_NAME_BYTES.saturating_sub(mark.len() + extension.len());
+    format!(
+        "{}{mark}{extension}",
+        &stem[..stem.floor_char_boundary(room)]
+    )
+}
+
+fn without_mark(name: &str, is_file: bool) -> String {
+    let (stem, extension) = if is_file {
+        split_extension(name)
+    } else {
+        (name, "")
+    };
+    match stem.find(MARK) {
+        Some(at) if at > 0 && stem.ends_with(')') => format!("{}{extension}", &stem[..at]),
+        _ => name.to_owned(),
+    }
+}
+
+fn split_extension(name: &str) -> (&str, &str) {
+    match name.rfind('.') {
+        Some(dot) if dot > 0 => {
+            let ending = &name[dot + 1..];
+            let counts = (1..=MAX_EXTENSION_BYTES).contains(&ending.len())
+                && ending.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if counts {
+                name.split_at(dot)
+            } else {
+                (name, "")
+            }
+        }
+        _ => (name, ""),
+    }
+}
+
+/// Date `2026-11-22` (UTC), by the civil-from-days algorithm (Hinnant).
+fn date(ms: i64) -> String {
+    let days = ms.div_euclid(86_400_000) + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOON: i64 = 1_795_305_600_000 + 43_200_000;
+
+    #[test]
+    fn the_hidden_place_is_never_named_by_the_vault() {
+        assert_eq!(to_disk(".vault", true, Profile::Posix), ".vault~");
+        assert_eq!(to_vault(".vault~", true, Profile::Posix), ".vault");
+        assert_eq!(to_disk(".vault~", true, Profile::Posix), ".vault~~");
+        assert_eq!(to_disk(".vault", false, Profile::Posix), ".vault");
+        assert_eq!(to_disk(".vaults", true, Profile::Posix), ".vaults");
+    }
+
+    #[test]
+    fn forbidden_characters_are_written_as_numbers() {
+        assert_eq!(
+            to_disk("what? 50%3F.", false, Profile::Portable),
+            "what%3F 50%253F%2E"
+        );
+        assert_eq!(to_disk("100% sure", false, Profile::Portable), "100% sure");
+    }
+
+    #[test]
+    fn marks_do_not_stack() {
+        let first = conflict_name("a.txt", true, "laptop", NOON, 1);
+        assert_eq!(first, "a (conflict from laptop, 2026-11-22).txt");
+        let second = conflict_name(&first, true, "laptop", NOON, 2);
+        assert_eq!(second, "a (conflict from laptop, 2026-11-22, 2).txt");
+        assert_eq!(
+            conflict_name(&second, true, "desk", NOON, 1),
+            "a (conflict from desk, 2026-11-22).txt"
+        );
+        assert_eq!(
+            conflict_name("v1.2", false, "", NOON, 1),
+            "v1.2 (conflict from another device, 2026-11-22)"
+        );
+    }
+
+    #[test]
+    fn a_copy_has_the_same_id_all_day_and_on_every_device() {
+        let file = FileId([1; 16]);
+        assert_eq!(
+            conflict_id(file, "laptop", NOON, 1),
+            conflict_id(file, "laptop", NOON + 60_000, 1)
+        );
+        assert_ne!(
+            conflict_id(file, "laptop", NOON, 1),
+            conflict_id(file, "laptop", NOON + 86_400_000, 1)
+        );
+        assert_ne!(
+            conflict_id(file, "laptop", NOON, 1),
+            conflict_id(file, "desk", NOON, 1)
+        );
+        assert_ne!(
+            conflict_id(file, "laptop", NOON, 1),
+            conflict_id(file, "laptop", NOON, 2)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_to_disk_comes_back(name in "[^/\0]{1,60}", top in any::<bool>(), portable in any::<bool>()) {
+            let profile = if portable { Profile::Portable } else { Profile::Posix };
+            let disk = to_disk(&name, top, profile);
+            prop_assert_eq!(to_vault(&disk, top, profile), name.as_str());
+            if portable {
+                prop_assert!(!disk.chars().any(is_forbidden) && !disk.ends_with(['.', ' ']));
+            }
+        }
+
+        #[test]
+        fn conflict_names_are_valid(name in "[^/\0]{1,255}", label in any::<String>(), ms in -(1i64 << 45)..1 << 45, file in any::<bool>(), number in 1u32..9) {
+            prop_assume!(coffer_crdt::files::check_name(&name).is_ok());
+            let copy = conflict_name(&name, file, &label, ms, number);
+            prop_assert!(coffer_crdt::files::check_name(&copy).is_ok());
+        }
+    }
+}

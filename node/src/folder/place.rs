@@ -1,0 +1,463 @@
+//! The disk under a synced folder: its root, the hidden `.vault/` in it, and the system calls used on both.
+//!
+//! Every path is walked folder by folder from an open root, and no symbolic link is ever followed: a link that appears
+//! in the middle of a path while we work makes the call fail instead of leading out of the folder. Nothing is ever
+//! renamed onto something that is there ([`Place::put`]), except by an exchange of the two ([`Place::exchange`]).
+//!
+//! ```text
+//! .vault/marker   which synced folder of which vault this is; without it nothing is taken as deleted
+//! .vault/tmp/     files being written; same file system, so that they can be renamed into place
+//! .vault/kept/    contents that a remote change replaced or deleted
+//! ```
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use coffer_protocol::identity::VaultId;
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::ground::{folder_below, open_folder, stat_at, stat_fd};
+use super::names::Profile;
+
+/// The hidden folder directly in a synced folder.
+pub const HIDDEN: &str = ".vault";
+
+const MARKER: &str = "marker";
+const TMP: &str = "tmp";
+const KEPT: &str = "kept";
+
+/// A marker is one short line; anything longer is not ours.
+const MAX_MARKER_BYTES: usize = 256;
+
+/// What the marker says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// The synced folder's number on this device.
+    pub number: u32,
+    /// The vault.
+    pub vault: VaultId,
+}
+
+impl Marker {
+    fn text(&self) -> String {
+        format!("coffer synced folder 1 {} {}\n", self.number, self.vault)
+    }
+}
+
+/// Why a folder cannot be synced.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The folder itself is not there.
+    #[error("{0} is not there; if it is on another disk, connect it")]
+    Missing(PathBuf),
+    /// The folder is there and its marker is not: perhaps an empty mount point.
+    #[error(
+        "{0} is not the synced folder that it was: .vault/marker is missing; if its disk is not mounted, mount it, else add the folder again"
+    )]
+    Unmarked(PathBuf),
+    /// The marker is of another synced folder.
+    #[error(
+        "{0} is already synced as another folder or with another vault; remove its .vault folder if that is no longer so"
+    )]
+    Foreign(PathBuf),
+    /// Not a folder.
+    #[error("{0} is not a folder")]
+    NotAFolder(PathBuf),
+    /// Reading or writing failed.
+    #[error("{path} cannot be used: {error}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The vault could not be read.
+    #[error("{0}")]
+    Vault(String),
+}
+
+/// An open synced folder. Cheap to share by `Arc`.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    marker: Marker,
+    root: OwnedFd,
+    root_inode: u64,
+    device: u64,
+    tmp: OwnedFd,
+    kept: OwnedFd,
+    file_mode: u32,
+    profile: Profile,
+}
+
+impl Place {
+    /// Makes the folder, its hidden folder and the marker.
+    ///
+    /// # Errors
+    /// [`FolderError::Foreign`] where another marker is, else what failed.
+    pub fn prepare(path: &Path, marker: &Marker) -> Result<Place, FolderError> {
+        let failed = |error: io::Error| FolderError::Io {
+            path: path.to_path_buf(),
+            error,
+        };
+        std::fs::create_dir_all(path).map_err(failed)?;
+        let root = open_root(path)?;
+        make_folder(root.as_fd(), HIDDEN, 0o700).map_err(failed)?;
+        let hidden = open_folder(root.as_fd(), OsStr::new(HIDDEN)).map_err(failed)?;
+        match read_small(hidden.as_fd(), MARKER) {
+            Ok(text) if text == marker.text().as_bytes() => {}
+            Ok(_) => return Err(FolderError::Foreign(path.to_path_buf())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let temporary = format!("{MARKER}.new");
+                write_small(hidden.as_fd(), &temporary, marker.text().as_bytes())
+                    .map_err(failed)?;
+                rustix::fs::renameat(&hidden, &temporary, &hidden, MARKER)
+                    .map_err(|error| failed(error.into()))?;
+                rustix::fs::fsync(&hidden).map_err(|error| failed(error.into()))?;
+                rustix::fs::fsync(&root).map_err(|error| failed(error.into()))?;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        Place::open(path, marker)
+    }
+
+    /// Opens a folder that was prepared.
+    ///
+    /// # Errors
+    /// [`FolderError::Missing`] and [`FolderError::Unmarked`] say that nothing may be concluded from what is not there.
+    pub fn open(path: &Path, marker: &Marker) -> Result<Place, FolderError> {
+        let failed = |error: io::Error| FolderError::Io {
+            path: path.to_path_buf(),
+            error,
+        };
+        let root = open_root(path)?;
+        let unmarked = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                FolderError::Unmarked(path.to_path_buf())
+            }
+            _ => failed(error),
+        };
+        let hidden = open_folder(root.as_fd(), OsStr::new(HIDDEN)).map_err(unmarked)?;
+        if read_small(hidden.as_fd(), MARKER).map_err(unmarked)? != marker.text().as_bytes() {
+            return Err(FolderError::Foreign(path.to_path_buf()));
+        }
+        let own = stat_fd(root.as_fd()).map_err(failed)?;
+        make_folder(hidden.as_fd(), TMP, 0o700).map_err(failed)?;
+        make_folder(hidden.as_fd(), KEPT, 0o700).map_err(failed)?;
+        let tmp = open_folder(hidden.as_fd(), OsStr::new(TMP)).map_err(failed)?;
+        let kept = open_folder(hidden.as_fd(), OsStr::new(KEPT)).map_err(failed)?;
+        let file_mode = probe_mode(tmp.as_fd()).map_err(failed)?;
+        let profile = probe_profile(tmp.as_fd());
+        Ok(Place {
+            path: path.to_path_buf(),
+            marker: *marker,
+            root,
+            root_inode: own.inode,
+            device: own.device,
+            tmp,
+            kept,
+            file_mode,
+            profile,
+        })
+    }
+
+    /// Removes the hidden folder.
+    ///
+    /// # Errors
+    /// As [`Place::open`]; a folder that is gone is no error.
+    pub fn release(path: &Path, marker: &Marker) -> Result<(), FolderError> {
+        match Place::open(path, marker) {
+            Ok(_) => std::fs::remove_dir_all(path.join(HIDDEN)).map_err(|error| FolderError::Io {
+                path: path.join(HIDDEN),
+                error,
+            }),
+            Err(FolderError::Missing(_) | FolderError::Unmarked(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks that the path still leads to this very folder, and that its marker is there.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub fn check(&self) -> Result<(), FolderError> {
+        let root = open_root(&self.path)?;
+        let own = stat_fd(root.as_fd()).map_err(|error| FolderError::Io {
+            path: self.path.clone(),
+            error,
+        })?;
+        if (own.inode, own.device) != (self.root_inode, self.device) {
+            return Err(FolderError::Unmarked(self.path.clone()));
+        }
+        let hidden = open_folder(root.as_fd(), OsStr::new(HIDDEN))
+            .map_err(|_| FolderError::Unmarked(self.path.clone()))?;
+        match read_small(hidden.as_fd(), MARKER) {
+            Ok(text) if text == self.marker.text().as_bytes() => Ok(()),
+            Ok(_) => Err(FolderError::Foreign(self.path.clone())),
+            Err(_) => Err(FolderError::Unmarked(self.path.clone())),
+        }
+    }
+
+    /// The folder's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The number of its file system.
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// What its file system takes as names.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Permission bits that a new file gets here.
+    pub fn file_mode(&self) -> u32 {
+        self.file_mode
+    }
+
+    /// The synced folder itself.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The folder for temporary files.
+    pub fn tmp(&self) -> BorrowedFd<'_> {
+        self.tmp.as_fd()
+    }
+
+    /// The folder for kept contents.
+    pub fn kept(&self) -> BorrowedFd<'_> {
+        self.kept.as_fd()
+    }
+
+    /// Absolute path of a temporary file.
+    pub fn tmp_path(&self, name: &str) -> PathBuf {
+        self.path.join(HIDDEN).join(TMP).join(name)
+    }
+
+    /// Absolute path of a kept file.
+    pub fn kept_path(&self, name: &str) -> PathBuf {
+        kept_path(&self.path, name)
+    }
+
+    /// Opens a folder within the synced folder.
+    ///
+    /// # Errors
+    /// What the system says; a symbolic link on the way is `NotADirectory` or `FilesystemLoop`.
+    pub fn folder(&self, relative: &Path) -> io::Result<OwnedFd> {
+        folder_below(self.root.as_fd(), relative)
+    }
+
+    /// Makes everything written in this file system durable.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync(&self) -> io::Result<()> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        rustix::fs::syncfs(&self.root)?;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        rustix::fs::sync();
+        Ok(())
+    }
+
+    /// Renames to a name that must be free.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where it is not.
+    pub fn put(
+        &self,
+        from: BorrowedFd<'_>,
+        name: &str,
+        to: BorrowedFd<'_>,
+        new: &str,
+    ) -> io::Result<()> {
+        match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                // A file system that cannot promise it (NFS, some FUSE): look first. The window is ours to accept.
+                match stat_at(to, new) {
+                    Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        Ok(rustix::fs::renameat(from, name, to, new)?)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Exchanges two files in one step: at no moment is either name without a file. Where the file system cannot, the
+    /// old file goes to `spare` in the folder of the first name, and from there to it.
+    ///
+    /// # Errors
+    /// What the system says; both are as before then.
+    pub fn exchange(
+        &self,
+        one: (BorrowedFd<'_>, &str),
+        other: (BorrowedFd<'_>, &str),
+        spare: &str,
+    ) -> io::Result<()> {
+        match rustix::fs::renameat_with(one.0, one.1, other.0, other.1, RenameFlags::EXCHANGE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                self.put(other.0, other.1, one.0, spare)?;
+                if let Err(error) = self.put(one.0, one.1, other.0, other.1) {
+                    self.put(one.0, spare, other.0, other.1)?;
+                    return Err(error);
+                }
+                self.put(one.0, spare, one.0, one.1)
+            }
+            done => Ok(done?),
+        }
+    }
+}
+
+/// Path of a kept file of the synced folder at `folder`.
+pub fn kept_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(HIDDEN).join(KEPT).join(name)
+}
+
+fn open_root(path: &Path) -> Result<OwnedFd, FolderError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+        Errno::NOENT => FolderError::Missing(path.to_path_buf()),
+        Errno::NOTDIR => FolderError::NotAFolder(path.to_path_buf()),
+        error => FolderError::Io {
+            path: path.to_path_buf(),
+            error: error.into(),
+        },
+    })
+}
+
+fn make_folder(parent: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode as _)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_small(folder: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
+    let file = rustix::fs::openat(
+        folder,
+        name,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+    )?;
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(
+        &mut io::Read::take(std::fs::File::from(file), MAX_MARKER_BYTES as u64),
+        &mut bytes,
+    )?;
+    Ok(bytes)
+}
+
+fn write_small(folder: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::openat(
+        folder,
+        name,
+        flags,
+        Mode::from_raw_mode(0o600),
+    )?);
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()
+}
+
+/// Permission bits of a new file under the process's umask and the folder's defaults, found out by making one.
+fn probe_mode(tmp: BorrowedFd<'_>) -> io::Result<u32> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(tmp, "probe", flags, Mode::from_raw_mode(0o666))?;
+    let mode = stat_fd(file.as_fd())?.mode & 0o666;
+    rustix::fs::unlinkat(tmp, "probe", AtFlags::empty())?;
+    Ok(mode)
+}
+
+/// Whether the file system takes names that FAT and NTFS do not.
+fn probe_profile(tmp: BorrowedFd<'_>) -> Profile {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(tmp, "probe?:", flags, Mode::from_raw_mode(0o600)) {
+        Ok(_) => {
+            let _ = rustix::fs::unlinkat(tmp, "probe?:", AtFlags::empty());
+            Profile::Posix
+        }
+        Err(Errno::INVAL | Errno::ILSEQ) => Profile::Portable,
+        Err(_) => Profile::Posix,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coffer_crdt::files::Kind;
+
+    fn marker() -> Marker {
+        Marker {
+            number: 3,
+            vault: VaultId([7; 32]),
+        }
+    }
+
+    #[test]
+    fn a_folder_without_its_marker_is_not_the_synced_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("photos");
+        assert!(matches!(
+            Place::open(&path, &marker()),
+            Err(FolderError::Missing(_))
+        ));
+        let place = Place::prepare(&path, &marker()).unwrap();
+        place.check().unwrap();
+        std::fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        assert!(matches!(place.check(), Err(FolderError::Missing(_))));
+        std::fs::create_dir(&path).unwrap();
+        assert!(matches!(place.check(), Err(FolderError::Unmarked(_))));
+        assert!(matches!(
+            Place::open(&path, &marker()),
+            Err(FolderError::Unmarked(_))
+        ));
+    }
+
+    #[test]
+    fn a_folder_of_another_vault_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        Place::prepare(dir.path(), &marker()).unwrap();
+        let other = Marker {
+            number: 3,
+            vault: VaultId([8; 32]),
+        };
+        assert!(matches!(
+            Place::prepare(dir.path(), &other),
+            Err(FolderError::Foreign(_))
+        ));
+        assert!(matches!(
+            Place::open(dir.path(), &other),
+            Err(FolderError::Foreign(_))
+        ));
+    }
+
+    #[test]
+    fn links_are_not_followed_and_nothing_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::prepare(dir.path(), &marker()).unwrap();
+        std::os::unix::fs::symlink("/tmp", dir.path().join("out")).unwrap();
+        assert!(place.folder(Path::new("out")).is_err());
+        std::fs::write(dir.path().join("a"), "a").unwrap();
+        std::fs::write(dir.path().join("b"), "b").unwrap();
+        let error = place.put(place.root(), "a", place.root(), "b").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        place
+            .exchange((place.root(), "a"), (place.root(), "b"), "spare")
+            .unwrap();
+        assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"a");
+        assert_eq!(
+            stat_at(place.root(), "out").unwrap().kind,
+            Some(Kind::Symlink)
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! What the last run left behind in the hidden folder.
+//!
+//! Rows and disk repair themselves: what was renamed into place without its row is recognised by its bytes in the local
+//! pass. Left to see to here: files that were parked in the middle of an exchange of names, kept files that the vault
+//! was not told of, and temporary files that nobody will ask for again.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use coffer_crdt::files::FileId;
+use rustix::fs::AtFlags;
+
+use super::apply::{Kept, PARKED, PENDING, confirm_kept, hidden_names, temporary_name};
+use super::compare::View;
+use super::engine::{Engine, Halt, blocking, wall_ms};
+use super::ground::stat_at;
+use super::place::{HIDDEN, Place};
+use super::plan::Wish;
+use super::rows::Rows;
+use super::watch::COOKIE;
+use super::{Contents, FolderVault};
+use crate::vault::request::{CommitRequest, FolderRow};
+
+/// Kept files that are read and confirmed together.
+const BATCH: usize = 500;
+
+impl<V: FolderVault, C: Contents> Engine<V, C> {
+    /// Sees to what the last run left behind.
+    pub(super) async fn recover(&mut self) -> Result<(), Halt> {
+        let (place, shared, vault, folder) = (
+            self.place()?,
+            self.shared.clone(),
+            self.vault.clone(),
+            self.config.vault_folder,
+        );
+        let left = blocking(move || {
+            let tree = vault.tree();
+            let rows = shared.rows();
+            let view = View {
+                rows: &rows,
+                tree: &tree,
+                vault_folder: folder,
+                profile: place.profile(),
+                label: "",
+                now_ms: wall_ms(),
+            };
+            unpark(&place, &view)?;
+            clear_temporary(&place, &view)?;
+            clear_cookies(&place)?;
+            pending_kept(&place)
+        });
+        let left = left.await?.map_err(|error| {
+            Halt::Failed(format!(
+                "the folder's hidden .vault folder cannot be used: {error}"
+            ))
+        })?;
+        for batch in left.chunks(BATCH) {
+            let mut request = CommitRequest::default();
+            self.read_kept(batch, &mut request).await;
+            self.vault.commit(request).await?;
+            let place = self.place()?;
+            let kept: Vec<Kept> = batch
+                .iter()
+                .map(|name| Kept {
+                    id: FileId::ROOT,
+                    row: no_row(),
+                    name: *name,
+                })
+                .collect();
+            if let Err(error) = blocking(move || confirm_kept(&place, &kept)).await? {
+                tracing::warn!(%error, "kept files could not be given their final names");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Confirming looks at names only.
+fn no_row() -> FolderRow {
+    FolderRow {
+        parent: [0; 16],
+        name: String::new(),
+        kind: 0,
+        inode: 0,
+        size: 0,
+        mtime_ns: 0,
+        ctime_ns: 0,
+        executable: false,
+        hash: [0; 32],
+    }
+}
+
+/// Parked files go to where the vault wants them, or back to where they were, or at least beside it.
+pub(super) fn unpark(place: &Place, view: &View<'_>) -> io::Result<()> {
+    for name in hidden_names(place, "tmp")? {
+        let Some(id) = name
+            .strip_prefix(PARKED)
+            .and_then(|id| id.parse::<FileId>().ok())
+        else {
+            continue;
+        };
+        let mut spots: Vec<(PathBuf, String)> = Vec::new();
+        if let Wish::Here(want) = view.wish(id) {
+            spots.extend(folder_path(view.rows, want.parent).map(|folder| (folder, want.name)));
+        }
+        if let Some(row) = view.rows.get(id) {
+            spots.extend(
+                folder_path(view.rows, FileId(row.parent)).map(|folder| (folder, row.name.clone())),
+            );
+        }
+        spots.push((PathBuf::new(), format!("recovered {id}")));
+        for (folder, new) in spots {
+            let Ok(folder) = place.folder(&folder) else {
+                continue;
+            };
+            if place.put(place.tmp(), &name, folder.as_fd(), &new).is_ok() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn folder_path(rows: &Rows, folder: FileId) -> Option<PathBuf> {
+    rows.path(folder)
+        .filter(|path| folder == rows.top() || !path.as_os_str().is_empty())
+}
+
+/// Temporary files stay only if they are the beginning of a content that is still wanted.
+fn clear_temporary(place: &Place, view: &View<'_>) -> io::Result<()> {
+    let names = hidden_names(place, "tmp")?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut wanted = BTreeSet::new();
+    for name in &names {
+        let Some(id) = name
+            .split('-')
+            .next()
+            .and_then(|id| id.parse::<FileId>().ok())
+        else {
+            continue;
+        };
+        if let Wish::Here(want) = view.wish(id)
+            && let Some(content) = want.content
+            && view.rows.get(id).is_none_or(|row| row.hash != content.hash)
+        {
+            wanted.insert(temporary_name(id, &content.hash));
+        }
+    }
+    for name in names
+        .iter()
+        .filter(|name| !wanted.contains(*name) && !name.starts_with(PARKED))
+    {
+        // An exchange that was cut short may have left a file's former bytes under a temporary name, and nowhere else:
+        // only what is certainly ours to remove goes, the rest is kept.
+        let is_file = stat_at(place.tmp(), name).is_ok_and(|stat| {
+            stat.kind == Some(coffer_crdt::files::Kind::File) && stat.mode & 0o077 != 0
+        });
+        if is_file {
+            let kept = format!(
+                "{}{PENDING}",
+                hex::encode(&blake3::hash(name.as_bytes()).as_bytes()[..24])
+            );
+            rustix::fs::renameat(place.tmp(), name.as_str(), place.kept(), kept)?;
+        } else {
+            rustix::fs::unlinkat(place.tmp(), name.as_str(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+fn clear_cookies(place: &Place) -> io::Result<()> {
+    let hidden = place.folder(Path::new(HIDDEN))?;
+    for name in hidden_names(place, "")?
+        .iter()
+        .filter(|name| name.starts_with(COOKIE))
+    {
+        let _ = rustix::fs::unlinkat(&hidden, name.as_str(), AtFlags::empty());
+    }
+    Ok(())
+}
+
+/// Names of kept files that the vault may not know of.
+fn pending_kept(place: &Place) -> io::Result<Vec<[u8; 24]>> {
+    let names = hidden_names(place, "kept")?;
+    Ok(names
+        .iter()
+        .filter_map(|name| {
+            hex::decode(name.strip_suffix(PENDING)?)
+                .ok()?
+                .try_into()
+                .ok()
+        })
+        .collect())
+}

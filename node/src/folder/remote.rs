@@ -1,0 +1,403 @@
+//! The remote pass: what the vault's tree says is done on disk.
+//!
+//! Steps that need no bytes are carried out at once and committed together. Contents are written to temporary files by
+//! transfers that run beside the loop; each group that comes back is put in place, made durable and committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_crdt::files::FileId;
+
+use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
+use super::engine::{Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, add_part, blocking, fresh};
+use super::plan::{Bring, RemotePlan, Want, Wish, endangered, plan, same_files};
+use super::scan::Depth;
+use super::state::Problem;
+use super::{Contents, FolderVault};
+use crate::blobs::{Group, WriteError, WriteJob};
+use crate::vault::request::{CommitRequest, FolderRow};
+
+/// Transfers that run at the same time: while one's files are put in place, the other fetches.
+const MAX_TRANSFERS: usize = 2;
+/// Files in one transfer, at most.
+const TRANSFER_FILES: usize = 4096;
+/// Bytes in one transfer, at most (a larger file is one alone).
+const TRANSFER_BYTES: u64 = 512 << 20;
+/// How often in a row a file may find the disk other than its row says, before that is reported as a problem.
+const MAX_SURPRISES: u32 = 4;
+
+impl<V: FolderVault, C: Contents> Engine<V, C> {
+    /// Answers all questions there are.
+    pub(super) async fn remote_pass(&mut self) -> Result<(), Halt> {
+        if std::mem::take(&mut self.all_questions) {
+            let tree = self.vault.tree();
+            let rows = self.shared.rows();
+            self.questions
+                .extend(self.view(&rows, &tree, "").below(self.config.vault_folder));
+            self.questions.extend(rows.iter().map(|(id, _)| id));
+        }
+        if self.questions.is_empty() {
+            return self.start_transfers().await;
+        }
+        self.check_vault_folder()?;
+        self.publish();
+        let questions = std::mem::take(&mut self.questions);
+        let done = self.answer(&questions).await;
+        if done.is_err() {
+            self.questions.extend(questions);
+        }
+        done?;
+        self.start_transfers().await
+    }
+
+    async fn answer(&mut self, questions: &BTreeSet<FileId>) -> Result<(), Halt> {
+        self.adopt_same(questions).await?;
+        let (planned, endangered) = {
+            let tree = self.vault.tree();
+            let rows = self.shared.rows();
+            let view = self.view(&rows, &tree, "");
+            let planned = plan(&view, questions);
+            let endangered = endangered(&view, &planned);
+            (planned, endangered)
+        };
+        if self.preserve_rivals(endangered).await? {
+            self.questions.extend(questions);
+            return Ok(());
+        }
+        let RemotePlan {
+            steps,
+            bring,
+            settled,
+        } = planned;
+        for id in settled {
+            self.forget(id);
+        }
+        if !steps.is_empty() {
+            let (place, shared) = (self.place()?, self.shared.clone());
+            let outcome = blocking(move || {
+                place.check()?;
+                let mut unique = fresh;
+                let mut hands = Hands::new(&place, &shared, &mut unique);
+                for step in &steps {
+                    hands.step(step);
+                }
+                let outcome = hands.finish();
+                place.sync().map_err(|error| {
+                    Halt::Failed(format!("writing to the folder failed: {error}"))
+                })?;
+                Ok::<_, Halt>(outcome)
+            });
+            let outcome = outcome.await??;
+            self.take_outcome(outcome, CommitRequest::default()).await?;
+        }
+        for bring in bring {
+            self.unreachable.remove(&bring.id);
+            self.wanted.insert(bring.id, bring);
+        }
+        Ok(())
+    }
+
+    /// A file has nothing to wait for any more.
+    fn forget(&mut self, id: FileId) {
+        self.wanted.remove(&id);
+        self.unreachable.remove(&id);
+        self.refused.remove(&id);
+        self.surprises.remove(&id);
+    }
+
+    /// Rows of files that are one with others become the others'.
+    async fn adopt_same(&mut self, questions: &BTreeSet<FileId>) -> Result<(), Halt> {
+        let same = {
+            let tree = self.vault.tree();
+            let rows = self.shared.rows();
+            same_files(&self.view(&rows, &tree, ""), questions.iter().copied())
+        };
+        if same.is_empty() {
+            return Ok(());
+        }
+        let mut touched = BTreeSet::new();
+        {
+            let mut rows = self.shared.rows_mut();
+            for (old, new) in same {
+                let below: Vec<FileId> = rows.children(old).map(|(_, id)| id).collect();
+                if let Some(row) = rows.remove(old) {
+                    rows.set(new, row);
+                    touched.extend([old, new]);
+                }
+                for id in below {
+                    if let Some(row) = rows.get(id).cloned() {
+                        rows.set(
+                            id,
+                            FolderRow {
+                                parent: new.0,
+                                ..row
+                            },
+                        );
+                        touched.insert(id);
+                    }
+                }
+            }
+        }
+        let mut request = self.rows_request(&touched);
+        request.held = {
+            let rows = self.shared.rows();
+            touched
+                .iter()
+                .filter_map(|id| {
+                    rows.get(*id)
+                        .filter(|row| row.kind != 1)
+                        .map(|row| (*id, row.hash))
+                })
+                .collect()
+        };
+        match self.vault.commit(request).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.fall_back(error).await),
+        }
+    }
+
+    /// Commits what was done on disk, and takes note of what was not.
+    async fn take_outcome(
+        &mut self,
+        outcome: Outcome,
+        mut request: CommitRequest,
+    ) -> Result<(), Halt> {
+        let Outcome {
+            touched,
+            kept,
+            done,
+            surprises,
+            refused,
+        } = outcome;
+        let rows = self.rows_request(&touched);
+        request.folder_rows.extend(rows.folder_rows);
+        self.account_for_kept(&kept, &mut request).await;
+        let is_empty = request.folder_rows.is_empty()
+            && request.placements.is_empty()
+            && request.held.is_empty()
+            && request.chunks.is_empty();
+        if !is_empty && let Err(error) = self.vault.commit(request).await {
+            return Err(self.fall_back(error).await);
+        }
+        if !kept.is_empty() {
+            let place = self.place()?;
+            let confirmed = blocking(move || confirm_kept(&place, &kept)).await?;
+            if let Err(error) = confirmed {
+                tracing::warn!(%error, "kept files could not be given their final names; the next start will");
+            }
+        }
+        for id in done {
+            self.forget(id);
+        }
+        for (folder, id) in surprises {
+            add_part(&mut self.parts, folder.clone(), Depth::Shallow);
+            let times = self.surprises.entry(id).or_insert(0);
+            *times += 1;
+            if *times < MAX_SURPRISES {
+                self.questions.insert(id);
+            } else {
+                let reason = "something else is in its way on disk".to_owned();
+                self.refuse(id, folder.to_string_lossy().into_owned(), reason);
+            }
+        }
+        for (id, path, error) in refused {
+            self.refuse(id, path, error.to_string());
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, id: FileId, path: String, reason: String) {
+        self.refused.insert(id, Problem { path, reason });
+        self.retry_in(RETRY);
+    }
+
+    /// Starts transfers while there is something to bring and room for them.
+    pub(super) async fn start_transfers(&mut self) -> Result<(), Halt> {
+        while self.transfers.len() < MAX_TRANSFERS {
+            let mut bytes = 0;
+            let mut batch: Vec<Bring> = Vec::new();
+            let busy: BTreeSet<FileId> = self
+                .flights
+                .values()
+                .map(|flight| flight.bring.id)
+                .collect();
+            for bring in self
+                .wanted
+                .values()
+                .filter(|bring| !busy.contains(&bring.id))
+            {
+                bytes += bring.content.size;
+                if !batch.is_empty() && (bytes > TRANSFER_BYTES || batch.len() >= TRANSFER_FILES) {
+                    break;
+                }
+                batch.push(bring.clone());
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.start_transfer(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_transfer(&mut self, batch: Vec<Bring>) -> Result<(), Halt> {
+        let place = self.place()?;
+        let vault = self.vault.clone();
+        let ids: Vec<FileId> = batch.iter().map(|bring| bring.id).collect();
+        let contents = blocking(move || vault.file_contents(&ids)).await??;
+        self.next_key += 1;
+        let transfer = self.next_key;
+        let mut jobs = Vec::with_capacity(batch.len());
+        for (bring, content) in batch.into_iter().zip(contents) {
+            self.wanted.remove(&bring.id);
+            let Some(content) = content.filter(|content| content.hash == bring.content.hash) else {
+                // Replaced since; the tree will say by what.
+                self.questions.insert(bring.id);
+                continue;
+            };
+            self.next_key += 1;
+            jobs.push(WriteJob {
+                key: self.next_key,
+                size: content.size,
+                hash: content.hash,
+                root: content.root,
+                temp: place.tmp_path(&temporary_name(bring.id, &bring.content.hash)),
+                folder: self.config.number,
+                file: bring.id.0,
+            });
+            self.flights
+                .insert(self.next_key, Flight { bring, transfer });
+        }
+        let (contents, done) = (self.contents.clone(), self.groups.0.clone());
+        self.transfers.spawn(async move {
+            contents.write(jobs, done).await;
+            transfer
+        });
+        Ok(())
+    }
+
+    /// A transfer is over. Whatever of it did not come back is asked for again; `None` if it broke down.
+    pub(super) async fn transfer_ended(&mut self, transfer: Option<u64>) -> Result<(), Halt> {
+        // Its last groups may still be waiting in the queue.
+        while let Ok(group) = self.groups.1.try_recv() {
+            self.group(group).await?;
+        }
+        let nothing_runs = self.transfers.is_empty();
+        let is_lost = |flight: &Flight| nothing_runs || Some(flight.transfer) == transfer;
+        let lost: Vec<u64> = self
+            .flights
+            .iter()
+            .filter(|(_, flight)| is_lost(flight))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in lost {
+            if let Some(flight) = self.flights.remove(&key) {
+                self.unreachable.insert(flight.bring.id);
+                self.retry_in(RETRY);
+            }
+        }
+        self.start_transfers().await
+    }
+
+    /// Puts a group of written files in place.
+    pub(super) async fn group(&mut self, group: Group) -> Result<(), Halt> {
+        let place = self.place()?;
+        let mut request = CommitRequest {
+            placements: group.shared.placements,
+            chunks: group.shared.chunks,
+            ..CommitRequest::default()
+        };
+        let mut ready: Vec<(FileId, Want, String)> = Vec::new();
+        let mut rows: BTreeMap<FileId, crate::blobs::Rows> = BTreeMap::new();
+        {
+            let tree = self.vault.tree();
+            let known = self.shared.rows();
+            let view = self.view(&known, &tree, "");
+            for (key, result) in group.jobs {
+                let Some(Flight { bring, .. }) = self.flights.remove(&key) else {
+                    continue;
+                };
+                match (result, view.wish(bring.id)) {
+                    (Ok(written), Wish::Here(want))
+                        if want
+                            .content
+                            .as_ref()
+                            .is_some_and(|content| content.hash == bring.content.hash) =>
+                    {
+                        rows.insert(bring.id, written);
+                        ready.push((
+                            bring.id,
+                            want,
+                            temporary_name(bring.id, &bring.content.hash),
+                        ));
+                    }
+                    (Ok(_), _) => drop(self.questions.insert(bring.id)),
+                    (Err(error), _) => failures(
+                        &error,
+                        bring.id,
+                        view.tree,
+                        &mut self.unreachable,
+                        &mut self.refused,
+                    ),
+                }
+            }
+        }
+        if !self.refused.is_empty() {
+            self.retry_in(RETRY);
+        }
+        if !self.unreachable.is_empty() {
+            self.retry_in(RETRY_UNREACHABLE);
+        }
+        let shared = self.shared.clone();
+        let outcome = blocking(move || {
+            place.check()?;
+            let mut unique = fresh;
+            let mut hands = Hands::new(&place, &shared, &mut unique);
+            for (id, want, temporary) in &ready {
+                hands.place_content(*id, want, temporary);
+            }
+            let outcome = hands.finish();
+            // The bytes were durable before they were renamed; now the names are.
+            place
+                .sync()
+                .map_err(|error| Halt::Failed(format!("writing to the folder failed: {error}")))?;
+            Ok::<_, Halt>(outcome)
+        });
+        let outcome = outcome.await??;
+        {
+            let known = self.shared.rows();
+            for id in &outcome.done {
+                if let (Some(written), Some(row)) = (rows.remove(id), known.get(*id)) {
+                    request.placements.extend(written.placements);
+                    request.chunks.extend(written.chunks);
+                    request.held.push((*id, row.hash));
+                }
+            }
+        }
+        self.take_outcome(outcome, request).await?;
+        self.publish();
+        self.start_transfers().await
+    }
+}
+
+fn failures(
+    error: &WriteError,
+    id: FileId,
+    tree: &coffer_crdt::tree::Tree,
+    unreachable: &mut BTreeSet<FileId>,
+    refused: &mut BTreeMap<FileId, Problem>,
+) {
+    match error {
+        WriteError::Unavailable { .. } | WriteError::NoKey(_) => {
+            unreachable.insert(id);
+        }
+        error => {
+            refused.insert(
+                id,
+                Problem {
+                    path: tree.path(id).unwrap_or_default(),
+                    reason: error.to_string(),
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The folder engine against a vault and blobs in memory, on a real file system.
+
+mod convergence;
+mod double;
+mod planner;
+mod puppet;
+mod running;

@@ -1,0 +1,23 @@
+//! A coffer node: one device's part of a vault, on disk and on the network.
+//!
+//! ```text
+//! control/   how a command line, a script or a page talks to the node
+//! service/   what starts and stops, and what each request does
+//! vault/     what a person keeps, durably: the synchronous core and its thread
+//! store/     the tables of the one database
+//! blobs/     bytes of files: cutting, sealing, finding, serving, fetching
+//! folder/    folders on disk kept equal to folders of the vault
+//! index/     the derived index for queries
+//! net/       one libp2p swarm behind a handle
+//! ```
+//!
+//! Only this crate names libp2p, iroh-blobs, redb and tokio; only the command line prints.
+
+pub mod blobs;
+pub mod control;
+pub mod folder;
+pub mod index;
+pub mod net;
+pub mod service;
+pub mod store;
+pub mod vault;

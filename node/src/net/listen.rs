@@ -1,0 +1,138 @@
+//! Where this node listens: the wanted port if it is free, one of its neighbours otherwise, and any port at last.
+//!
+//! libp2p's TCP listener sets `SO_REUSEPORT`: the listeners of two programs of one person share a port without an error,
+//! and the kernel hands connections to either. So a port is first tried with a socket that does not share, and UDP, whose
+//! sockets are never shared, is bound before TCP and decides between two nodes that start at the same moment.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+};
+
+use libp2p::{
+    Multiaddr,
+    core::transport::ListenerId,
+    swarm::{NetworkBehaviour, Swarm},
+};
+
+use super::{
+    address::{Place, Transport},
+    limits::PORTS_TRIED,
+};
+
+/// All interfaces, TCP and QUIC, IPv4 and IPv6, on `port` (0: any).
+pub(super) fn everywhere(port: u16) -> Vec<Multiaddr> {
+    let mut addresses = Vec::with_capacity(4);
+    for ip in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
+        for transport in [Transport::Tcp, Transport::Quic] {
+            addresses.push(
+                Place {
+                    ip,
+                    port,
+                    transport,
+                }
+                .address(),
+            );
+        }
+    }
+    addresses
+}
+
+/// Starts listening on `wanted`, all of it shifted to other ports if one of its ports is taken. Addresses that this machine
+/// cannot listen on (no IPv6) are left out; an error tells the last reason if nothing is left.
+pub(super) fn listen<B: NetworkBehaviour>(
+    swarm: &mut Swarm<B>,
+    wanted: &[Multiaddr],
+) -> Result<HashSet<ListenerId>, String> {
+    let mut places = Vec::new();
+    for address in wanted {
+        places.push(
+            Place::of(address)
+                .ok_or_else(|| format!("{address} is of no kind that coffer listens on"))?,
+        );
+    }
+    // QUIC first: it decides a race.
+    places.sort_by_key(|place| place.transport != Transport::Quic);
+    for shift in 0..PORTS_TRIED {
+        let Some(shifted) = places
+            .iter()
+            .map(|place| shifted(place, shift))
+            .collect::<Option<Vec<_>>>()
+        else {
+            break;
+        };
+        if shifted.iter().any(is_taken) {
+            continue;
+        }
+        match start(swarm, &shifted) {
+            Outcome::Listening(ids) => return Ok(ids),
+            Outcome::LostRace => {}
+            Outcome::Impossible(reason) => return Err(reason),
+        }
+    }
+    let anywhere: Vec<_> = places
+        .iter()
+        .map(|place| Place { port: 0, ..*place })
+        .collect();
+    match start(swarm, &anywhere) {
+        Outcome::Listening(ids) => Ok(ids),
+        Outcome::LostRace => Err("no port is free".into()),
+        Outcome::Impossible(reason) => Err(reason),
+    }
+}
+
+enum Outcome {
+    Listening(HashSet<ListenerId>),
+    LostRace,
+    Impossible(String),
+}
+
+fn start<B: NetworkBehaviour>(swarm: &mut Swarm<B>, places: &[Place]) -> Outcome {
+    let mut ids = HashSet::new();
+    let mut reason = "no address was given".to_owned();
+    for place in places {
+        match swarm.listen_on(place.address()) {
+            Ok(id) => {
+                ids.insert(id);
+            }
+            Err(error) => {
+                if place.port != 0 && is_taken(place) {
+                    for id in ids {
+                        swarm.remove_listener(id);
+                    }
+                    return Outcome::LostRace;
+                }
+                tracing::debug!(address = %place.address(), %error, "cannot listen here");
+                reason = format!("{}: {error}", place.address());
+            }
+        }
+    }
+    if ids.is_empty() {
+        Outcome::Impossible(reason)
+    } else {
+        Outcome::Listening(ids)
+    }
+}
+
+fn shifted(place: &Place, shift: u16) -> Option<Place> {
+    let port = if place.port == 0 {
+        0
+    } else {
+        place.port.checked_add(shift)?
+    };
+    Some(Place { port, ..*place })
+}
+
+/// Whether another socket holds this port. Other errors mean that the address is unusable, which is not the port's fault.
+fn is_taken(place: &Place) -> bool {
+    if place.port == 0 {
+        return false;
+    }
+    let at = SocketAddr::new(place.ip, place.port);
+    let tried = match place.transport {
+        Transport::Tcp => TcpListener::bind(at).map(drop),
+        Transport::Quic => UdpSocket::bind(at).map(drop),
+    };
+    matches!(tried, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+}

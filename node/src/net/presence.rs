@@ -1,0 +1,124 @@
+//! `/coffer/presence/1`: is the other end alive, and where does each side listen?
+//!
+//! The opener sends one message, the other side answers with one. A message is a list of addresses as text, one a line,
+//! empty for devices that are not wanted: strangers learn nothing of our networks. Any answer proves the connection alive.
+
+use std::{collections::BTreeSet, io};
+
+use futures::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use libp2p::{Multiaddr, StreamProtocol};
+
+use super::{
+    address::{MAX_ADDRESSES, is_tellable},
+    framing::{FrameError, read_frame, write_frame},
+    roster::{Connection, Roster},
+};
+
+/// Name of the protocol.
+pub(super) const PRESENCE: StreamProtocol = StreamProtocol::new("/coffer/presence/1");
+
+/// Longest message, in bytes: [`MAX_ADDRESSES`] of the longest kind we keep take under 1 KiB.
+pub(super) const MAX_MESSAGE: usize = 4 * 1024;
+
+/// What to tell the other end of this connection.
+pub(super) fn own_message(roster: &Roster, connection: &Connection) -> Vec<u8> {
+    if !roster.is_wanted(&connection.device) {
+        return Vec::new();
+    }
+    let same_machine = connection.is_loopback();
+    let tellable = roster
+        .listening()
+        .into_iter()
+        .filter(|address| is_tellable(address, same_machine));
+    let lines: Vec<_> = tellable
+        .take(MAX_ADDRESSES)
+        .map(|address| address.to_string())
+        .collect();
+    lines.join("\n").into_bytes()
+}
+
+/// Reads a message. Lines that are no addresses are skipped: a newer version may know kinds that this one does not.
+pub(super) fn parse(message: &[u8]) -> Vec<Multiaddr> {
+    let Ok(text) = std::str::from_utf8(message) else {
+        return Vec::new();
+    };
+    let parsed: BTreeSet<Multiaddr> = text
+        .lines()
+        .take(MAX_ADDRESSES)
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    parsed.into_iter().collect()
+}
+
+/// The opener's part.
+pub(super) async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    own: &[u8],
+) -> io::Result<Vec<Multiaddr>> {
+    write_frame(&mut stream, own, MAX_MESSAGE)
+        .await
+        .map_err(as_io)?;
+    stream.flush().await?;
+    let addresses = read(&mut stream).await?;
+    stream.close().await?;
+    Ok(addresses)
+}
+
+/// The answerer's part.
+pub(super) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    own: &[u8],
+) -> io::Result<Vec<Multiaddr>> {
+    let addresses = read(&mut stream).await?;
+    write_frame(&mut stream, own, MAX_MESSAGE)
+        .await
+        .map_err(as_io)?;
+    stream.close().await?;
+    Ok(addresses)
+}
+
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Vec<Multiaddr>> {
+    let mut message = Vec::new();
+    match read_frame(stream, &mut message, MAX_MESSAGE)
+        .await
+        .map_err(as_io)?
+    {
+        true => Ok(parse(&message)),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn as_io(error: FrameError) -> io::Error {
+    match error {
+        FrameError::Io(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidData, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn frozen_message() {
+        let message =
+            b"/ip4/192.168.1.2/tcp/26333\n/ip4/192.168.1.2/udp/26333/quic-v1\nsomething newer";
+        let addresses: Vec<_> = parse(message).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            addresses,
+            [
+                "/ip4/192.168.1.2/tcp/26333",
+                "/ip4/192.168.1.2/udp/26333/quic-v1"
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_is_read_within_bounds(message in proptest::collection::vec(any::<u8>(), 0..MAX_MESSAGE)) {
+            prop_assert!(parse(&message).len() <= MAX_ADDRESSES);
+        }
+    }
+}

@@ -1,0 +1,623 @@
+//! The actor that owns the libp2p swarm.
+//!
+//! *Inputs:* swarm events, commands from [`super::Net`] handles, the results of its own checks of connections, the
+//! [`idle`](super::roster::Roster::idle) signal, and one timer set to the next thing that is due (nothing polls).
+//! *Owns:* the swarm, the dialling state, and what is watched about each connection; it alone writes the roster, partly
+//! through the [`Streams`] behaviour inside the swarm. *Ends:* on the shutdown command or when the last handle is dropped.
+//! Under pressure it refuses connections (see `limits.rs`), drops the oldest events of slow subscribers, and lets commands
+//! wait.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroU8,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::{
+    Multiaddr, PeerId, mdns,
+    swarm::{
+        ConnectionId, Swarm, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::{
+    DialError, NetEvent, StartError,
+    address::{Device, Place, Transport, device_of, peer_of, shown_order},
+    dialing::{Dial, Dialing},
+    discovery,
+    limits::{DIAL_CONCURRENCY, DOUBT_TIMEOUT, Patience, SHUTDOWN_PATIENCE, START_PATIENCE},
+    listen,
+    presence::{self, PRESENCE},
+    roster::{Connection, Roster},
+    streams::{Failure, Heard, Shared},
+    transport::{Behaviour, BehaviourEvent, build},
+};
+
+/// What handles ask of the actor.
+pub(super) enum Command {
+    Dial {
+        device: Device,
+        addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<(), DialError>>,
+    },
+    DialUnknown {
+        addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<Device, DialError>>,
+    },
+    SetWanted {
+        wanted: BTreeMap<Device, Vec<Multiaddr>>,
+        done: oneshot::Sender<()>,
+    },
+    Close {
+        device: Device,
+        done: oneshot::Sender<()>,
+    },
+    Shutdown,
+}
+
+/// What the actor knows of one connection besides the roster.
+struct Watched {
+    connection: Arc<Connection>,
+    check_at: Instant,
+    /// Payload received when it was last looked at: more since then proves it alive without a check.
+    bytes_seen: u64,
+    checking: bool,
+    doubted: bool,
+}
+
+/// The end of a check: what the other side said, or why nothing came back.
+type Checked = (ConnectionId, Result<Vec<Multiaddr>, Failure>);
+
+/// Who waits for the first of several dials, until one has connected.
+type UnknownDial = Arc<Mutex<Option<oneshot::Sender<Result<Device, DialError>>>>>;
+
+/// The actor.
+pub(super) struct Actor {
+    swarm: Swarm<Behaviour>,
+    patience: Patience,
+    roster: Arc<Roster>,
+    events: broadcast::Sender<NetEvent>,
+    commands: mpsc::Receiver<Command>,
+    dialing: Dialing,
+    /// Dials under way.
+    attempts: HashMap<ConnectionId, (Device, Transport)>,
+    watched: BTreeMap<ConnectionId, Watched>,
+    checks: FuturesUnordered<BoxFuture<'static, Checked>>,
+    /// Those who wait for the outcome of a dial.
+    waiting: BTreeMap<Device, Vec<oneshot::Sender<Result<(), DialError>>>>,
+    /// Dials of addresses of which it is not known whose they are: all of one command share the slot, the first that
+    /// connects takes it.
+    unknown: HashMap<ConnectionId, UnknownDial>,
+    /// Why the last dial of a device that someone waits for failed.
+    reasons: BTreeMap<Device, String>,
+}
+
+impl Actor {
+    /// Builds the swarm and listens; returns when it is known where.
+    pub async fn start(
+        keypair: libp2p::identity::Keypair,
+        (addresses, with_mdns, patience): (&[Multiaddr], bool, Patience),
+        shared: Arc<Shared>,
+        commands: mpsc::Receiver<Command>,
+        events: broadcast::Sender<NetEvent>,
+    ) -> Result<Self, StartError> {
+        let roster = shared.roster.clone();
+        let swarm = build(keypair, with_mdns, shared)
+            .map_err(|error| StartError::Transport(error.to_string()))?;
+        let mut actor = Self {
+            swarm,
+            patience,
+            dialing: Dialing::new(roster.own()),
+            roster,
+            events,
+            commands,
+            attempts: HashMap::new(),
+            watched: BTreeMap::new(),
+            checks: FuturesUnordered::new(),
+            waiting: BTreeMap::new(),
+            unknown: HashMap::new(),
+            reasons: BTreeMap::new(),
+        };
+        let mut silent = listen::listen(&mut actor.swarm, addresses).map_err(StartError::Listen)?;
+        tokio::time::timeout(START_PATIENCE, async {
+            while !silent.is_empty() {
+                let event = actor.swarm.select_next_some().await;
+                if let SwarmEvent::NewListenAddr { listener_id, .. } = &event {
+                    silent.remove(listener_id);
+                }
+                actor.on_swarm_event(event, Instant::now());
+            }
+        })
+        .await
+        .ok();
+        Ok(actor)
+    }
+
+    /// Runs until shut down.
+    pub async fn run(mut self) {
+        loop {
+            let next = self.act(Instant::now());
+            let idle = self.roster.idle.clone();
+            let timer = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event, Instant::now()),
+                command = self.commands.recv() => match command {
+                    Some(Command::Shutdown) | None => break,
+                    Some(command) => self.on_command(command, Instant::now()),
+                },
+                Some((id, outcome)) = self.checks.next(), if !self.checks.is_empty() => {
+                    self.on_checked(id, outcome, Instant::now());
+                }
+                () = idle.notified() => {}
+                () = timer => {}
+            }
+        }
+        self.stop().await;
+    }
+
+    async fn stop(mut self) {
+        self.roster.close();
+        self.dialing.clear();
+        self.waiting.clear();
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            self.swarm.disconnect_peer_id(peer).ok();
+        }
+        tokio::time::timeout(SHUTDOWN_PATIENCE, async {
+            while self.swarm.network_info().num_peers() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        })
+        .await
+        .ok();
+        for connection in self.roster.connections() {
+            self.roster.remove(&connection.device, connection.id);
+            connection.dead.send_replace(true);
+        }
+    }
+
+    // ---- what is due
+
+    /// Does what is due, and says when the next thing will be.
+    fn act(&mut self, now: Instant) -> Option<Instant> {
+        for dial in self.dialing.due(now) {
+            self.dial(dial, now);
+        }
+        let next = [self.check(now), self.close_unused(now), self.dialing.next()]
+            .into_iter()
+            .flatten()
+            .min();
+        self.roster.set_expected(self.dialing.expected(now));
+        next
+    }
+
+    fn dial(&mut self, dial: Dial, now: Instant) {
+        let Some(peer) = peer_of(&dial.device) else {
+            self.settled(dial.device, dial.transport, "not a device key".into(), now);
+            return;
+        };
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(dial.addresses);
+        let options = match NonZeroU8::new(DIAL_CONCURRENCY) {
+            Some(many) => options.override_dial_concurrency_factor(many),
+            None => options,
+        };
+        // QUIC dials from the listener's socket, so that the other side sees where we can be reached. TCP does not: two
+        // sides that dial each other from their listening ports would meet in one connection with two clients.
+        let options = match dial.transport {
+            Transport::Tcp => options.allocate_new_port().build(),
+            Transport::Quic => options.build(),
+        };
+        let id = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.attempts.insert(id, (dial.device, dial.transport));
+            }
+            Err(error) => self.settled(dial.device, dial.transport, error.to_string(), now),
+        }
+    }
+
+    /// One dial of a device has ended without a connection.
+    fn settled(&mut self, device: Device, transport: Transport, reason: String, now: Instant) {
+        tracing::debug!(device = %hex::encode(&device[..4]), reason, "a dial failed");
+        if self.waiting.contains_key(&device) {
+            self.reasons.insert(device, reason);
+        }
+        if self.dialing.settled(device, transport, now) {
+            let reason = self.reasons.remove(&device).unwrap_or_default();
+            for reply in self.waiting.remove(&device).unwrap_or_default() {
+                reply.send(Err(DialError::Unreachable(reason.clone()))).ok();
+            }
+        }
+    }
+
+    /// Checks connections that were silent for long or are doubted; returns when the next check is due.
+    fn check(&mut self, now: Instant) -> Option<Instant> {
+        for (id, watched) in &mut self.watched {
+            if watched.checking || watched.check_at > now {
+                continue;
+            }
+            let bytes = watched.connection.usage.bytes_in();
+            let heard = std::mem::replace(&mut watched.bytes_seen, bytes) != bytes;
+            watched.check_at = now + self.patience.check_interval;
+            if !watched.doubted && (heard || !self.roster.is_wanted(&watched.connection.device)) {
+                continue;
+            }
+            watched.checking = true;
+            let patience = if watched.doubted {
+                DOUBT_TIMEOUT
+            } else {
+                self.patience.check_timeout
+            };
+            let own = presence::own_message(&self.roster, &watched.connection);
+            self.checks
+                .push(checked(*id, watched.connection.clone(), own, patience).boxed());
+        }
+        self.watched
+            .values()
+            .filter(|watched| !watched.checking)
+            .map(|watched| watched.check_at)
+            .min()
+    }
+
+    fn doubt(&mut self, which: impl Fn(&Connection) -> bool, now: Instant) {
+        for watched in self
+            .watched
+            .values_mut()
+            .filter(|watched| which(&watched.connection))
+        {
+            watched.doubted = true;
+            watched.check_at = now;
+        }
+    }
+
+    fn on_checked(
+        &mut self,
+        id: ConnectionId,
+        outcome: Result<Vec<Multiaddr>, Failure>,
+        now: Instant,
+    ) {
+        let Some(watched) = self.watched.get_mut(&id) else {
+            return;
+        };
+        watched.checking = false;
+        watched.doubted = false;
+        let device = watched.connection.device;
+        match outcome {
+            Ok(addresses) => self.on_told(device, &addresses, now),
+            // An answer is an answer; a connection that is closing ends by itself.
+            Err(Failure::Busy | Failure::Moved | Failure::Unsupported | Failure::Gone) => {}
+            // It is slow because it is busy.
+            Err(_) if watched.connection.usage.bytes_in() != watched.bytes_seen => {}
+            Err(Failure::Timeout | Failure::Broken) => {
+                tracing::debug!(device = %hex::encode(&device[..4]), "a connection has died silently");
+                self.swarm.close_connection(id);
+                self.gone(id, now);
+            }
+        }
+    }
+
+    /// Closes connections to strangers and surplus ones that nothing uses; returns when the next one may be due.
+    fn close_unused(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let surplus = self.roster.surplus();
+        let surplus = surplus
+            .iter()
+            .filter(|one| self.roster.closes_surplus(&one.device))
+            .map(|one| (one, self.patience.surplus_idle));
+        let all = self.roster.connections();
+        let strange = all
+            .iter()
+            .filter(|one| !self.roster.is_wanted(&one.device))
+            .map(|one| (one, self.patience.stranger_idle));
+        let mut closing = Vec::new();
+        for (connection, patience) in surplus.chain(strange) {
+            if connection.usage.is_shut() {
+                continue;
+            }
+            let Some(since) = connection.usage.idle_since() else {
+                continue;
+            };
+            let due = since + patience;
+            if due > now {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            } else if connection.usage.shut_if_idle() {
+                closing.push(connection.id);
+            }
+        }
+        for id in closing {
+            self.swarm.close_connection(id);
+        }
+        next
+    }
+
+    // ---- what happened
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>, now: Instant) {
+        match event {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                num_established,
+                ..
+            } => {
+                if let Some(device) = device_of(&peer_id) {
+                    self.on_connected(device, connection_id, num_established.get() == 1, now);
+                }
+            }
+            SwarmEvent::ConnectionClosed {
+                connection_id,
+                cause,
+                ..
+            } => {
+                tracing::trace!(?cause, "a connection closed");
+                self.gone(connection_id, now);
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
+                if let Some(waiting) = self.unknown.remove(&connection_id)
+                    && Arc::strong_count(&waiting) == 1
+                {
+                    answer_unknown(&waiting, Err(DialError::Unreachable(error.to_string())));
+                }
+                if let Some((device, transport)) = self.attempts.remove(&connection_id) {
+                    self.settled(device, transport, error.to_string(), now);
+                }
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                self.on_listening_changed(Some(address), now);
+            }
+            SwarmEvent::ExpiredListenAddr { .. } | SwarmEvent::ListenerClosed { .. } => {
+                self.on_listening_changed(None, now);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(Heard { device, addresses })) => {
+                self.on_told(device, &addresses, now);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event, now),
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, device: Device, id: ConnectionId, is_first: bool, now: Instant) {
+        let was_ours = self.attempts.remove(&id);
+        if let Some(waiting) = self.unknown.remove(&id) {
+            answer_unknown(&waiting, Ok(device));
+        }
+        let connections = self.roster.connections_of(&device);
+        let Some(connection) = connections.iter().find(|one| one.id == id).cloned() else {
+            return;
+        };
+        tracing::debug!(device = %hex::encode(&device[..4]), address = %connection.address, "connected");
+
+        // An inbound TCP connection comes from a passing port; QUIC's from the one where the device listens.
+        let worked = connection.outbound.then_some(&connection.address);
+        self.dialing.connected(device, worked, now);
+        if !connection.outbound && connection.transport == Transport::Quic {
+            let from = std::slice::from_ref(&connection.address);
+            self.dialing.learned(device, from, now);
+        }
+        if let Some((device, transport)) = was_ours {
+            self.dialing.settled(device, transport, now);
+        }
+        for reply in self.waiting.remove(&device).unwrap_or_default() {
+            reply.send(Ok(())).ok();
+        }
+        self.reasons.remove(&device);
+
+        // Another connection from the same device: perhaps the others are dead at its end.
+        self.doubt(|one| one.device == device, now);
+        // The dialler asks at once where the other side listens.
+        let check_at = if connection.outbound {
+            now
+        } else {
+            now + self.patience.check_interval
+        };
+        let watched = Watched {
+            connection: connection.clone(),
+            check_at,
+            bytes_seen: 0,
+            checking: false,
+            doubted: false,
+        };
+        self.watched.insert(id, watched);
+        if is_first {
+            let (address, transport) = (connection.address.clone(), connection.transport);
+            self.tell(NetEvent::Connected {
+                device,
+                address,
+                transport,
+            });
+        }
+        self.tell_addresses(device);
+    }
+
+    /// A connection is gone, or is treated so because it is dead.
+    fn gone(&mut self, id: ConnectionId, now: Instant) {
+        let Some(watched) = self.watched.remove(&id) else {
+            return;
+        };
+        let device = watched.connection.device;
+        watched.connection.dead.send_replace(true);
+        self.roster.remove(&device, id);
+        let remaining = self.roster.connections_of(&device).len();
+        self.dialing.disconnected(device, remaining, now);
+        if remaining == 0 {
+            self.tell(NetEvent::Disconnected { device });
+        }
+    }
+
+    fn on_listening_changed(&mut self, new: Option<Multiaddr>, now: Instant) {
+        let mut addresses: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
+        addresses.sort_by_key(shown_order);
+        addresses.dedup();
+        self.roster.set_listening(addresses);
+        if new
+            .as_ref()
+            .and_then(Place::of)
+            .is_some_and(|place| place.ip.is_loopback())
+        {
+            return;
+        }
+        self.dialing.network_changed(now);
+        self.doubt(|connection| !connection.is_loopback(), now);
+        if let Some(address) = new {
+            self.tell(NetEvent::Listening { address });
+        }
+    }
+
+    /// A device said where it listens. Only wanted ones are listened to.
+    fn on_told(&mut self, device: Device, addresses: &[Multiaddr], now: Instant) {
+        if self.roster.is_wanted(&device) {
+            self.dialing.learned(device, addresses, now);
+            self.tell_addresses(device);
+        }
+    }
+
+    fn on_mdns(&mut self, event: mdns::Event, now: Instant) {
+        for (device, new) in discovery::take_in(&self.roster, event) {
+            if self.roster.is_wanted(&device) {
+                self.dialing.shown(device, &new, now);
+            }
+            let addresses = self.roster.discovered().remove(&device);
+            let addresses = addresses.map_or(new, |all| all.into_iter().collect());
+            self.tell(NetEvent::Discovered { device, addresses });
+        }
+    }
+
+    fn on_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Dial { device, reply, .. } if self.roster.is_connected(&device) => {
+                reply.send(Ok(())).ok();
+            }
+            Command::Dial {
+                device,
+                addresses,
+                reply,
+            } => {
+                self.dialing.request(device, &addresses, now);
+                if self.dialing.addresses(&device).is_empty() {
+                    reply
+                        .send(Err(DialError::Unreachable(
+                            "no address that this node can dial".into(),
+                        )))
+                        .ok();
+                    self.dialing.forget(&device);
+                } else {
+                    let waiting = self.waiting.entry(device).or_default();
+                    waiting.retain(|reply| !reply.is_closed());
+                    waiting.push(reply);
+                }
+            }
+            Command::DialUnknown { addresses, reply } => self.dial_unknown(addresses, reply),
+            Command::SetWanted { wanted, done } => {
+                let roster = self.roster.clone();
+                for watched in self.watched.values_mut() {
+                    let device = &watched.connection.device;
+                    if wanted.contains_key(device) && !roster.is_wanted(device) {
+                        watched.check_at = now;
+                        watched.bytes_seen = watched.connection.usage.bytes_in();
+                    }
+                }
+                roster.set_wanted(wanted.keys().copied().collect());
+                self.dialing
+                    .set_wanted(wanted, |device| roster.connections_of(device).len(), now);
+                for (device, addresses) in roster.discovered() {
+                    if roster.is_wanted(&device) {
+                        let addresses: Vec<_> = addresses.into_iter().collect();
+                        self.dialing.learned(device, &addresses, now);
+                    }
+                }
+                roster.set_expected(self.dialing.expected(now));
+                done.send(()).ok();
+            }
+            Command::Close { device, done } => {
+                for connection in self.roster.connections_of(&device) {
+                    self.swarm.close_connection(connection.id);
+                    self.gone(connection.id, now);
+                }
+                done.send(()).ok();
+            }
+            // The loop ends on it.
+            Command::Shutdown => {}
+        }
+    }
+
+    fn dial_unknown(
+        &mut self,
+        addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<Device, DialError>>,
+    ) {
+        let waiting: UnknownDial = Arc::new(Mutex::new(Some(reply)));
+        let mut refused = String::from("no address that this node can dial");
+        for address in addresses.into_iter().take(super::address::MAX_ADDRESSES) {
+            let options = DialOpts::unknown_peer_id()
+                .address(address)
+                .allocate_new_port()
+                .build();
+            let id = options.connection_id();
+            match self.swarm.dial(options) {
+                Ok(()) => {
+                    self.unknown.insert(id, waiting.clone());
+                }
+                Err(error) => refused = error.to_string(),
+            }
+        }
+        if Arc::strong_count(&waiting) == 1 {
+            answer_unknown(&waiting, Err(DialError::Unreachable(refused)));
+        }
+    }
+
+    fn tell(&self, event: NetEvent) {
+        // Nobody listening is no error.
+        self.events.send(event).ok();
+    }
+
+    fn tell_addresses(&mut self, device: Device) {
+        if self.roster.is_wanted(&device)
+            && let Some(addresses) = self.dialing.news(&device)
+        {
+            self.tell(NetEvent::Addresses { device, addresses });
+        }
+    }
+}
+
+fn answer_unknown(waiting: &UnknownDial, outcome: Result<Device, DialError>) {
+    let reply = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(reply) = reply {
+        reply.send(outcome).ok();
+    }
+}
+
+/// Asks the other end of a connection where it listens.
+async fn checked(
+    id: ConnectionId,
+    connection: Arc<Connection>,
+    own: Vec<u8>,
+    patience: Duration,
+) -> Checked {
+    let exchange = async {
+        let stream = connection.open_bare(&PRESENCE).await?;
+        presence::ask(stream, &own)
+            .await
+            .map_err(|_| Failure::Broken)
+    };
+    (
+        id,
+        tokio::time::timeout(patience, exchange)
+            .await
+            .unwrap_or(Err(Failure::Timeout)),
+    )
+}

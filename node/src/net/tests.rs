@@ -1,0 +1,597 @@
+//! Networks on loopback, with real sockets.
+
+use std::{future::Future, net::TcpListener, time::Duration};
+
+use futures::{
+    future::join_all,
+    io::{AsyncReadExt, AsyncWriteExt},
+};
+use tokio::{net::TcpStream, sync::watch};
+
+use super::*;
+
+const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
+const OTHER: StreamProtocol = StreamProtocol::new("/test/other/1");
+
+/// Bound of every wait in here; nothing takes as long unless it fails.
+const SOON: Duration = Duration::from_secs(30);
+
+struct Node {
+    net: Net,
+    incoming: Incoming,
+    device: Device,
+}
+
+struct Setup {
+    seed: u8,
+    listen: Vec<Multiaddr>,
+    queue: usize,
+    per_device: usize,
+    patience: Patience,
+}
+
+impl Setup {
+    fn new(seed: u8) -> Self {
+        Self {
+            seed,
+            listen: loopback(0, 0),
+            queue: 16,
+            per_device: 1024,
+            patience: Patience::default(),
+        }
+    }
+
+    async fn start(self) -> Node {
+        let config = NetConfig {
+            key: [self.seed; 32],
+            listen: self.listen,
+            mdns: false,
+            protocols: vec![Protocol {
+                name: ECHO,
+                queue: self.queue,
+                per_device: self.per_device,
+            }],
+        };
+        let (net, incoming) = Net::start_with(config, self.patience)
+            .await
+            .expect("starts");
+        Node {
+            device: net.local_device(),
+            net,
+            incoming,
+        }
+    }
+}
+
+async fn node(seed: u8) -> Node {
+    Setup::new(seed).start().await
+}
+
+fn at(text: &str) -> Multiaddr {
+    text.parse().expect("address")
+}
+
+fn loopback(tcp: u16, quic: u16) -> Vec<Multiaddr> {
+    vec![
+        at(&format!("/ip4/127.0.0.1/tcp/{tcp}")),
+        at(&format!("/ip4/127.0.0.1/udp/{quic}/quic-v1")),
+    ]
+}
+
+impl Node {
+    fn over(&self, transport: Transport) -> Vec<Multiaddr> {
+        let place = |address: &Multiaddr| address::Place::of(address).expect("shape").transport;
+        self.net
+            .listen_addresses()
+            .into_iter()
+            .filter(|address| place(address) == transport)
+            .collect()
+    }
+
+    fn port(&self, transport: Transport) -> u16 {
+        address::Place::of(&self.over(transport)[0])
+            .expect("shape")
+            .port
+    }
+
+    /// Answers every stream with what it says.
+    fn echo(&mut self) {
+        let mut incoming = self.incoming.take(&ECHO).expect("configured");
+        tokio::spawn(async move {
+            while let Some((_, mut stream)) = incoming.recv().await {
+                tokio::spawn(async move {
+                    let mut buffer = Vec::new();
+                    while let Ok(true) = read_frame(&mut stream, &mut buffer, 1024).await {
+                        write_frame(&mut stream, &buffer, 1024)
+                            .await
+                            .expect("written");
+                        stream.flush().await.expect("flushed");
+                    }
+                    stream.close().await.ok();
+                });
+            }
+        });
+    }
+
+    async fn connect(&self, other: &Node) {
+        within(self.net.dial(other.device, other.net.listen_addresses()))
+            .await
+            .expect("connects");
+    }
+
+    async fn want(&self, other: &Node, addresses: Vec<Multiaddr>) {
+        self.net
+            .set_wanted(BTreeMap::from([(other.device, addresses)]))
+            .await;
+    }
+
+    /// Waits until the number of connections is this.
+    async fn settles_at(&self, connections: usize) {
+        let mut changes = self.net.roster.changes();
+        within(async {
+            while self.net.connections().len() != connections {
+                changes.changed().await.expect("the network runs");
+            }
+        })
+        .await;
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future).await.expect("in time")
+}
+
+/// Says something, and hears it again.
+async fn converse(net: &Net, device: Device, text: &[u8]) -> Result<(), OpenError> {
+    let mut stream = net.open(device, ECHO).await?;
+    write_frame(&mut stream, text, 1024).await.expect("written");
+    stream.close().await.expect("closed");
+    let mut buffer = Vec::new();
+    assert!(
+        read_frame(&mut stream, &mut buffer, 1024)
+            .await
+            .expect("read")
+    );
+    assert_eq!(buffer, text);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_connect_over_tcp_near_by_and_say_where_they_listen() {
+    let (a, mut b) = (node(1).await, node(2).await);
+    b.echo();
+    let mut events = b.net.events();
+    b.want(&a, vec![]).await;
+    a.want(&b, b.net.listen_addresses()).await;
+    a.settles_at(1).await;
+    within(converse(&a.net, b.device, b"hello"))
+        .await
+        .expect("opens");
+    let info = &a.net.connections()[0];
+    assert_eq!(
+        (info.device, info.transport, info.outbound),
+        (b.device, Transport::Tcp, true)
+    );
+    assert_eq!((info.bytes_out, info.bytes_in), (9, 9));
+    // B never dialled; it was told.
+    let told = within(async {
+        loop {
+            if let Ok(NetEvent::Addresses { device, addresses }) = events.recv().await {
+                break (device, addresses);
+            }
+        }
+    })
+    .await;
+    let mut expected = a.net.listen_addresses();
+    expected.sort();
+    assert_eq!(told, (a.device, expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_streams_at_once_are_all_served() {
+    for transport in [Transport::Tcp, Transport::Quic] {
+        let (a, mut b) = (node(1).await, node(2).await);
+        b.echo();
+        within(a.net.dial(b.device, b.over(transport)))
+            .await
+            .expect("connects");
+        assert_eq!(a.net.connections()[0].transport, transport);
+        let tasks = (0..5_000u32).map(|number| {
+            let net = a.net.clone();
+            let device = b.device;
+            tokio::spawn(async move {
+                // Waiting for a slot counts against the timeout, and 5,000 may wait longer on a slow machine.
+                let mut tries = 0;
+                loop {
+                    match converse(&net, device, &number.to_be_bytes()).await {
+                        Err(OpenError::Timeout) if tries < 5 => tries += 1,
+                        result => break result,
+                    }
+                }
+            })
+        });
+        for outcome in within(join_all(tasks)).await {
+            assert_eq!(outcome.expect("no panic"), Ok(()));
+        }
+        assert_eq!(b.net.refused_streams(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_and_says_so() {
+    let a = node(1).await;
+    let mut b = Setup {
+        queue: 1,
+        ..Setup::new(2)
+    }
+    .start()
+    .await;
+    a.connect(&b).await;
+    let first = within(a.net.open(b.device, ECHO))
+        .await
+        .expect("there is room for one");
+    assert_eq!(
+        within(a.net.open(b.device, ECHO)).await.map(drop),
+        Err(OpenError::Busy)
+    );
+    assert_eq!(b.net.refused_streams(), 1);
+    let (from, _) = within(b.incoming.take(&ECHO).expect("configured").recv())
+        .await
+        .expect("the first arrived");
+    assert_eq!(from, a.device);
+    drop(first);
+    // Its queue was dropped above: the protocol is not served any more.
+    assert_eq!(
+        within(a.net.open(b.device, ECHO)).await.map(drop),
+        Err(OpenError::Unsupported)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_has_its_share_of_streams_and_gets_it_back() {
+    let a = node(1).await;
+    let mut b = Setup {
+        per_device: 2,
+        ..Setup::new(2)
+    }
+    .start()
+    .await;
+    let mut incoming = b.incoming.take(&ECHO).expect("configured");
+    a.connect(&b).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let ours = within(a.net.open(b.device, ECHO))
+            .await
+            .expect("within its share");
+        held.push((ours, within(incoming.recv()).await.expect("arrives")));
+    }
+    assert_eq!(
+        within(a.net.open(b.device, ECHO)).await.map(drop),
+        Err(OpenError::Busy)
+    );
+    held.pop();
+    within(a.net.open(b.device, ECHO))
+        .await
+        .expect("one was given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_opened_is_refused_by_reason() {
+    let (a, b) = (node(1).await, node(2).await);
+    assert_eq!(
+        within(a.net.open(b.device, ECHO)).await.map(drop),
+        Err(OpenError::NotConnected)
+    );
+    a.connect(&b).await;
+    assert_eq!(
+        within(a.net.open(b.device, OTHER)).await.map(drop),
+        Err(OpenError::Unsupported)
+    );
+    let c = node(3).await;
+    let wrong = a.net.dial(c.device, b.net.listen_addresses());
+    assert!(matches!(
+        within(wrong).await,
+        Err(DialError::Unreachable(_))
+    ));
+    assert!(matches!(
+        within(a.net.dial(c.device, vec![at("/dns4/x/tcp/1")])).await,
+        Err(DialError::Unreachable(_))
+    ));
+    assert!(matches!(
+        a.net.dial(a.device, vec![]).await,
+        Err(DialError::BadKey)
+    ));
+    within(a.net.shutdown()).await;
+    assert_eq!(
+        a.net.open(b.device, ECHO).await.map(drop),
+        Err(OpenError::Closed)
+    );
+    assert!(matches!(
+        a.net.dial(b.device, vec![]).await,
+        Err(DialError::Closed)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_device_is_connected_again_whoever_dials() {
+    let a = node(1).await;
+    let b = node(2).await;
+    let listen = loopback(b.port(Transport::Tcp), b.port(Transport::Quic));
+    let addresses = b.net.listen_addresses();
+    a.want(&b, addresses.clone()).await;
+    a.settles_at(1).await;
+
+    // It comes back at its address and waits: we dial.
+    within(b.net.shutdown()).await;
+    a.settles_at(0).await;
+    let b = Setup {
+        listen,
+        ..Setup::new(2)
+    }
+    .start()
+    .await;
+    assert_eq!(b.over(Transport::Tcp), addresses[..1].to_vec());
+    let back = std::time::Instant::now();
+    a.settles_at(1).await;
+    assert!(
+        back.elapsed() < Duration::from_secs(3),
+        "took {:?}",
+        back.elapsed()
+    );
+
+    // It comes back elsewhere, and dials.
+    within(b.net.shutdown()).await;
+    a.settles_at(0).await;
+    let b = node(2).await;
+    let back = std::time::Instant::now();
+    b.want(&a, a.net.listen_addresses()).await;
+    a.settles_at(1).await;
+    assert!(
+        back.elapsed() < Duration::from_secs(1),
+        "took {:?}",
+        back.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_can_be_asked_for_while_the_device_is_being_reconnected() {
+    let (a, mut b) = (node(1).await, node(2).await);
+    b.echo();
+    a.want(&b, b.net.listen_addresses()).await;
+    within(converse(
+        &a.net,
+        b.device,
+        b"waits for the first connection",
+    ))
+    .await
+    .expect("opens");
+    a.net.close_peer(b.device).await;
+    within(converse(&a.net, b.device, b"waits for the second"))
+        .await
+        .expect("opens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_replaced_even_if_its_holder_would_share_it() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = holder.local_addr().expect("bound").port();
+    let a = Setup {
+        listen: loopback(taken, taken),
+        ..Setup::new(1)
+    }
+    .start()
+    .await;
+    assert_ne!(a.port(Transport::Tcp), taken);
+    assert_eq!(a.port(Transport::Tcp), a.port(Transport::Quic));
+    // libp2p's own listeners share ports.
+    let same = loopback(a.port(Transport::Tcp), a.port(Transport::Quic));
+    let b = Setup {
+        listen: same,
+        ..Setup::new(2)
+    }
+    .start()
+    .await;
+    assert_ne!(b.port(Transport::Tcp), a.port(Transport::Tcp));
+    b.connect(&a).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_stranger_is_sent_away_and_a_busy_one_is_not() {
+    let hasty = || Patience {
+        stranger_idle: Duration::from_millis(200),
+        ..Patience::default()
+    };
+    let a = Setup {
+        patience: hasty(),
+        ..Setup::new(1)
+    }
+    .start()
+    .await;
+    let b = node(2).await;
+    let stream = {
+        b.connect(&a).await;
+        within(b.net.open(a.device, ECHO)).await.expect("opens")
+    };
+    tokio::time::timeout(Duration::from_millis(600), b.settles_at(0))
+        .await
+        .expect_err("kept while in use");
+    drop(stream);
+    // The other end still waits in the queue.
+    drop(a.incoming);
+    b.settles_at(0).await;
+    assert_eq!(a.net.roster.strangers(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_strangers_are_let_in_but_always_the_wanted() {
+    let a = node(0).await;
+    let mut strangers = Vec::new();
+    for seed in 1..=limits::STRANGERS {
+        let stranger = node(seed as u8).await;
+        stranger.connect(&a).await;
+        strangers.push(stranger);
+    }
+    a.settles_at(limits::STRANGERS).await;
+    let last = node(100).await;
+    // Over TCP the dialler sees its connection come up and end at once.
+    last.net.dial(a.device, a.net.listen_addresses()).await.ok();
+    last.settles_at(0).await;
+    a.want(&last, vec![]).await;
+    last.connect(&a).await;
+    a.settles_at(limits::STRANGERS + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_is_left_of_several_and_no_stream_is_lost_over_it() {
+    for round in 0..4u8 {
+        let patience = || Patience {
+            surplus_idle: Duration::from_millis(50),
+            ..Patience::default()
+        };
+        let mut a = Setup {
+            patience: patience(),
+            ..Setup::new(1)
+        }
+        .start()
+        .await;
+        let mut b = Setup {
+            patience: patience(),
+            ..Setup::new(2)
+        }
+        .start()
+        .await;
+        a.echo();
+        b.echo();
+        // Both dial at once, by different transports.
+        let (ours, theirs) = if round % 2 == 0 {
+            (Transport::Tcp, Transport::Quic)
+        } else {
+            (Transport::Quic, Transport::Tcp)
+        };
+        tokio::join!(a.want(&b, b.over(ours)), b.want(&a, a.over(theirs)));
+        let mut tasks = Vec::new();
+        for number in 0..300u32 {
+            let (from, to) = if number % 2 == 0 { (&a, &b) } else { (&b, &a) };
+            let (net, device) = (from.net.clone(), to.device);
+            tasks.push(tokio::spawn(async move {
+                converse(&net, device, &number.to_be_bytes()).await
+            }));
+        }
+        for outcome in within(join_all(tasks)).await {
+            assert_eq!(outcome.expect("no panic"), Ok(()));
+        }
+        a.settles_at(1).await;
+        b.settles_at(1).await;
+        within(converse(&a.net, b.device, b"still there"))
+            .await
+            .expect("opens");
+        within(converse(&b.net, a.device, b"still there"))
+            .await
+            .expect("opens");
+    }
+}
+
+/// Passes bytes between a device and whoever dials it here, until told to swallow them.
+async fn wire_to(port: u16) -> (u16, watch::Sender<bool>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let here = listener.local_addr().expect("bound").port();
+    let (cut, is_cut) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut is_cut = is_cut.clone();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", port))
+                    .await
+                    .expect("connects");
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = async { drop(is_cut.wait_for(|cut| *cut).await) } => {}
+                }
+                // Cut: the sockets stay open and silent.
+                std::future::pending::<()>().await;
+                drop((near, far));
+            });
+        }
+    });
+    (here, cut)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_died_silently_is_found_out_and_its_streams_break() {
+    let patience = Patience {
+        check_interval: Duration::from_millis(100),
+        check_timeout: Duration::from_millis(300),
+        ..Patience::default()
+    };
+    let a = Setup {
+        patience,
+        ..Setup::new(1)
+    }
+    .start()
+    .await;
+    let mut b = node(2).await;
+    let mut incoming = b.incoming.take(&ECHO).expect("configured");
+    let (port, cut) = wire_to(b.port(Transport::Tcp)).await;
+    let mut events = a.net.events();
+    a.want(&b, vec![at(&format!("/ip4/127.0.0.1/tcp/{port}"))])
+        .await;
+    let mut stream = within(a.net.open(b.device, ECHO)).await.expect("opens");
+    let _held = within(incoming.recv()).await;
+    cut.send_replace(true);
+    within(stream.read(&mut [0; 8]))
+        .await
+        .expect_err("the stream breaks");
+    let gone = within(async {
+        loop {
+            if let Ok(NetEvent::Disconnected { device }) = events.recv().await {
+                break device;
+            }
+        }
+    });
+    assert_eq!(gone.await, b.device);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn halves_of_a_stream_can_be_shared_and_tokio_can_use_it() {
+    fn is_sync(_: &impl Sync) {}
+    let (a, mut b) = (node(1).await, node(2).await);
+    b.echo();
+    a.connect(&b).await;
+    let (mut reader, mut writer) = within(a.net.open(b.device, ECHO))
+        .await
+        .expect("opens")
+        .split();
+    is_sync(&reader);
+    is_sync(&writer);
+    write_frame(&mut writer, b"halves", 1024)
+        .await
+        .expect("written");
+    writer.flush().await.expect("flushed");
+    let mut buffer = Vec::new();
+    assert!(
+        within(read_frame(&mut reader, &mut buffer, 1024))
+            .await
+            .expect("read")
+    );
+
+    let mut stream = within(a.net.open(b.device, ECHO))
+        .await
+        .expect("opens")
+        .into_tokio();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"\0\0\0\x02hi")
+        .await
+        .expect("written");
+    tokio::io::AsyncWriteExt::shutdown(&mut stream)
+        .await
+        .expect("shut");
+    let mut answer = Vec::new();
+    within(tokio::io::AsyncReadExt::read_to_end(
+        &mut stream,
+        &mut answer,
+    ))
+    .await
+    .expect("read");
+    assert_eq!(answer, b"\0\0\0\x02hi");
+}

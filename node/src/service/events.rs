@@ -1,0 +1,104 @@
+//! The stream of what changes, for scripts and pages.
+
+use std::sync::Arc;
+
+use redb::ReadableDatabase;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::stopped;
+use super::running::Running;
+use super::{Node, status, store_error};
+use crate::control::{ControlError, ErrorKind, Event, FileEvent, Item, Reply, Session};
+use crate::index;
+use crate::net::NetEvent;
+use crate::store::StoreError;
+use crate::store::documents::{DocumentKey, read_document, read_row};
+use crate::vault::{FILES, FileChange};
+
+/// `events`: until the client hangs up or the node stops.
+pub async fn events(node: &Arc<Node>, doctype: Option<String>, values: bool, session: &mut Session) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let mut changes = running.vault.subscribe();
+    let mut activity = running.vault.activity();
+    let mut net = node.net.as_ref().map(crate::net::Net::events);
+    let mut stop = running.stopping();
+    let mut sync = None;
+    session.item(Item::Event(Event::Listening)).await?;
+    loop {
+        let net_event = async {
+            match &mut net {
+                Some(events) => events.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stopped(&mut stop) => return Err(ControlError::new(ErrorKind::Cancelled, "the program is stopping")),
+            change = changes.recv() => match change {
+                Ok(change) => {
+                    for (found, id) in &change.documents {
+                        if doctype.as_ref().is_none_or(|wanted| wanted == found) && found != FILES {
+                            for event in document_event(&running, found, id, values, change.local).await? {
+                                session.item(Item::Event(event)).await?;
+                            }
+                        }
+                    }
+                    for event in file_events(&running, &change) {
+                        session.item(Item::Event(event)).await?;
+                    }
+                }
+                Err(RecvError::Lagged(count)) => session.item(Item::Event(Event::Missed { count })).await?,
+                Err(RecvError::Closed) => return Err(ControlError::new(ErrorKind::Cancelled, "the program is stopping")),
+            },
+            event = net_event => {
+                let (device, connected) = match event {
+                    Ok(NetEvent::Connected { device, .. }) => (device, true),
+                    Ok(NetEvent::Disconnected { device }) => (device, false),
+                    _ => continue,
+                };
+                if let Ok(row) = status::device_row(node, &running, coffer_protocol::identity::DeviceId(device)).await {
+                    session.item(Item::Event(Event::Device { device: row.id, name: row.name, connected })).await?;
+                }
+            }
+            _ = activity.changed() => {
+                let now = status::sync_state(node, &running).await?;
+                if sync != Some(now) {
+                    sync = Some(now);
+                    session.item(Item::Event(Event::Sync { idle: now.0, in_sync: now.1 })).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn document_event(running: &Arc<Running>, doctype: &str, id: &str, values: bool, here: bool) -> Result<Option<Event>, ControlError> {
+    let database = running.vault.database().clone();
+    let (doctype, id) = (doctype.to_string(), id.to_string());
+    let read = move || -> Result<Option<Event>, StoreError> {
+        let read = database.begin_read()?;
+        let key = DocumentKey::new(&doctype, &id);
+        let Some(row) = read_row(&read, key)? else { return Ok(None) };
+        let revision = match row.only_change().map(coffer_crdt::inspect) {
+            Some(Ok(info)) => hex::encode(info.hash.0),
+            _ => read_document(&read, key, &row)?.heads().iter().map(|head| hex::encode(head.0)).collect::<Vec<_>>().join("+"),
+        };
+        let value = if values && !row.deleted { index::json(&read, key, &row)? } else { None };
+        Ok(Some(Event::Document { doctype, id, revision, deleted: row.deleted, here, value }))
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(store_error)
+}
+
+fn file_events(running: &Arc<Running>, change: &crate::vault::Changes) -> Vec<Event> {
+    let tree = running.vault.tree();
+    let event = |(id, kind): &(coffer_crdt::files::FileId, FileChange)| {
+        let path = tree.path(*id).or_else(|| tree.shown(*id).map(|shown| shown.name.to_string()))?;
+        let change_kind = match kind {
+            FileChange::Added => FileEvent::Added,
+            FileChange::Changed => FileEvent::Changed,
+            FileChange::Moved => FileEvent::Moved,
+            FileChange::Deleted => FileEvent::Deleted,
+            FileChange::Restored => FileEvent::Restored,
+        };
+        Some(Event::File { change: change_kind, path, id: id.to_string(), here: change.local })
+    };
+    change.file_events.iter().filter_map(event).collect()
+}

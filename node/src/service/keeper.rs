@@ -1,0 +1,148 @@
+//! Fetches what this device is to hold and no synced folder writes: contents of files outside of those folders.
+//!
+//! It looks at the list of wanted files whenever that may have changed, leaves those of synced folders to their
+//! engines, lets go of what went to the trash, and stores the rest in batches, durable before the vault is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use coffer_crdt::files::FileId;
+use tokio::sync::{mpsc, watch};
+
+use super::stopped;
+use super::running::Running;
+use crate::blobs::StoreJob;
+use crate::vault::CommitRequest;
+
+/// Files per batch: one that fails holds up few.
+const BATCH: usize = 256;
+/// Pause after a batch of which something could not be had, unless devices come and go before.
+const RETRY_AFTER: Duration = Duration::from_secs(15);
+
+/// Whether it works.
+#[derive(Default)]
+pub struct Keeper(AtomicBool);
+
+impl Keeper {
+    /// Whether something is being fetched into the store now.
+    pub fn is_busy(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Runs until `stop`.
+pub async fn run(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
+    let mut changes = running.vault.subscribe();
+    loop {
+        let sources_changed = running.fetch.sources.changed();
+        let outcome = tokio::select! {
+            () = stopped(&mut stop) => return,
+            outcome = pass(&running) => outcome,
+        };
+        running.keeper.0.store(false, Ordering::Release);
+        match outcome {
+            Outcome::More => continue,
+            Outcome::Nothing => tokio::select! {
+                () = stopped(&mut stop) => return,
+                _ = changes.recv() => {}
+            },
+            Outcome::Waiting => tokio::select! {
+                () = stopped(&mut stop) => return,
+                () = sources_changed => {}
+                () = tokio::time::sleep(RETRY_AFTER) => {}
+            },
+        }
+        changes = changes.resubscribe();
+    }
+}
+
+enum Outcome {
+    /// Nothing is wanted.
+    Nothing,
+    /// Something was done and there may be more.
+    More,
+    /// What is wanted cannot be had now.
+    Waiting,
+}
+
+async fn pass(running: &Arc<Running>) -> Outcome {
+    let Ok(wanted) = running.vault.wanted() else { return Outcome::Waiting };
+    let (mut jobs, mut unwanted) = (Vec::new(), Vec::new());
+    {
+        let tree = running.vault.tree();
+        for file in wanted {
+            match tree.shown(file.id) {
+                Some(shown) if shown.trashed => unwanted.push(file.id),
+                Some(_) if running.folders.covers(&tree, file.id) => {}
+                _ => jobs.push(file.id),
+            }
+        }
+    }
+    let mut outcome = Outcome::Nothing;
+    if !unwanted.is_empty() {
+        outcome = Outcome::More;
+        if running.vault.commit(CommitRequest { unwanted, ..Default::default() }).await.is_err() {
+            return Outcome::Waiting;
+        }
+    }
+    if jobs.is_empty() {
+        return outcome;
+    }
+    running.keeper.0.store(true, Ordering::Release);
+    if running.fetch.sources.candidates().is_empty() {
+        running.keeper.0.store(false, Ordering::Release);
+    }
+    let mut progress = false;
+    for batch in jobs.chunks(BATCH) {
+        progress |= store(running, batch).await;
+    }
+    if progress { Outcome::More } else { Outcome::Waiting }
+}
+
+/// Fetches some files' contents; says whether any is held now that was not.
+async fn store(running: &Arc<Running>, batch: &[FileId]) -> bool {
+    let mut jobs = Vec::new();
+    for (key, id) in batch.iter().enumerate() {
+        if let Ok(Some(state)) = running.vault.file(*id)
+            && let Some(content) = state.content
+        {
+            jobs.push(StoreJob { key: key as u64, size: content.size, hash: content.hash, root: content.root });
+        }
+    }
+    let hashes: Vec<[u8; 32]> = {
+        let mut hashes = vec![[0; 32]; batch.len()];
+        for job in &jobs {
+            hashes[job.key as usize] = job.hash;
+        }
+        hashes
+    };
+    let (done, mut groups) = mpsc::channel(4);
+    let transfer = running.blobs.store_contents(jobs, &running.fetch, done);
+    let commit = async {
+        let mut any = false;
+        while let Some(group) = groups.recv().await {
+            let mut request = CommitRequest { placements: group.shared.placements, chunks: group.shared.chunks, ..Default::default() };
+            for (key, result) in group.jobs {
+                match result {
+                    Ok(rows) => {
+                        request.placements.extend(rows.placements);
+                        request.chunks.extend(rows.chunks);
+                        request.held.push((batch[key as usize], hashes[key as usize]));
+                    }
+                    Err(error) => tracing::debug!(%error, "a content was not fetched"),
+                }
+            }
+            any |= !request.held.is_empty();
+            if let Err(error) = running.vault.commit(request).await {
+                tracing::warn!(%error, "what was fetched could not be recorded");
+            }
+        }
+        any
+    };
+    let (transferred, any) = tokio::join!(transfer, commit);
+    for (device, what) in transferred.misbehaved {
+        tracing::warn!(%device, what, "a device sent wrong bytes");
+    }
+    any
+}

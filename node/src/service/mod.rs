@@ -1,0 +1,307 @@
+//! A whole node: what starts, what stops, and in which order.
+//!
+//! Start: data folder and its lock, the device's keys, the control socket, the network; then, once the data folder holds
+//! a vault, the vault's own parts ([`Running`]). Stop is the reverse: nobody is let in, requests end, folders stop,
+//! sessions end, the vault answers what it had begun and closes cleanly, the network goes last. Every task that is
+//! started here is awaited here.
+
+mod answers;
+mod documents;
+mod events;
+mod export;
+mod files;
+mod folders;
+mod keeper;
+mod pairing;
+mod recovery;
+mod running;
+mod sessions;
+mod sources;
+mod status;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_protocol::identity::DeviceId;
+use coffer_protocol::version;
+use rand::SeedableRng;
+use tokio::sync::{Mutex, RwLock, mpsc, watch};
+
+use crate::control::{ControlError, DataLock, ErrorKind, NewVault, Options, Ready, Server, StartError};
+use crate::net::{Device, Net, NetConfig, Protocol, Stream, StreamProtocol};
+use crate::store::{self, StoreError};
+use crate::vault::founding::{self, DATABASE, FoundingError};
+use crate::vault::identity::{Identity, binding};
+use crate::vault::wall_ms;
+
+pub use running::Running;
+
+/// Streams that may wait to be accepted, for each protocol.
+const INCOMING_QUEUE: usize = 64;
+/// Replication streams that one device may have open: the one in use, and one that replaces it.
+const REPLICATE_PER_DEVICE: usize = 4;
+/// Streams for blobs that one device may have open: some batches in flight, for folders and keeper each.
+const BLOBS_PER_DEVICE: usize = 32;
+/// Pairing streams that one device may have open.
+const PAIR_PER_DEVICE: usize = 2;
+/// How long stopping may take before what is left is dropped: systemd and people wait about as long.
+const STOP_WITHIN: Duration = Duration::from_millis(4500);
+
+/// Inbound streams of one protocol: whoever answers them now holds the lock.
+type Streams = Arc<Mutex<mpsc::Receiver<(Device, Stream)>>>;
+
+/// A node: alive from [`run`] until its shutdown.
+pub struct Node {
+    options: Options,
+    started: std::time::Instant,
+    device: DeviceId,
+    net: Option<Net>,
+    /// The vault's parts, once there is a vault.
+    running: RwLock<Option<Arc<Running>>>,
+    /// Taken while a vault is begun, joined or replaced.
+    founding: Mutex<()>,
+    /// The invitation that is open, if one is.
+    inviting: Mutex<Option<pairing::Open>>,
+    blob_streams: Option<Streams>,
+    replicate_streams: Option<Streams>,
+    stop: watch::Sender<bool>,
+}
+
+impl Node {
+    /// The vault's parts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoVault`] while there is no vault.
+    pub async fn vault(&self) -> Result<Arc<Running>, ControlError> {
+        let running = self.running.read().await.clone();
+        running.ok_or_else(|| ControlError::new(ErrorKind::NoVault, "this data folder belongs to no vault yet"))
+    }
+
+    fn data_dir(&self) -> &Path {
+        &self.options.data_dir
+    }
+
+    fn identity(&self) -> Result<Identity, ControlError> {
+        Identity::load(self.data_dir()).map_err(store_error)?.ok_or_else(|| ControlError::internal("this device's keys are missing"))
+    }
+
+    /// Begins a vault in this data folder.
+    async fn found(&self, name: Option<String>) -> Result<Arc<Running>, ControlError> {
+        let guard = self.founding.lock().await;
+        let identity = self.identity()?;
+        let name = device_name(name.or_else(|| self.options.device_name.clone()));
+        let (path, place) = (self.data_dir().join(DATABASE), binding(self.data_dir()));
+        tokio::task::spawn_blocking(move || -> Result<(), FoundingError> {
+            let database = store::open(&path)?;
+            founding::found(&database, &identity, &name, &place, wall_ms(), &mut random()).map(drop)
+        })
+        .await
+        .map_err(|error| ControlError::internal(error.to_string()))?
+        .map_err(founding_error)?;
+        let running = self.start_vault().await?;
+        drop(guard);
+        Ok(running)
+    }
+
+    /// Starts the parts of the vault that the data folder holds.
+    async fn start_vault(&self) -> Result<Arc<Running>, ControlError> {
+        let running = Running::start(self).await?;
+        *self.running.write().await = Some(running.clone());
+        Ok(running)
+    }
+
+    /// Stops them.
+    async fn stop_vault(&self) {
+        let running = self.running.write().await.take();
+        if let Some(running) = running {
+            running.stop(self).await;
+        }
+    }
+}
+
+/// Runs a node until `shutdown` resolves or a `stop` request comes.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyRunning`] when another process has the data folder, [`ErrorKind::Permission`],
+/// [`ErrorKind::DiskFull`], [`ErrorKind::NewerVersion`] or [`ErrorKind::Damaged`] when it cannot be used.
+pub async fn run(options: Options, ready: impl FnOnce(Ready), shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    let started = std::time::Instant::now();
+    prepare_data_dir(&options.data_dir)?;
+    let _lock = DataLock::acquire(&options.data_dir)?;
+    let mut notes = Vec::new();
+    let identity = match Identity::load(&options.data_dir).map_err(store_error)? {
+        Some(identity) => identity,
+        None if options.data_dir.join(DATABASE).exists() => {
+            return Err(ControlError::new(
+                ErrorKind::Damaged,
+                format!("{} holds a vault, but the file with this device's keys is missing from it", options.data_dir.display()),
+            ));
+        }
+        None => {
+            let identity = Identity::generate(&mut random());
+            identity.save(&options.data_dir).map_err(store_error)?;
+            identity
+        }
+    };
+    let mut incoming = None;
+    let net = if options.network {
+        let (net, streams) = start_network(&options, &identity).await?;
+        incoming = Some(streams);
+        Some(net)
+    } else {
+        notes.push("it does not connect to other devices (--no-network)".to_string());
+        None
+    };
+    let mut take = |name: &'static str| incoming.as_mut().and_then(|incoming| incoming.take(&StreamProtocol::new(name)));
+    let (blob_streams, replicate_streams, pair_streams) = (take(version::BLOBS), take(version::REPLICATE), take(version::PAIR));
+    let node = Arc::new(Node {
+        started,
+        device: identity.key.id(),
+        net,
+        running: RwLock::new(None),
+        founding: Mutex::new(()),
+        inviting: Mutex::new(None),
+        blob_streams: blob_streams.map(|streams| Arc::new(Mutex::new(streams))),
+        replicate_streams: replicate_streams.map(|streams| Arc::new(Mutex::new(streams))),
+        stop: watch::channel(false).0,
+        options,
+    });
+    drop(identity);
+    let server = Server::bind(node.data_dir()).map_err(|error| ControlError::io("open the control socket", &error))?;
+    let holds_vault = {
+        let path = node.data_dir().join(DATABASE);
+        path.exists() && {
+            let database = tokio::task::spawn_blocking(move || store::open(&path)).await;
+            let database = database.map_err(|error| ControlError::internal(error.to_string()))?.map_err(store_error)?;
+            founding::vault_of(&database).map_err(store_error)?.is_some()
+        }
+    };
+    let mut created = false;
+    if holds_vault {
+        node.start_vault().await?;
+    } else if node.options.new_vault == NewVault::Create {
+        node.found(None).await?;
+        created = true;
+    }
+    let pairing = pair_streams.map(|streams| tokio::spawn(pairing::answer(node.clone(), streams)));
+    let mut stopping = node.stop.subscribe();
+    let control = tokio::spawn(server.run(Arc::new(answers::Answers(node.clone())), async move {
+        let _ = stopping.wait_for(|stop| *stop).await;
+    }));
+    ready(node.ready(created, notes).await);
+    let mut stopping = node.stop.subscribe();
+    tokio::select! {
+        () = shutdown => {}
+        () = stopped(&mut stopping) => {}
+    }
+    node.stop.send_replace(true);
+    let stop = async {
+        let _ = control.await;
+        if let Some(pairing) = pairing {
+            let _ = pairing.await;
+        }
+        node.stop_vault().await;
+        if let Some(net) = &node.net {
+            net.shutdown().await;
+        }
+    };
+    if tokio::time::timeout(STOP_WITHIN, stop).await.is_err() {
+        tracing::warn!("stopping took too long; the rest is left to the next start's checks");
+    }
+    Ok(())
+}
+
+impl Node {
+    async fn ready(&self, created: bool, notes: Vec<String>) -> Ready {
+        let running = self.running.read().await.clone();
+        let mut ready = Ready {
+            data_dir: self.data_dir().to_path_buf(),
+            vault: None,
+            created,
+            device_name: None,
+            devices: 0,
+            addresses: self.net.as_ref().map(|net| net.listen_addresses().iter().map(status::show_address).collect()).unwrap_or_default(),
+            notes,
+        };
+        if let Some(running) = running {
+            let (vault, devices) = running
+                .vault
+                .inspect(|core| (core.state().vault, core.state().membership.devices().len()))
+                .await
+                .map(|(vault, devices)| (Some(vault.to_string()), devices as u64))
+                .unwrap_or((None, 0));
+            (ready.vault, ready.devices) = (vault, devices);
+            ready.device_name = Some(running.vault.device_label());
+        }
+        ready
+    }
+}
+
+/// Makes the data folder (0700) if it is not there, and checks that it can be written.
+fn prepare_data_dir(dir: &Path) -> Result<(), ControlError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| ControlError::io(format_args!("make the data folder {}", dir.display()), &error))
+}
+
+async fn start_network(options: &Options, identity: &Identity) -> Result<(Net, crate::net::Incoming), ControlError> {
+    let port = options.port.unwrap_or(crate::net::DEFAULT_PORT);
+    let listen = if options.listen.is_empty() {
+        NetConfig::default_listen(port)
+    } else {
+        options.listen.iter().flat_map(|address| sources::listen_on(*address, port)).collect()
+    };
+    let protocol = |name: &'static str, per_device| Protocol { name: StreamProtocol::new(name), queue: INCOMING_QUEUE, per_device };
+    let config = NetConfig {
+        key: *identity.key.secret_bytes(),
+        listen,
+        mdns: options.discover,
+        protocols: vec![
+            protocol(version::REPLICATE, REPLICATE_PER_DEVICE),
+            protocol(version::BLOBS, BLOBS_PER_DEVICE),
+            protocol(version::PAIR, PAIR_PER_DEVICE),
+        ],
+    };
+    Net::start(config).await.map_err(|error| ControlError::new(ErrorKind::Io, format!("the network cannot be used: {error}")))
+}
+
+/// Resolves when a node or a vault is to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The system's secure randomness, through a generator of the user's own process.
+pub(crate) fn random() -> rand::rngs::StdRng {
+    rand::rngs::StdRng::from_rng(&mut rand::rng())
+}
+
+/// The name under which other devices know this one: what was asked for, else the host's.
+fn device_name(asked: Option<String>) -> String {
+    asked
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .map(|name| name.trim().chars().filter(|character| !character.is_control()).take(40).collect::<String>())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "computer".into())
+}
+
+/// A failure of the store, for a person.
+pub(crate) fn store_error(error: StoreError) -> ControlError {
+    let kind = match &error {
+        StoreError::DiskFull => ErrorKind::DiskFull,
+        StoreError::Permission => ErrorKind::Permission,
+        StoreError::InUse => ErrorKind::AlreadyRunning,
+        StoreError::Newer { .. } => ErrorKind::NewerVersion,
+        StoreError::Damaged(_) => ErrorKind::Damaged,
+        StoreError::Database(_) => ErrorKind::Io,
+    };
+    ControlError::new(kind, error.to_string())
+}
+
+fn founding_error(error: FoundingError) -> ControlError {
+    match error {
+        FoundingError::Store(error) => store_error(error),
+        FoundingError::Grants(error) => ControlError::new(ErrorKind::Damaged, error.to_string()),
+        FoundingError::Exists => ControlError::conflict("this data folder belongs to a vault already"),
+    }
+}

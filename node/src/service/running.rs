@@ -1,0 +1,197 @@
+//! The parts of a node that exist once there is a vault.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coffer_protocol::identity::DeviceId;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::stopped;
+use super::{Node, founding, keeper, random, sessions, sources, store_error};
+use crate::blobs::{Blobs, Fetch, Progress};
+use crate::control::ControlError;
+use crate::folder::Folders;
+use crate::index::{Index, IndexThread};
+use crate::net::Multiaddr;
+use crate::store::{self, StoreError};
+use crate::vault::founding::DATABASE;
+use crate::vault::identity::binding;
+use crate::vault::{CommitRequest, VaultHandle, VaultThread};
+
+/// What runs while a vault is open.
+pub struct Running {
+    /// The vault.
+    pub vault: VaultHandle,
+    /// The bytes of files.
+    pub blobs: Blobs,
+    /// The derived index.
+    pub index: Index,
+    /// The synced folders.
+    pub folders: super::folders::Synced,
+    /// Where the folders' files are, for the blobs.
+    pub paths: Folders,
+    /// How bytes are fetched.
+    pub fetch: Fetch,
+    /// What is being fetched into the store.
+    pub keeper: keeper::Keeper,
+    stop: watch::Sender<bool>,
+    threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Running {
+    /// Opens the vault in the node's data folder and starts everything around it.
+    pub(super) async fn start(node: &Node) -> Result<Arc<Running>, ControlError> {
+        let dir = node.data_dir().to_path_buf();
+        let identity = node.identity()?;
+        let place = binding(&dir);
+        let path = dir.join(DATABASE);
+        let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
+            let database = store::open(&path)?;
+            let unclean = founding::mark_running(&database, true)?;
+            let core = founding::open(database, identity, &place, Box::new(random()))?;
+            Ok((core, unclean))
+        });
+        let (core, unclean) = opened.await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(store_error)?;
+        let (keyring, id) = (core.state().keyring.clone(), core.state().vault);
+        let database = core.database().clone();
+        let (vault, vault_thread) = VaultHandle::start(core).map_err(|error| ControlError::io("start a thread", &error))?;
+        let blobs = Blobs::open(&dir.join("blobs"), id, database.clone(), keyring).await.map_err(blobs_error)?;
+        if unclean {
+            tracing::info!("the last run did not end cleanly: checking what was written then");
+            let damaged = blobs.verify_after_unclean_stop().await.map_err(blobs_error)?;
+            if !damaged.is_empty() {
+                tracing::warn!(count = damaged.len(), "damaged contents were found and will be fetched again");
+                let request = CommitRequest { displaced: damaged, recheck_all: true, ..Default::default() };
+                vault.commit(request).await.map_err(commit_error)?;
+            }
+        }
+        let (index, index_thread) =
+            Index::open(&dir.join("index.sqlite"), database).map_err(|error| ControlError::internal(error.to_string()))?;
+        let (stop, stopping) = watch::channel(false);
+        let paths = Folders::default();
+        blobs.set_folders(Arc::new(paths.clone()));
+        let fetch = Fetch { sources: sources::Connected::new(vault.clone(), node.net.clone()), progress: Arc::new(Progress::default()) };
+        let keeper = keeper::Keeper::default();
+        let running = Arc::new(Running {
+            folders: super::folders::Synced::default(),
+            vault: vault.clone(),
+            blobs: blobs.clone(),
+            index: index.clone(),
+            paths,
+            fetch,
+            keeper,
+            stop,
+            threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
+            tasks: std::sync::Mutex::default(),
+        });
+        running.spawn(follow_changes(vault.clone(), index, stopping.clone()));
+        running.spawn(follow_members(running.clone(), node.net.clone(), stopping.clone()));
+        if let Some(net) = &node.net {
+            if let Some(streams) = node.replicate_streams.clone() {
+                running.spawn(sessions::run(vault.clone(), net.clone(), streams, stopping.clone()));
+            }
+            if let Some(streams) = node.blob_streams.clone() {
+                running.spawn(sources::serve(vault.clone(), blobs.clone(), streams, stopping.clone()));
+            }
+        }
+        running.spawn(keeper::run(running.clone(), stopping));
+        super::folders::start_all(&running).await?;
+        Ok(running)
+    }
+
+    /// A task of this vault, awaited when it stops.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(tokio::spawn(task));
+    }
+
+    /// Stops everything, in the reverse order, and closes the vault cleanly.
+    pub(super) async fn stop(&self, _node: &Node) {
+        super::folders::stop_all(self).await;
+        self.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        for task in tasks {
+            let _ = task.await;
+        }
+        self.index.stop();
+        self.vault.stop().await;
+        let threads = self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some((vault, index)) = threads {
+            vault.join().await;
+            index.join().await;
+        }
+        self.blobs.shutdown().await;
+        let database = self.vault.database().clone();
+        let marked = tokio::task::spawn_blocking(move || founding::mark_running(&database, false)).await;
+        if let Ok(Err(error)) = marked {
+            tracing::warn!(%error, "the clean end could not be noted; the next start checks more than it must");
+        }
+    }
+
+    /// A receiver that turns true when this vault is to stop.
+    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+}
+
+/// Wakes the index when documents change.
+async fn follow_changes(vault: VaultHandle, index: Index, mut stop: watch::Receiver<bool>) {
+    let mut changes = vault.subscribe();
+    index.wake();
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            change = changes.recv() => match change {
+                Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => index.wake(),
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// Keeps the network's set of wanted devices, and the blobs' keys, in step with who belongs to the vault.
+async fn follow_members(running: Arc<Running>, net: Option<crate::net::Net>, mut stop: watch::Receiver<bool>) {
+    let mut members = running.vault.members();
+    loop {
+        members.borrow_and_update();
+        let found = running.vault.inspect(|core| {
+            let state = core.state();
+            (state.membership.devices().keys().copied().collect::<Vec<DeviceId>>(), state.keyring.clone())
+        });
+        let Ok((devices, keyring)) = found.await else { return };
+        running.blobs.set_keyring(keyring);
+        if let Some(net) = &net {
+            let known: BTreeMap<DeviceId, Vec<String>> =
+                founding::addresses(running.vault.database()).unwrap_or_default().into_iter().collect();
+            let wanted = devices.into_iter().filter(|device| *device != running.vault.device()).map(|device| {
+                let addresses: Vec<Multiaddr> = known.get(&device).into_iter().flatten().filter_map(|text| text.parse().ok()).collect();
+                (device.0, addresses)
+            });
+            net.set_wanted(wanted.collect()).await;
+        }
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            changed = members.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+pub(super) fn blobs_error(error: crate::blobs::BlobsError) -> ControlError {
+    ControlError::new(crate::control::ErrorKind::Io, format!("the contents of files cannot be read: {error}"))
+}
+
+/// A refused or failed commit, for a person.
+pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
+    use crate::control::ErrorKind;
+    use crate::vault::CommitError;
+    let kind = match &error {
+        CommitError::NotFound(_) => ErrorKind::NotFound,
+        CommitError::Invalid(_) => ErrorKind::Usage,
+        CommitError::Exists(_) => ErrorKind::Conflict,
+        CommitError::DiskFull => ErrorKind::DiskFull,
+        CommitError::Storage(_) => ErrorKind::Io,
+        CommitError::Stopping => ErrorKind::Cancelled,
+    };
+    ControlError::new(kind, error.to_string())
+}

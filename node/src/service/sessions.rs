@@ -1,0 +1,192 @@
+//! Replication with connected devices: one stream per device, opened by the side with the smaller id.
+//!
+//! A session moves frames between the stream and the vault's core and decides nothing. Strangers never get here: the
+//! accepting side checks membership before it reads a byte, and says nothing to those who are not in the vault.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_protocol::identity::DeviceId;
+use coffer_protocol::replication::{ENTRIES_TARGET, MAX_MESSAGE, Message, Work};
+use coffer_protocol::version;
+use futures::AsyncReadExt;
+use redb::ReadableDatabase;
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::stopped;
+use crate::net::{Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol, read_frame, write_frame};
+use crate::store::logs;
+use crate::vault::{SessionQueue, VaultHandle};
+
+/// Pause before a stream is opened again after it broke while the connection stays.
+const REOPEN_AFTER: Duration = Duration::from_millis(250);
+/// The same, when the last one broke at once.
+const REOPEN_AT_MOST: Duration = Duration::from_secs(30);
+
+/// Keeps sessions with every connected device of the vault until `stop` says so.
+pub async fn run(vault: VaultHandle, net: Net, incoming: Arc<Mutex<mpsc::Receiver<(Device, Stream)>>>, mut stop: watch::Receiver<bool>) {
+    let mut incoming = incoming.lock().await;
+    let mut events = net.events();
+    let mut sessions = JoinSet::new();
+    let mut opening: BTreeMap<Device, tokio::task::AbortHandle> = BTreeMap::new();
+    for connection in net.connections() {
+        open_to(&vault, &net, connection.device, &mut opening, &mut sessions).await;
+    }
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            event = events.recv() => match event {
+                Ok(NetEvent::Connected { device, .. }) => open_to(&vault, &net, device, &mut opening, &mut sessions).await,
+                Ok(NetEvent::Disconnected { device }) => {
+                    if let Some(task) = opening.remove(&device) {
+                        task.abort();
+                    }
+                }
+                Ok(NetEvent::Addresses { device, addresses }) => remember(&vault, device, addresses).await,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    for connection in net.connections() {
+                        open_to(&vault, &net, connection.device, &mut opening, &mut sessions).await;
+                    }
+                }
+                Err(broadcast::error::RecvError::Closed) => break,
+            },
+            Some((device, stream)) = incoming.recv() => {
+                if is_member(&vault, device).await {
+                    let vault = vault.clone();
+                    sessions.spawn(async move { hold(&vault, stream).await });
+                } else {
+                    tracing::debug!("a device that is not in the vault asked to replicate");
+                    drop(stream);
+                }
+            }
+            Some(_) = sessions.join_next() => {}
+        }
+    }
+    sessions.shutdown().await;
+}
+
+/// Starts a task that holds a stream to `device` open while it is connected, where it is this side's turn.
+async fn open_to(
+    vault: &VaultHandle,
+    net: &Net,
+    device: Device,
+    opening: &mut BTreeMap<Device, tokio::task::AbortHandle>,
+    sessions: &mut JoinSet<()>,
+) {
+    let ours = vault.device().0 < device;
+    let under_way = opening.get(&device).is_some_and(|task| !task.is_finished());
+    if !ours || under_way || !is_member(vault, device).await {
+        return;
+    }
+    let (vault, net) = (vault.clone(), net.clone());
+    let task = sessions.spawn(async move {
+        let mut pause = REOPEN_AFTER;
+        while net.is_connected(&device) {
+            match net.open(device, StreamProtocol::new(version::REPLICATE)).await {
+                Ok(stream) => {
+                    let began = tokio::time::Instant::now();
+                    hold(&vault, stream).await;
+                    pause = if began.elapsed() > REOPEN_AT_MOST { REOPEN_AFTER } else { (pause * 2).min(REOPEN_AT_MOST) };
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no stream to replicate on");
+                    pause = (pause * 2).min(REOPEN_AT_MOST);
+                }
+            }
+            tokio::time::sleep(pause).await;
+        }
+    });
+    opening.insert(device, task);
+}
+
+/// One session, until either side ends it.
+async fn hold(vault: &VaultHandle, stream: Stream) {
+    let device = DeviceId(stream.device());
+    let Ok(queue) = vault.connected(device).await else { return };
+    let (mut read, write) = stream.split();
+    let receive = async {
+        let mut frame = Vec::new();
+        loop {
+            match read_frame(&mut read, &mut frame, MAX_MESSAGE).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::debug!(%device, %error, "the stream ended");
+                    return;
+                }
+            }
+            match Message::decode(&frame) {
+                Ok(message) => {
+                    if !vault.is_current(device, &queue) || vault.message(device, message).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%device, %error, "a message cannot be read");
+                    return;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = receive => {}
+        result = send(vault, &queue, write) => {
+            if let Err(error) = result {
+                tracing::debug!(%device, %error, "sending ended");
+            }
+        }
+    }
+    vault.disconnected(device, &queue).await;
+}
+
+async fn send(vault: &VaultHandle, queue: &Arc<SessionQueue>, mut write: futures::io::WriteHalf<Stream>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    while let Some(work) = queue.next().await {
+        match work {
+            Work::Message(message) => write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?,
+            Work::Grants { they_have } => {
+                let message = vault.inspect(move |core| core.grants_after(&they_have)).await?;
+                write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?;
+            }
+            Work::Entries { writer, from, to } => {
+                let database = vault.database().clone();
+                let entries = tokio::task::spawn_blocking(move || -> Result<_, crate::store::StoreError> {
+                    logs::read_entries(&database.begin_read()?, writer, from, to, ENTRIES_TARGET)
+                })
+                .await??;
+                if entries.is_empty() {
+                    return Err("entries that were to be sent are not in the store".into());
+                }
+                let last = from + entries.len() as u64 - 1;
+                write_frame(&mut write, &Message::Entries(entries).encode(), MAX_MESSAGE).await?;
+                queue.sent(writer, last);
+            }
+            Work::Close(reason) => {
+                tracing::info!(%reason, "replication with a device ends");
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a device belongs to the vault.
+pub async fn is_member(vault: &VaultHandle, device: Device) -> bool {
+    vault.inspect(move |core| core.state().membership.is_member(&DeviceId(device))).await.unwrap_or(false)
+}
+
+/// Keeps addresses at which a device was reached, for the next start.
+async fn remember(vault: &VaultHandle, device: Device, addresses: Vec<Multiaddr>) {
+    let request = crate::vault::CommitRequest {
+        addresses: vec![(DeviceId(device), addresses.iter().take(ADDRESSES_KEPT).map(ToString::to_string).collect())],
+        ..Default::default()
+    };
+    if let Err(error) = vault.commit(request).await {
+        tracing::debug!(%error, "addresses were not kept");
+    }
+}
+
+/// Addresses kept of one device: a home, an office, and what a phone had lately.
+const ADDRESSES_KEPT: usize = 16;

@@ -1,0 +1,70 @@
+//! Every table of `vault.redb`, in one place.
+//!
+//! A table's name ends in its version. What shipped never changes meaning: a new layout is a new table with the next
+//! number, filled by a migration step in [`super::open`]. Keys are fixed-width bytes, integers big-endian so that order
+//! is numeric; values are at most [`super::pieces::PIECE`] bytes, longer ones are split over pieces. docs/storage/tables.md
+//! describes each value; `tests/compat` keeps a frozen store of every release.
+
+use redb::TableDefinition;
+
+pub use crate::blobs::placement::{CHUNKS, PLACEMENT};
+
+/// The layout that this program reads and writes, kept under [`meta::LAYOUT`].
+pub const LAYOUT: u32 = 1;
+
+/// Single values: name → bytes. The names are in [`meta`].
+pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta_1");
+/// Grants: grant id ‖ piece (u16) → signed grant bytes.
+pub const GRANTS: TableDefinition<&[u8; 34], &[u8]> = TableDefinition::new("grants_1");
+/// Entries of every log: device ‖ incarnation (u32) ‖ seq (u64) ‖ piece (u16) → entry bytes.
+pub const ENTRIES: TableDefinition<&[u8; 46], &[u8]> = TableDefinition::new("entries_1");
+/// The end of every log: device ‖ incarnation → seq (u64) ‖ header hash.
+pub const LOG_HEADS: TableDefinition<&[u8; 36], &[u8; 40]> = TableDefinition::new("log_heads_1");
+/// Documents: document key → [`super::documents::Row`].
+pub const DOCUMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("documents_1");
+/// A document's folded past: document key ‖ piece (u32) → bytes of its Automerge `save()`.
+pub const DOCUMENT_BASES: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("document_bases_1");
+/// Changes that came after the base: document key ‖ batch (u32) ‖ piece (u16) → batch of raw changes.
+pub const DOCUMENT_TAILS: TableDefinition<&[u8; 38], &[u8]> = TableDefinition::new("document_tails_1");
+/// Changes that wait for others of their document: document key ‖ change hash ‖ piece (u16) → [`super::documents::Waiting`].
+pub const WAITING: TableDefinition<&[u8; 66], &[u8]> = TableDefinition::new("waiting_1");
+/// Which documents each transaction touched, for the derived index: transaction (u64) ‖ n (u32) → document key.
+pub const FEED: TableDefinition<&[u8; 12], &[u8; 32]> = TableDefinition::new("feed_1");
+/// Files of which some bytes are still to be fetched: file id → content hash ‖ size (u64).
+pub const WANTED: TableDefinition<&[u8; 16], &[u8; 40]> = TableDefinition::new("wanted_1");
+/// The state of every file document, as the tree reads it at a start: file id ‖ piece (u16) → encoded file state.
+pub const FILES: TableDefinition<&[u8; 18], &[u8]> = TableDefinition::new("files_1");
+/// The newest held statement of each device: device ‖ piece (u16) → statement bytes.
+pub const HELD: TableDefinition<&[u8; 34], &[u8]> = TableDefinition::new("held_1");
+/// Where devices were last reached: device → postcard list of addresses.
+pub const ADDRESSES: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("addresses_1");
+/// Synced folders of this device: folder number → [`crate::vault::FolderSetting`].
+pub const FOLDERS: TableDefinition<u32, &[u8]> = TableDefinition::new("folders_1");
+/// What each file of a synced folder looked like when disk and vault last agreed: folder number ‖ file id → [`crate::vault::FolderRow`].
+pub const FOLDER_ROWS: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new("folder_rows_1");
+
+/// Names in [`META`].
+pub mod meta {
+    /// [`super::LAYOUT`] as u32.
+    pub const LAYOUT: &str = "layout";
+    /// Vault id (32 bytes) that this data folder belongs to.
+    pub const VAULT: &str = "vault";
+    /// Postcard of the keyring: epoch keys and space secret.
+    pub const KEYRING: &str = "keyring";
+    /// The incarnation under which this data folder writes (u32).
+    pub const INCARNATION: &str = "incarnation";
+    /// The machine and folder to which the incarnation is bound.
+    pub const BINDING: &str = "binding";
+    /// Number of the last transaction (u64).
+    pub const TRANSACTION: &str = "transaction";
+    /// The clock's last reading, so that stamps never go back (u64).
+    pub const HLC: &str = "hlc";
+    /// The recovery words, sealed, until a person has confirmed them.
+    pub const RECOVERY: &str = "recovery";
+    /// Present and 1 while the node runs; found at a start, it tells of an unclean stop.
+    pub const RUNNING: &str = "running";
+    /// Transactions up to this one are no longer in the feed (u64).
+    pub const FEED_PRUNED: &str = "feed_pruned";
+    /// This device's name.
+    pub const DEVICE_NAME: &str = "device_name";
+}

@@ -1,0 +1,498 @@
+//! The vault's core: a synchronous state machine over one redb database.
+//!
+//! Inputs go in by batches (what people and folders ask, what other devices send); each batch is one durable
+//! transaction; outputs come out (answers, messages to send, what changed). It opens no socket, starts no thread and
+//! reads no clock, so the simulation runs whole fleets of it in one thread from one seed, with a disk that crashes.
+//!
+//! Order of a batch: (A) messages go through the [`Replicator`], which says what to take in and what to answer;
+//! (B) one transaction takes in entries and carries out requests, sealing the latter's changes into entries of this
+//! device's log; (C) only after it is durable, memory changes, requests are answered and entries leave the machine.
+//! A request that cannot be carried out is dropped and (B) runs again without it: the others do not notice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use coffer_crdt::files::{FileId, FileState};
+use coffer_crdt::tree::{Changed, Known, Tree};
+use coffer_protocol::grants::Role;
+use coffer_protocol::held::Held;
+use coffer_protocol::identity::{DeviceId, Hash, WriterId};
+use coffer_protocol::keys::SealingPublic;
+use coffer_protocol::log::Clock;
+use coffer_protocol::pairing::Welcome;
+use coffer_protocol::recovery::RecoveryKey;
+use coffer_protocol::replication::{Action, ENTRIES_TARGET, Message, Rejection, Replicator};
+use rand::CryptoRng;
+use redb::{Database, ReadableDatabase};
+
+use super::founding;
+use super::identity::Identity;
+use super::request::{CommitError, CommitRequest, Committed};
+use super::state::{DocumentCache, State, read_tree};
+use super::work::Work;
+use crate::store::{StoreError, logs};
+
+/// The number by which the caller recognises an answer.
+pub type Ticket = u64;
+
+/// What the core is told.
+pub enum Input {
+    /// Carry out a request.
+    Commit(Ticket, CommitRequest),
+    /// Admit a device whose person was asked.
+    Admit(Ticket, Admission),
+    /// A connection to a device of the vault is up.
+    Connected(DeviceId),
+    /// The last connection to it is gone.
+    Disconnected(DeviceId),
+    /// It says something.
+    Message(DeviceId, Message),
+    /// Say anew what this device holds, if that has changed.
+    StateHeld,
+}
+
+/// A device to admit.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Its id.
+    pub device: DeviceId,
+    /// What to seal the vault's keys to.
+    pub sealing: SealingPublic,
+    /// The name its person gave it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What the core wants done, or tells.
+#[derive(Debug)]
+pub enum Output {
+    /// The answer to [`Input::Commit`]; where it is a success, it is durable.
+    Committed(Ticket, Result<Committed, CommitError>),
+    /// The answer to [`Input::Admit`].
+    Admitted(Ticket, Result<Welcome, CommitError>),
+    /// Something for a device's session: goes into its [`Outbox`](coffer_protocol::replication::Outbox).
+    To(DeviceId, Action),
+    /// End the connection, which starts anew: the reason is for the log.
+    Close(DeviceId, String),
+    /// Durable state changed.
+    Changed(Changes),
+    /// Devices joined or left.
+    MembersChanged,
+    /// What some device holds changed; `status` may differ.
+    HeldChanged,
+    /// A log was seen to fork: what is known of it.
+    Forked(WriterId, u64),
+}
+
+/// What a transaction changed.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Its number.
+    pub transaction: u64,
+    /// Files whose shown place, content or trash may differ.
+    pub files: Vec<Changed>,
+    /// How each file that was touched differs from before, for those who follow along.
+    pub file_events: Vec<(FileId, FileChange)>,
+    /// Whether this device made all of it.
+    pub local: bool,
+    /// Documents that changed: (doctype, id).
+    pub documents: Vec<(String, String)>,
+}
+
+/// How a file differs from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileChange {
+    /// It is new.
+    Added,
+    /// Its bytes are others.
+    Changed,
+    /// It stands elsewhere or has another name.
+    Moved,
+    /// It went to the trash.
+    Deleted,
+    /// It came back from there.
+    Restored,
+}
+
+impl FileChange {
+    fn between(before: Option<&Known<'_>>, after: &FileState) -> FileChange {
+        let Some(before) = before else { return FileChange::Added };
+        let was_deleted = before.trash.is_some_and(|trash| !trash.is_restored());
+        let is_deleted = after.trash.as_ref().is_some_and(|trash| !trash.is_restored());
+        match (was_deleted, is_deleted) {
+            (false, true) => FileChange::Deleted,
+            (true, false) => FileChange::Restored,
+            _ if before.place != after.place => FileChange::Moved,
+            _ => FileChange::Changed,
+        }
+    }
+}
+
+/// The core. One owner; readers use [`Core::database`] and [`Core::tree`].
+pub struct Core {
+    pub(super) database: Arc<Database>,
+    pub(super) identity: Identity,
+    pub(super) label: String,
+    pub(super) state: State,
+    pub(super) cache: DocumentCache,
+    pub(super) rng: Box<dyn CryptoRng + Send>,
+    replicator: Replicator,
+    connected: BTreeSet<DeviceId>,
+    tree: Arc<RwLock<Tree>>,
+}
+
+impl Core {
+    /// Opens the vault in `database`. `label` names this device in conflict copies.
+    pub fn open(database: Arc<Database>, identity: Identity, label: String, rng: Box<dyn CryptoRng + Send>) -> Result<Core, StoreError> {
+        let (state, statements) = State::read(&database, identity.key.id())?;
+        let tree = Arc::new(RwLock::new(read_tree(&database)?));
+        let replicator = Replicator::new(state.vault, state.membership.heads(), state.clock.clone());
+        let mut core = Core {
+            database,
+            identity,
+            label,
+            state,
+            cache: DocumentCache::default(),
+            rng,
+            replicator,
+            connected: BTreeSet::new(),
+            tree,
+        };
+        for (device, bytes) in statements {
+            let _ = core.replicator.held_changed(device, bytes, None);
+        }
+        Ok(core)
+    }
+
+    /// The database, for readers.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// The tree, for readers; it changes only after the change is durable.
+    pub fn tree(&self) -> &Arc<RwLock<Tree>> {
+        &self.tree
+    }
+
+    /// What memory holds beside the tree.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What a connected device has announced to hold durably.
+    pub fn acknowledged(&self, device: DeviceId) -> &Clock {
+        self.replicator.acknowledged(&device)
+    }
+
+    /// Entries of a log for [`Action::SendEntries`]: at most [`ENTRIES_TARGET`] bytes of them.
+    pub fn entries(&self, writer: WriterId, from: u64, upto: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        logs::read_entries(&self.database.begin_read()?, writer, from, upto, ENTRIES_TARGET)
+    }
+
+    /// Takes in a batch. `now_ms` is the wall clock in milliseconds since 1970.
+    pub fn process(&mut self, inputs: Vec<Input>, now_ms: u64) -> Vec<Output> {
+        let mut out = Vec::new();
+        let mut steps = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Commit(ticket, request) => steps.push(Step::Commit(ticket, Box::new(request))),
+                Input::Admit(ticket, admission) => steps.push(Step::Admit(ticket, admission)),
+                Input::StateHeld => steps.push(Step::StateHeld),
+                Input::Connected(device) => {
+                    if self.state.membership.is_member(&device) {
+                        self.connected.insert(device);
+                        let actions = self.replicator.connected(device);
+                        self.act(actions, &mut steps, &mut out);
+                    } else {
+                        out.push(Output::Close(device, "it is not a device of this vault".into()));
+                    }
+                }
+                Input::Disconnected(device) => {
+                    self.connected.remove(&device);
+                    self.replicator.disconnected(device);
+                }
+                Input::Message(device, message) => {
+                    let actions = self.replicator.received(device, message);
+                    self.act(actions, &mut steps, &mut out);
+                }
+            }
+        }
+        if !steps.is_empty() {
+            self.run(steps, now_ms, &mut out);
+        }
+        out
+    }
+
+    /// Carries out `steps` in one transaction, again without a request that fails, until it is durable or storage fails.
+    fn run(&mut self, mut steps: Vec<Step>, now_ms: u64, out: &mut Vec<Output>) {
+        loop {
+            let before = self.state.clone();
+            match self.attempt(&steps, now_ms) {
+                Ok(done) => return self.publish(done, out),
+                Err(Failure::Request(index, error)) => {
+                    self.state = before;
+                    self.cache.clear();
+                    out.push(match steps.remove(index) {
+                        Step::Admit(ticket, _) => Output::Admitted(ticket, Err(error)),
+                        Step::Commit(ticket, _) => Output::Committed(ticket, Err(error)),
+                        Step::Ingest(..) | Step::Grants(..) | Step::Held(..) | Step::StateHeld => continue,
+                    });
+                    if steps.is_empty() {
+                        return;
+                    }
+                }
+                Err(Failure::Store(error)) => {
+                    self.state = before;
+                    self.cache.clear();
+                    return self.fail(steps, &error, out);
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self, steps: &[Step], now_ms: u64) -> Result<Done, Failure> {
+        let database = self.database.clone();
+        let mut transaction = database.begin_write().map_err(StoreError::from)?;
+        transaction.set_quick_repair(true);
+        let done = {
+            let mut work = Work::open(self, &transaction, now_ms)?;
+            let mut state_held = false;
+            for (index, step) in steps.iter().enumerate() {
+                match step {
+                    Step::Ingest(from, entries, round) => work.ingest(*from, entries, *round)?,
+                    Step::Grants(from, grants) => work.ingest_grants(*from, grants)?,
+                    Step::Held(from, statement) => work.ingest_held(*from, statement)?,
+                    Step::StateHeld => state_held = true,
+                    Step::Commit(ticket, request) => work.request(*ticket, request).map_err(|error| error.at(index))?,
+                    Step::Admit(ticket, admission) => work.admit(*ticket, admission).map_err(|error| error.at(index))?,
+                }
+            }
+            // Last, so that it is true of all that becomes durable with it.
+            if state_held {
+                work.state_held()?;
+            }
+            work.finish()?
+        };
+        if done.is_empty() {
+            transaction.abort().map_err(StoreError::from)?;
+        } else {
+            transaction.commit().map_err(StoreError::from)?;
+        }
+        Ok(done)
+    }
+
+    /// After the transaction is durable: memory, answers, and what may now leave the machine.
+    fn publish(&mut self, done: Done, out: &mut Vec<Output>) {
+        let local = done.appended.iter().all(|(from, ..)| from.is_none());
+        let mut changes = Changes { transaction: self.state.transaction, documents: done.documents, local, ..Changes::default() };
+        if !done.files.is_empty() {
+            let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+            for (id, state) in done.files {
+                changes.file_events.push((id, FileChange::between(tree.get(id).as_ref(), &state)));
+                tree.set(id, &state);
+            }
+            changes.files = tree.take_changed();
+        }
+        for (ticket, committed) in done.committed {
+            out.push(Output::Committed(ticket, Ok(committed)));
+        }
+        for (ticket, welcome) in done.admitted {
+            out.push(Output::Admitted(ticket, Ok(welcome)));
+        }
+        let mut actions = Vec::new();
+        if done.members_changed {
+            actions.extend(self.replicator.grants_changed(self.state.membership.heads()));
+            out.push(Output::MembersChanged);
+        }
+        let mut by_origin: BTreeMap<Option<DeviceId>, Vec<(WriterId, u64, Hash)>> = BTreeMap::new();
+        for (from, writer, seq, hash) in done.appended {
+            by_origin.entry(from).or_default().push((writer, seq, hash));
+        }
+        for (from, appended) in by_origin {
+            actions.extend(self.replicator.committed(&appended, from));
+        }
+        for device in self.connected.clone() {
+            actions.extend(self.replicator.announce_clock(device));
+        }
+        for (from, round, why) in done.rejected {
+            actions.extend(self.replicator.rejected(from, round, why));
+        }
+        if done.held_changed {
+            out.push(Output::HeldChanged);
+        }
+        if let Some(statement) = done.own_held {
+            actions.extend(self.replicator.held_changed(self.identity.key.id(), statement, None));
+        }
+        for (device, statement, from) in done.others_held {
+            actions.extend(self.replicator.held_changed(device, statement, Some(from)));
+        }
+        let mut more = Vec::new();
+        self.act(actions, &mut more, out);
+        debug_assert!(more.is_empty(), "what follows a commit never takes anything in");
+        if !changes.files.is_empty() || !changes.documents.is_empty() || done.wanted_changed {
+            out.push(Output::Changed(changes));
+        }
+    }
+
+    /// Storage failed: nothing of the batch is there. Connections start anew, for the replicator had counted on it.
+    fn fail(&mut self, steps: Vec<Step>, error: &StoreError, out: &mut Vec<Output>) {
+        let answer = CommitError::from(error);
+        for step in steps {
+            match step {
+                Step::Commit(ticket, _) => out.push(Output::Committed(ticket, Err(answer.clone()))),
+                Step::Admit(ticket, _) => out.push(Output::Admitted(ticket, Err(answer.clone()))),
+                _ => {}
+            }
+        }
+        for device in std::mem::take(&mut self.connected) {
+            self.replicator.disconnected(device);
+            out.push(Output::Close(device, format!("the store failed: {error}")));
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>, steps: &mut Vec<Step>, out: &mut Vec<Output>) {
+        for action in actions {
+            match action {
+                Action::IngestGrants { peer, grants } => steps.push(Step::Grants(peer, grants)),
+                Action::Ingest { peer, entries, round } => steps.push(Step::Ingest(peer, entries, round)),
+                Action::IngestHeld { peer, statement, .. } => steps.push(Step::Held(peer, statement)),
+                Action::Fork { writer, seq, .. } => out.push(Output::Forked(writer, seq)),
+                Action::Send { peer, .. } | Action::SendEntries { peer, .. } | Action::SendGrants { peer, .. } | Action::Close { peer, .. } => {
+                    out.push(Output::To(peer, action));
+                }
+            }
+        }
+    }
+
+    /// This device.
+    pub fn device(&self) -> DeviceId {
+        self.identity.key.id()
+    }
+
+    /// What an admitted device needs to begin; its addresses are the caller's to add.
+    pub fn welcome(&self) -> Welcome {
+        let membership = &self.state.membership;
+        Welcome {
+            vault: membership.vault(),
+            grants: membership.grants().map(|(_, grant)| grant.bytes().to_vec()).collect(),
+            grant_heads: membership.heads(),
+            clock: self.state.clock.clone(),
+            addresses: Vec::new(),
+        }
+    }
+
+    /// The recovery words, until a person has confirmed them; `None` from then on.
+    pub fn recovery(&self) -> Result<Option<RecoveryKey>, StoreError> {
+        let sealed = founding::recovery_at_rest(&self.database)?;
+        let open = |bytes: Vec<u8>| {
+            RecoveryKey::open_at_rest(&bytes, &self.identity.key, &self.state.vault)
+                .map_err(|error| StoreError::Damaged(format!("the recovery words cannot be read: {error}")))
+        };
+        sealed.map(open).transpose()
+    }
+
+    /// Grants that a device with these heads lacks, encoded, and this device's heads.
+    pub fn grants_after(&self, they_have: &[Hash]) -> Message {
+        let grants = self.state.membership.missing(they_have).into_iter().map(|grant| grant.bytes().to_vec()).collect();
+        Message::Grants { heads: self.state.membership.heads(), grants }
+    }
+
+    /// Whether what this device holds differs from what it last stated.
+    pub fn held_is_stale(&self) -> bool {
+        let shown = self.state.own_held.as_ref().map(|(held, _)| (&held.entries, held.more_missing + held.exceptions.len() as u64));
+        shown != Some((&self.state.clock, self.state.wanted))
+    }
+
+    /// The statement of a device, this one's own included.
+    pub fn held(&self, device: DeviceId) -> Option<&Held> {
+        match &self.state.own_held {
+            Some((held, _)) if held.device == device => Some(held),
+            _ => self.state.held.get(&device),
+        }
+    }
+}
+
+/// One thing to do within the transaction.
+enum Step {
+    Commit(Ticket, Box<CommitRequest>),
+    Admit(Ticket, Admission),
+    Ingest(DeviceId, Vec<Vec<u8>>, u32),
+    Grants(DeviceId, Vec<Vec<u8>>),
+    Held(DeviceId, Vec<u8>),
+    StateHeld,
+}
+
+/// What a finished transaction leaves to be done after it is durable.
+#[derive(Default)]
+pub(super) struct Done {
+    pub files: Vec<(FileId, FileState)>,
+    pub documents: Vec<(String, String)>,
+    pub committed: Vec<(Ticket, Committed)>,
+    pub admitted: Vec<(Ticket, Welcome)>,
+    pub appended: Vec<(Option<DeviceId>, WriterId, u64, Hash)>,
+    pub rejected: Vec<(DeviceId, u32, Rejection)>,
+    pub members_changed: bool,
+    pub held_changed: bool,
+    pub wanted_changed: bool,
+    pub own_held: Option<Vec<u8>>,
+    pub others_held: Vec<(DeviceId, Vec<u8>, DeviceId)>,
+    /// Whether anything was written at all.
+    pub wrote: bool,
+}
+
+impl Done {
+    fn is_empty(&self) -> bool {
+        !self.wrote
+    }
+}
+
+/// Why an attempt at a batch ended.
+pub(super) enum Failure {
+    /// The request at this place in the batch cannot be carried out.
+    Request(usize, CommitError),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::Store(error)
+    }
+}
+
+/// Why one request failed within an attempt.
+pub(super) enum Refusal {
+    Request(CommitError),
+    Store(StoreError),
+}
+
+impl Refusal {
+    fn at(self, index: usize) -> Failure {
+        match self {
+            Refusal::Request(error) => Failure::Request(index, error),
+            Refusal::Store(error) => Failure::Store(error),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Refusal::Store(error)
+    }
+}
+
+impl From<CommitError> for Refusal {
+    fn from(error: CommitError) -> Self {
+        Refusal::Request(error)
+    }
+}
+
+impl From<&StoreError> for CommitError {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::DiskFull => CommitError::DiskFull,
+            other => CommitError::Storage(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! How a data folder comes to hold a vault, and how it is opened again.
+//!
+//! A vault begins in one transaction, after the device's keys are durable: a crash in between leaves keys without a
+//! vault, and the next start goes on from there. Opening compares the binding: a data folder that was copied to
+//! another place, or restored there, writes under a new incarnation from its first write on.
+
+use std::sync::Arc;
+
+use coffer_protocol::grants::{self, GrantError, Membership, Opener, SignedGrant};
+use coffer_protocol::identity::{DeviceId, Hash, SpaceId, VaultId};
+use coffer_protocol::keys::Keyring;
+use coffer_protocol::pairing::Welcome;
+use rand::CryptoRng;
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::core::Core;
+use super::identity::Identity;
+use crate::store::{StoreError, pieces, records, tables};
+
+/// Name of the database in a data folder.
+pub const DATABASE: &str = "vault.redb";
+
+/// Why a vault could not be begun or joined.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundingError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the inviting device sent does not make a vault with this device in it.
+    #[error("the other device's answer cannot be used: {0}")]
+    Grants(#[from] GrantError),
+    /// The data folder belongs to a vault already.
+    #[error("this data folder belongs to a vault already")]
+    Exists,
+}
+
+/// The vault that a database holds, if it holds one.
+pub fn vault_of(database: &Database) -> Result<Option<VaultId>, StoreError> {
+    let read = database.begin_read()?;
+    let id = records::get(&read.open_table(tables::META)?, tables::meta::VAULT)?;
+    Ok(id.and_then(|bytes| bytes.try_into().ok()).map(VaultId))
+}
+
+/// Begins a vault with this device in it, called `name`.
+pub fn found(
+    database: &Database,
+    identity: &Identity,
+    name: &str,
+    binding: &[u8],
+    now_ms: u64,
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<VaultId, FoundingError> {
+    let founded = grants::found(&identity.key, &identity.sealing, name, now_ms, rng)?;
+    let vault = founded.membership.vault();
+    let recovery = founded.recovery.seal_at_rest(&identity.key, &vault, rng);
+    begin(database, &founded.membership, &founded.keyring, name, binding, Some(&recovery), rng)?;
+    Ok(vault)
+}
+
+/// Begins with what an inviting device's welcome brought: the grants are checked from the vault's id alone.
+pub fn join(
+    database: &Database,
+    identity: &Identity,
+    vault: VaultId,
+    welcome: &Welcome,
+    name: &str,
+    binding: &[u8],
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<(), FoundingError> {
+    let membership = Membership::from_bytes(vault, &welcome.grants)?;
+    let keyring = membership.keyring(SpaceId::HOME, Opener::Device(identity.key.id(), &identity.sealing))?;
+    begin(database, &membership, &keyring, name, binding, None, rng)
+}
+
+fn begin(
+    database: &Database,
+    membership: &Membership,
+    keyring: &Keyring,
+    name: &str,
+    binding: &[u8],
+    recovery: Option<&[u8]>,
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<(), FoundingError> {
+    if vault_of(database)?.is_some() {
+        return Err(FoundingError::Exists);
+    }
+    let mut transaction = database.begin_write().map_err(StoreError::from)?;
+    transaction.set_quick_repair(true);
+    let mut write = |transaction: &WriteTransaction| -> Result<(), StoreError> {
+        let mut meta = transaction.open_table(tables::META)?;
+        meta.insert(tables::meta::VAULT, &membership.vault().0[..])?;
+        meta.insert(tables::meta::KEYRING, &keyring.to_bytes()[..])?;
+        meta.insert(tables::meta::INCARNATION, &new_incarnation(rng).to_be_bytes()[..])?;
+        meta.insert(tables::meta::BINDING, binding)?;
+        meta.insert(tables::meta::DEVICE_NAME, name.as_bytes())?;
+        if let Some(recovery) = recovery {
+            meta.insert(tables::meta::RECOVERY, recovery)?;
+        }
+        let mut table = transaction.open_table(tables::GRANTS)?;
+        for (id, grant) in membership.grants() {
+            store_grant(&mut table, id, grant)?;
+        }
+        Ok(())
+    };
+    write(&transaction)?;
+    transaction.commit().map_err(StoreError::from)?;
+    Ok(())
+}
+
+/// Opens the vault in `database`. `binding` tells where the data folder is: see [`super::identity::binding`].
+pub fn open(database: Arc<Database>, identity: Identity, binding: &[u8], mut rng: Box<dyn CryptoRng + Send>) -> Result<Core, StoreError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let mut moved = false;
+    let label;
+    {
+        let mut meta = transaction.open_table(tables::META)?;
+        let name = records::get(&meta, tables::meta::DEVICE_NAME)?.unwrap_or_default();
+        label = String::from_utf8_lossy(&name).into_owned();
+        if records::get(&meta, tables::meta::BINDING)?.as_deref() != Some(binding) {
+            moved = true;
+            meta.insert(tables::meta::BINDING, binding)?;
+            meta.insert(tables::meta::INCARNATION, &new_incarnation(&mut *rng).to_be_bytes()[..])?;
+        }
+    }
+    if moved {
+        tracing::warn!("this data folder was moved or copied: from now on it writes a log of its own");
+        transaction.commit()?;
+    } else {
+        transaction.abort()?;
+    }
+    Core::open(database, identity, label, rng)
+}
+
+/// A number that two copies of one data folder will not both choose.
+fn new_incarnation(rng: &mut (impl CryptoRng + ?Sized)) -> u32 {
+    rng.next_u32().max(1)
+}
+
+/// Writes one accepted grant.
+pub(super) fn store_grant(table: &mut redb::Table<'_, &'static [u8; 34], &'static [u8]>, id: Hash, grant: &SignedGrant) -> Result<(), StoreError> {
+    let mut key = [0; 34];
+    key[..32].copy_from_slice(&id.0);
+    Ok(pieces::write(table, &key, grant.bytes())?)
+}
+
+/// The recovery words' sealed form, until a person has confirmed them.
+pub fn recovery_at_rest(database: &Database) -> Result<Option<Vec<u8>>, StoreError> {
+    records::get(&database.begin_read()?.open_table(tables::META)?, tables::meta::RECOVERY)
+}
+
+/// Notes that the node runs, or that it stopped cleanly; says whether it had been running before.
+pub fn mark_running(database: &Database, running: bool) -> Result<bool, StoreError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    let before;
+    {
+        let mut meta = transaction.open_table(tables::META)?;
+        before = meta.get(tables::meta::RUNNING)?.is_some();
+        if running {
+            meta.insert(tables::meta::RUNNING, &[1][..])?;
+        } else {
+            meta.remove(tables::meta::RUNNING)?;
+        }
+    }
+    transaction.commit()?;
+    Ok(before)
+}
+
+/// Where devices were last reached.
+pub fn addresses(database: &Database) -> Result<Vec<(DeviceId, Vec<String>)>, StoreError> {
+    let table = database.begin_read()?.open_table(tables::ADDRESSES)?;
+    let mut found = Vec::new();
+    for item in table.iter()? {
+        let (device, list) = item?;
+        found.push((DeviceId(*device.value()), postcard::from_bytes(list.value()).unwrap_or_default()));
+    }
+    Ok(found)
+}

@@ -1,0 +1,20 @@
+//! The vault: what a person keeps, durably, on this device.
+//!
+//! [`Core`](core::Core) is the synchronous heart that the simulation runs too; [`VaultHandle`](handle::VaultHandle) is
+//! how the node talks to it. `request.rs` says what can be asked, `work.rs`, `local.rs` and `remote.rs` do it inside one
+//! transaction, `founding.rs` makes and opens vaults, `identity.rs` keeps the device's own keys.
+
+pub mod core;
+pub mod founding;
+pub mod handle;
+pub mod identity;
+mod local;
+mod remote;
+pub mod request;
+pub mod state;
+mod work;
+
+pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};
+pub use handle::{SessionQueue, VaultHandle, VaultThread, Wanted, wall_ms};
+pub use request::{CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting, Operation};
+pub use work::FILES;

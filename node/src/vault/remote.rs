@@ -1,0 +1,279 @@
+//! What other devices' messages bring: grants, entries, statements.
+//!
+//! Everything here is foreign input. It is refused by writer (the rest of a refused log waits until it is asked for
+//! again), counted in the log, and never an error of the batch: only the store's own failure is.
+
+use coffer_crdt::change::{self, ChangeHash};
+use coffer_crdt::document::{Applied, Document};
+use coffer_crdt::files;
+use coffer_protocol::grants::{GrantError, Inserted, Opener, Role, SignedGrant};
+use coffer_protocol::identity::{DeviceId, Hash, WriterId};
+use coffer_protocol::log::{self, Change, DOCTYPE_MAX_LEN, Entry, ID_MAX_LEN};
+use coffer_protocol::replication::Rejection;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::work::{Work, file_id, first_state};
+use crate::store::documents::{DocumentKey, Row, Waiting};
+use crate::store::{StoreError, tables};
+use super::{founding, state};
+
+/// Changes of one document that may wait for others, at most: past that the newest is dropped with its entry unread,
+/// and asked for again when the log is next compared.
+const WAITING_MAX: usize = 4096;
+
+impl Work<'_, '_> {
+    /// Takes in entries that `from` sent, in the order given.
+    pub fn ingest(&mut self, from: DeviceId, entries: &[Vec<u8>], round: u32) -> Result<(), StoreError> {
+        // What was made here before closes first: its clock must not cover what it had not seen.
+        self.close_entry()?;
+        let mut refused: BTreeSet<WriterId> = BTreeSet::new();
+        for bytes in entries {
+            let entry = match Entry::decode(bytes) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    tracing::warn!(%error, "a device sent an entry that cannot be read");
+                    self.done.rejected.push((from, round, Rejection::Invalid));
+                    return Ok(());
+                }
+            };
+            let writer = entry.header.writer;
+            if refused.contains(&writer) || self.core.state.clock.covers(&writer, entry.header.seq) {
+                continue;
+            }
+            match self.ingest_entry(&entry, bytes)? {
+                Ok(()) => self.done.appended.push((Some(from), writer, entry.header.seq, entry.header_hash())),
+                Err(reason) => {
+                    tracing::warn!(?reason, seq = entry.header.seq, "an entry was refused");
+                    refused.insert(writer);
+                    self.done.rejected.push((from, round, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ingest_entry(&mut self, entry: &Entry, bytes: &[u8]) -> Result<Result<(), Rejection>, StoreError> {
+        let header = &entry.header;
+        let state = &self.core.state;
+        let may_write = state.membership.role(&header.writer.device).is_some_and(|role| matches!(role, Role::Owner | Role::Member));
+        if !may_write || header.space != state.keyring.space() {
+            return Ok(Err(Rejection::UnknownWriter));
+        }
+        let (seq, previous) = state.clock.get(&header.writer).unwrap_or((0, Hash::ZERO));
+        if header.seq != seq + 1 || header.prev != previous {
+            return Ok(Err(if header.seq > seq + 1 { Rejection::Gap } else { Rejection::Invalid }));
+        }
+        if let Err(error) = entry.verify(&state.vault) {
+            tracing::warn!(%error, "an entry does not verify");
+            return Ok(Err(Rejection::Invalid));
+        }
+        let Some(key) = state.keyring.epoch(&header.epoch) else { return Ok(Err(Rejection::UnknownWriter)) };
+        let body = match log::open_entry(entry, key) {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::warn!(%error, "an entry cannot be opened");
+                return Ok(Err(Rejection::Invalid));
+            }
+        };
+        for change in body.changes {
+            self.ingest_change(header.writer, change)?;
+        }
+        let hash = entry.header_hash();
+        self.logs.append(header.writer, header.seq, hash, bytes)?;
+        self.core.state.clock.observe(header.writer, header.seq, hash);
+        self.done.wrote = true;
+        Ok(Ok(()))
+    }
+
+    /// Applies one change, or keeps it until what it builds on is here. A change that no correct program makes is left
+    /// out: its author signed it, so the log goes on without it on every device alike.
+    fn ingest_change(&mut self, writer: WriterId, change: Change) -> Result<(), StoreError> {
+        let info = match change::inspect(&change.bytes) {
+            Ok(info) if info.actor == writer.actor() => info,
+            Ok(_) => {
+                tracing::warn!("a change names another author than its entry and is left out");
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a change cannot be read and is left out");
+                return Ok(());
+            }
+        };
+        if change.doctype.is_empty() || change.id.is_empty() || change.doctype.len() > DOCTYPE_MAX_LEN || change.id.len() > ID_MAX_LEN {
+            tracing::warn!("a change names no possible document and is left out");
+            return Ok(());
+        }
+        let key = DocumentKey::new(&change.doctype, &change.id);
+        let row = self.documents.row(key)?;
+        let waiting = Waiting { doctype: change.doctype, id: change.id, bytes: change.bytes };
+        match row {
+            None if info.deps.is_empty() && info.message.is_none() => {
+                let row = Row::new(&waiting.doctype, &waiting.id);
+                self.append(key, row, &waiting.bytes, None)?;
+                if let Some(id) = file_id(&waiting.doctype, &waiting.id) {
+                    match first_state(&waiting.bytes) {
+                        Some(state) => self.set_file(id, state, false)?,
+                        None => self.derive(key)?,
+                    }
+                }
+                self.apply_waiting(key)
+            }
+            row => {
+                let row = row.unwrap_or_else(|| Row::new(&waiting.doctype, &waiting.id));
+                self.apply_loaded(key, row, info.hash, waiting)
+            }
+        }
+    }
+
+    fn apply_loaded(&mut self, key: DocumentKey, row: Row, hash: ChangeHash, waiting: Waiting) -> Result<(), StoreError> {
+        let mut document = if row.changes == 0 { Document::empty() } else { self.load(key, &row)? };
+        match document.apply(&waiting.bytes) {
+            Ok(Applied::Done) => {
+                let row = self.append(key, row, &waiting.bytes, Some(&mut document))?;
+                self.settle(key, row, document)?;
+                self.apply_waiting(key)
+            }
+            Ok(Applied::Duplicate) => {
+                self.keep(key, document);
+                Ok(())
+            }
+            Ok(Applied::Missing(_)) => {
+                if row.changes > 0 {
+                    self.keep(key, document);
+                }
+                if self.documents.waiting(key)?.len() < WAITING_MAX {
+                    self.documents.wait(key, hash, &waiting)?;
+                } else {
+                    tracing::warn!("too many changes of one document wait for others; one is left out");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a change cannot be applied and is left out");
+                Ok(())
+            }
+        }
+    }
+
+    /// Applies what waited for a change of this document, until nothing more can be.
+    fn apply_waiting(&mut self, key: DocumentKey) -> Result<(), StoreError> {
+        loop {
+            let mut progress = false;
+            for (hash, waiting) in self.documents.waiting(key)? {
+                let Some(row) = self.documents.row(key)? else { return Ok(()) };
+                let mut document = self.load(key, &row)?;
+                match document.apply(&waiting.bytes) {
+                    Ok(Applied::Missing(_)) => {
+                        self.keep(key, document);
+                        continue;
+                    }
+                    Ok(Applied::Done) => {
+                        let row = self.append(key, row, &waiting.bytes, Some(&mut document))?;
+                        self.settle(key, row, document)?;
+                        progress = true;
+                    }
+                    Ok(Applied::Duplicate) => self.keep(key, document),
+                    Err(error) => tracing::warn!(%error, "a change that waited cannot be applied and is left out"),
+                }
+                self.documents.stop_waiting(key, hash)?;
+            }
+            if !progress {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Settles what derives from a document that is loaded and up to date.
+    fn settle(&mut self, key: DocumentKey, row: Row, document: Document) -> Result<(), StoreError> {
+        let row = self.mark_deleted(key, row, document.is_deleted())?;
+        if let Some(id) = file_id(&row.doctype, &row.id) {
+            match files::read(&document) {
+                Ok(state) => self.set_file(id, state, false)?,
+                Err(error) => tracing::warn!(%error, "a file's document cannot be read as one"),
+            }
+        }
+        self.keep(key, document);
+        Ok(())
+    }
+
+    fn derive(&mut self, key: DocumentKey) -> Result<(), StoreError> {
+        let Some(row) = self.documents.row(key)? else { return Ok(()) };
+        let document = self.load(key, &row)?;
+        self.settle(key, row, document)
+    }
+
+    /// Takes in grants.
+    pub fn ingest_grants(&mut self, from: DeviceId, grants: &[Vec<u8>]) -> Result<(), StoreError> {
+        for bytes in grants {
+            let taken = match SignedGrant::decode(bytes) {
+                Ok(grant) => self.take_grant(grant)?.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = taken {
+                tracing::warn!(%from, error, "a grant was refused");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks one grant, stores what it makes count, and takes the keys that it brings for this device.
+    pub(super) fn take_grant(&mut self, grant: SignedGrant) -> Result<Result<(), GrantError>, StoreError> {
+        let state = &mut self.core.state;
+        let membership = Arc::make_mut(&mut state.membership);
+        let accepted = match membership.insert(grant) {
+            Ok(Inserted::Accepted(accepted)) => accepted,
+            Ok(Inserted::Duplicate | Inserted::Waiting(_)) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        for grant in accepted.iter().filter_map(|id| membership.get(id).map(|grant| (*id, grant))) {
+            founding::store_grant(&mut self.grants, grant.0, grant.1)?;
+        }
+        let opener = Opener::Device(self.core.identity.key.id(), &self.core.identity.sealing);
+        match membership.keyring(state.keyring.space(), opener) {
+            Ok(mut fresh) => {
+                for key in state.keyring.epochs() {
+                    fresh.add(key.clone());
+                }
+                self.meta.insert(tables::meta::KEYRING, &fresh.to_bytes()[..])?;
+                state.keyring = Arc::new(fresh);
+            }
+            Err(error) => tracing::debug!(%error, "the grants bring no new keys for this device"),
+        }
+        self.done.members_changed = true;
+        self.done.wrote = true;
+        Ok(Ok(()))
+    }
+
+    /// Takes in a statement of what a device holds.
+    pub fn ingest_held(&mut self, from: DeviceId, statement: &[u8]) -> Result<(), StoreError> {
+        let state = &self.core.state;
+        let held = match state::open_held(statement, &state.vault, &state.keyring) {
+            Ok(held) if state.membership.is_member(&held.device) => held,
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "a statement was not taken");
+                return Ok(());
+            }
+        };
+        let device = held.device;
+        if device == self.core.identity.key.id() {
+            // One's own statement comes back: after a restored disk its counter may be ahead, and the next must pass it.
+            if let Some((own, _)) = &mut self.core.state.own_held
+                && own.counter < held.counter
+            {
+                own.counter = held.counter;
+            }
+            return Ok(());
+        }
+        if self.core.state.held.get(&device).is_some_and(|known| known.counter >= held.counter) {
+            return Ok(());
+        }
+        self.write_held(device, statement)?;
+        self.core.state.held.insert(device, held);
+        self.done.held_changed = true;
+        self.done.others_held.push((device, statement.to_vec(), from));
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! What the rest of a node may ask of the vault, and what it answers.
+//!
+//! A [`CommitRequest`] is all or nothing: either every operation and row in it is durable when the answer comes,
+//! or none of it is there. Requests that arrive while a commit is under way share the next one.
+
+use coffer_crdt::chunks::ChunkRoot;
+use coffer_crdt::files::{FileId, Kind};
+use coffer_protocol::identity::{DeviceId, Hash};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+
+use crate::blobs::placement::{ChunkRow, Placement};
+
+/// One thing that a person or a program does to the vault.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Makes the document's JSON equal to `value` by the smallest set of changes; creates it if it is not there. `texts` are
+    /// JSON pointers of fields that are text which several people may type into, beyond those of the doctype.
+    PutDocument { doctype: String, id: String, value: Value, texts: Vec<String> },
+    /// Applies a JSON merge patch (RFC 7396). With `must_exist` an absent document is an error, else it is created.
+    MergeDocument { doctype: String, id: String, patch: Value, texts: Vec<String>, must_exist: bool },
+    /// Deletes a document; an edit that another device makes meanwhile keeps it alive.
+    DeleteDocument { doctype: String, id: String },
+    /// Adds a file or folder. `id` is fresh and random, chosen by the caller.
+    CreateFile { id: FileId, kind: Kind, parent: FileId, name: String, content: Option<ContentDraft>, created_ms: i64 },
+    /// Moves or renames.
+    MoveFile { id: FileId, parent: FileId, name: String },
+    /// Gives a file new bytes.
+    SetContent { id: FileId, content: ContentDraft },
+    /// Moves a file, or a folder with all that this device has seen in it, to the trash.
+    TrashFile { id: FileId },
+    /// Takes a file or folder out of the trash.
+    RestoreFile { id: FileId },
+    /// Marks a file or folder that shows as one with `into` as merged into it, so that the two stay one.
+    MergeFileInto { id: FileId, into: FileId },
+}
+
+/// A file's bytes as [`crate::blobs`] imported them, before the vault gives them a stamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentDraft {
+    /// Length of the plaintext in bytes.
+    pub size: u64,
+    /// Modification time in milliseconds since 1970.
+    pub mtime_ms: i64,
+    /// The owner's executable bit.
+    pub executable: bool,
+    /// Keyed hash over the chunk ids: equal exactly when the bytes are.
+    pub hash: [u8; 32],
+    /// The target of a symbolic link.
+    pub target: Option<String>,
+    /// Where the chunks are listed.
+    pub root: ChunkRoot,
+}
+
+/// A row of a synced folder's state: what file `file` looked like on disk when disk and vault last agreed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderRow {
+    /// The parent's file id in the vault as applied on disk.
+    pub parent: [u8; 16],
+    /// The name on disk.
+    pub name: String,
+    /// 0 file, 1 folder, 2 symbolic link.
+    pub kind: u8,
+    /// Inode number.
+    pub inode: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time in nanoseconds since 1970.
+    pub mtime_ns: i128,
+    /// Change time in nanoseconds since 1970.
+    pub ctime_ns: i128,
+    /// The owner's executable bit.
+    pub executable: bool,
+    /// Content hash (as in [`ContentDraft::hash`]) that the disk held; zeros for folders.
+    pub hash: [u8; 32],
+}
+
+/// A folder of this machine that is kept in sync with a folder of the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderSetting {
+    /// Absolute path of this machine.
+    pub path: PathBuf,
+    /// The folder in the vault.
+    pub folder: FileId,
+}
+
+/// Changes to make in one durable step.
+#[derive(Clone, Debug, Default)]
+pub struct CommitRequest {
+    /// Operations, in order; later ones see earlier ones.
+    pub operations: Vec<Operation>,
+    /// Places where the bytes of blobs now are; they join those known before.
+    pub placements: Vec<(Hash, Placement)>,
+    /// Places where they are no longer.
+    pub displaced: Vec<(Hash, Placement)>,
+    /// Chunk ids now held, so that equal data is named again and not sealed again.
+    pub chunks: Vec<(Hash, ChunkRow)>,
+    /// Folder state: (folder number, file, row or removal).
+    pub folder_rows: Vec<(u32, FileId, Option<FolderRow>)>,
+    /// Files whose present content (by its hash) is now held whole and durable here.
+    pub held: Vec<(FileId, [u8; 32])>,
+    /// Where devices were reached: replaces what was known.
+    pub addresses: Vec<(DeviceId, Vec<String>)>,
+    /// Synced folders of this device: (number, setting or removal). Removing one also removes its rows.
+    pub folders: Vec<(u32, Option<FolderSetting>)>,
+    /// A person has confirmed the recovery words: forget them.
+    pub forget_recovery: bool,
+    /// The index has all up to this transaction durably: its feed rows can go.
+    pub prune_feed: Option<u64>,
+    /// Files to look at again: are all their bytes here?
+    pub recheck: Vec<FileId>,
+    /// Look at every file again: places of bytes were found wrong.
+    pub recheck_all: bool,
+    /// Files whose bytes need not be fetched: they are in the trash.
+    pub unwanted: Vec<FileId>,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// Number of the durable transaction; the index can be awaited up to it.
+    pub transaction: u64,
+    /// Documents that were created or changed, (doctype, id), in the order of the operations; unchanged ones are left out.
+    pub changed: Vec<(String, String)>,
+}
+
+/// Why a request was not carried out. Nothing of it is there.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The document or file named is not in the vault.
+    #[error("{0} is not in this vault")]
+    NotFound(String),
+    /// A value, name or id that cannot be stored.
+    #[error("{0}")]
+    Invalid(String),
+    /// Another item already has this place.
+    #[error("{0} already exists")]
+    Exists(String),
+    /// The disk is full.
+    #[error("the disk is full")]
+    DiskFull,
+    /// Reading or writing the data folder failed.
+    #[error("the data folder could not be read or written: {0}")]
+    Storage(String),
+    /// The vault is shutting down.
+    #[error("the vault is stopping")]
+    Stopping,
+}

@@ -1,0 +1,169 @@
+//! What the vault's core keeps in memory beside the tree, and how it is read back from the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coffer_crdt::document::Document;
+use coffer_crdt::files::{FileId, FileState, Hlc, Stamp};
+use coffer_crdt::tree::Tree;
+use coffer_protocol::grants::Membership;
+use coffer_protocol::held::{Held, HeldError, HeldStatement};
+use coffer_protocol::identity::{DeviceId, VaultId, WriterId};
+use coffer_protocol::keys::Keyring;
+use coffer_protocol::log::Clock;
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+
+use crate::store::documents::DocumentKey;
+use crate::store::{StoreError, logs, pieces, records, tables};
+
+/// Documents kept loaded, at most: enough that someone who types is not made to wait for a load at each key.
+const CACHED_DOCUMENTS: usize = 64;
+
+/// State that a failed commit must put back: cheap to clone.
+#[derive(Clone)]
+pub struct State {
+    /// The vault.
+    pub vault: VaultId,
+    /// The log that this data folder writes to.
+    pub writer: WriterId,
+    /// Who belongs to the vault.
+    pub membership: Arc<Membership>,
+    /// Keys to read and write with.
+    pub keyring: Arc<Keyring>,
+    /// Where every log ends here, durably.
+    pub clock: Clock,
+    /// The hybrid logical clock of this device.
+    pub hlc: Hlc,
+    /// Number of the last transaction.
+    pub transaction: u64,
+    /// The newest statement of every other device, opened.
+    pub held: BTreeMap<DeviceId, Held>,
+    /// This device's own newest statement and its bytes.
+    pub own_held: Option<(Held, Vec<u8>)>,
+    /// Files of which bytes are missing here.
+    pub wanted: u64,
+}
+
+impl State {
+    /// Reads all of it, and the bytes of every device's statement.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where a record that must be there is missing or unreadable.
+    pub fn read(database: &Database, device: DeviceId) -> Result<(State, Vec<(DeviceId, Vec<u8>)>), StoreError> {
+        let read = database.begin_read()?;
+        let meta = read.open_table(tables::META)?;
+        let vault: [u8; 32] = records::get(&meta, tables::meta::VAULT)?
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| StoreError::Damaged("the vault's id is missing".into()))?;
+        let vault = VaultId(vault);
+        let keyring = records::get(&meta, tables::meta::KEYRING)?.ok_or_else(|| StoreError::Damaged("the vault's keys are missing".into()))?;
+        let keyring = Keyring::from_bytes(&keyring).map_err(|_| StoreError::Damaged("the vault's keys cannot be read".into()))?;
+        let incarnation =
+            records::get_u32(&meta, tables::meta::INCARNATION)?.ok_or_else(|| StoreError::Damaged("the incarnation is missing".into()))?;
+        let mut grants = Vec::new();
+        let table = read.open_table(tables::GRANTS)?;
+        for item in table.iter()? {
+            let key = *item?.0.value();
+            if key[32..] == [0, 0] {
+                grants.extend(pieces::read(&table, &key)?);
+            }
+        }
+        let membership =
+            Membership::from_bytes(vault, &grants).map_err(|error| StoreError::Damaged(format!("a stored grant cannot be read: {error}")))?;
+        let mut state = State {
+            vault,
+            writer: WriterId { device, incarnation },
+            membership: Arc::new(membership),
+            keyring: Arc::new(keyring),
+            clock: logs::read_clock(&read)?,
+            hlc: Hlc::resume(Stamp(records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0))),
+            transaction: records::get_u64(&meta, tables::meta::TRANSACTION)?.unwrap_or(0),
+            held: BTreeMap::new(),
+            own_held: None,
+            wanted: read.open_table(tables::WANTED)?.len()?,
+        };
+        let mut statements = Vec::new();
+        let table = read.open_table(tables::HELD)?;
+        for item in table.iter()? {
+            let key = *item?.0.value();
+            if key[32..] != [0, 0] {
+                continue;
+            }
+            let bytes = pieces::read(&table, &key)?.unwrap_or_default();
+            // A statement is replaceable: one that cannot be read any more is dropped, its device sends a newer one.
+            if let Ok(held) = open_held(&bytes, &state.vault, &state.keyring) {
+                statements.push((held.device, bytes.clone()));
+                if held.device == device {
+                    state.own_held = Some((held, bytes));
+                } else {
+                    state.held.insert(held.device, held);
+                }
+            }
+        }
+        Ok((state, statements))
+    }
+}
+
+/// Checks and opens a statement of what a device holds.
+pub fn open_held(bytes: &[u8], vault: &VaultId, keyring: &Keyring) -> Result<Held, HeldError> {
+    let statement = HeldStatement::read(bytes, vault)?;
+    let epoch = statement.value().epoch;
+    statement.open(keyring.epoch(&epoch).ok_or(HeldError::WrongEpoch(epoch))?)
+}
+
+/// Reads the tree from the state of every file.
+pub fn read_tree(database: &Database) -> Result<Tree, StoreError> {
+    let read = database.begin_read()?;
+    let table = read.open_table(tables::FILES)?;
+    let mut tree = Tree::new();
+    for item in table.iter()? {
+        let (key, value) = item?;
+        let key = *key.value();
+        if key[16..] != [0, 0] {
+            continue;
+        }
+        let (mut id, bytes) = ([0; 16], value.value());
+        id.copy_from_slice(&key[..16]);
+        let whole;
+        let bytes = if bytes.len() < pieces::PIECE {
+            bytes
+        } else {
+            whole = pieces::read(&table, &key)?.unwrap_or_default();
+            &whole
+        };
+        let state: FileState = postcard::from_bytes(bytes).map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))?;
+        tree.set(FileId(id), &state);
+    }
+    tree.take_changed();
+    Ok(tree)
+}
+
+/// A few loaded documents, least recently used out first.
+#[derive(Default)]
+pub struct DocumentCache {
+    documents: BTreeMap<DocumentKey, (u64, Document)>,
+    uses: u64,
+}
+
+impl DocumentCache {
+    /// Takes a document out; give it back with [`DocumentCache::put`] when it is up to date.
+    pub fn take(&mut self, key: DocumentKey) -> Option<Document> {
+        self.documents.remove(&key).map(|(_, document)| document)
+    }
+
+    /// Keeps a document.
+    pub fn put(&mut self, key: DocumentKey, document: Document) {
+        self.uses += 1;
+        self.documents.insert(key, (self.uses, document));
+        if self.documents.len() > CACHED_DOCUMENTS
+            && let Some(oldest) = self.documents.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
+        {
+            self.documents.remove(&oldest);
+        }
+    }
+
+    /// Forgets one, or after a failed commit all.
+    pub fn clear(&mut self) {
+        self.documents.clear();
+    }
+}

@@ -1,0 +1,128 @@
+//! Every context string of the protocol, in one table.
+//!
+//! A signature, key derivation, MAC or hash that is made for one purpose must mean nothing for any
+//! other; so each has its own string here, and none is used twice. They are frozen: a purpose that
+//! changes its meaning gets a new string. `docs/protocol/keys.md` shows the same table with what
+//! goes in and what comes out.
+//!
+//! libp2p signs with the same device key (`libp2p-tls-handshake:`, `noise-libp2p-static-key:`);
+//! none of ours is a prefix of those, or they of ours.
+
+// Signatures: Ed25519 over `context ‖ 0x00 ‖ message`.
+
+/// Signature of a grant by its author.
+pub const GRANT_SIGNATURE: &str = "coffer 2026-11 grant signature";
+/// Signature of an entry's header by its writer.
+pub const ENTRY_SIGNATURE: &str = "coffer 2026-11 entry signature";
+/// Signature of a held statement by its device.
+pub const HELD_SIGNATURE: &str = "coffer 2026-11 held statement signature";
+
+// Hashes that name public things: BLAKE3 in key-derivation mode with the context.
+
+/// Id of a grant; of the genesis grant it is the vault's id.
+pub const GRANT_ID: &str = "coffer 2026-11 grant id";
+/// Hash of an entry's header, by which its successor and clocks name it.
+pub const HEADER_HASH: &str = "coffer 2026-11 entry header hash";
+/// Hash of an entry's sealed body.
+pub const BODY_HASH: &str = "coffer 2026-11 entry body hash";
+/// Automerge actor id of a writer, cut to 16 bytes.
+pub const ACTOR: &str = "coffer 2026-11 actor of a writer";
+/// Public commitment to an epoch's key: the epoch id.
+pub const EPOCH_ID: &str = "coffer 2026-11 epoch id";
+/// Public commitment to a space secret, carried by every epoch grant.
+pub const SPACE_SECRET_ID: &str = "coffer 2026-11 space secret id";
+
+// Keys below an epoch key.
+
+/// Key below which the key of every frame is derived.
+pub const EPOCH_FRAMES: &str = "coffer 2026-11 epoch frames";
+/// Key below which the key of every entry body is derived.
+pub const EPOCH_ENTRIES: &str = "coffer 2026-11 epoch entries";
+/// Key below which the sealed names in grants are derived.
+pub const EPOCH_NAMES: &str = "coffer 2026-11 epoch names";
+/// Key below which sealed held statements are derived.
+pub const EPOCH_HELD: &str = "coffer 2026-11 epoch held statements";
+/// Key below which older epochs' keys are sealed.
+pub const EPOCH_OLDER: &str = "coffer 2026-11 epoch older keys";
+
+// Keys below a space secret.
+
+/// Keyed hash of a chunk's plaintext (and of any frame's payload).
+pub const SPACE_CHUNK: &str = "coffer 2026-11 space chunk id";
+/// Keyed hash of the frame that is sealed.
+pub const SPACE_FRAME: &str = "coffer 2026-11 space frame id";
+/// Keyed hash over a file's chunk ids.
+pub const SPACE_CONTENT: &str = "coffer 2026-11 space content hash";
+/// Seed of content-defined chunking.
+pub const SPACE_CDC: &str = "coffer 2026-11 space cdc seed";
+
+// HPKE `info` prefixes.
+
+/// Seal of an epoch key and space secret to one recipient.
+pub const SEAL: &str = "coffer 2026-11 seal to recipient";
+
+// Keys below the recovery key's entropy, and its form at rest.
+
+/// The recovery key's Ed25519 secret.
+pub const RECOVERY_SIGNING: &str = "coffer 2026-11 recovery signing key";
+/// The recovery key's X-Wing seed.
+pub const RECOVERY_SEALING: &str = "coffer 2026-11 recovery sealing key";
+/// Key below which the unconfirmed recovery key is sealed on the device that made it.
+pub const RECOVERY_AT_REST: &str = "coffer 2026-11 recovery key at rest";
+
+// Keys below a device's secret.
+
+/// The X-Wing seed of a device, where it is derived and not stored on its own.
+pub const DEVICE_SEALING: &str = "coffer 2026-11 device sealing key";
+
+// Pairing.
+
+/// Checksum of a pairing link, against damage and not against malice.
+pub const LINK_CHECKSUM: &str = "coffer 2026-11 pairing link checksum";
+/// Hash over all that both sides said before the proofs.
+pub const PAIRING_TRANSCRIPT: &str = "coffer 2026-11 pairing transcript";
+/// Key of one pairing, from the shared secret and the transcript.
+pub const PAIRING_KEY: &str = "coffer 2026-11 pairing key";
+/// Key of the joiner's proof.
+pub const PAIRING_JOINER_PROOF: &str = "coffer 2026-11 pairing joiner proof";
+/// Key of the inviter's proof.
+pub const PAIRING_INVITER_PROOF: &str = "coffer 2026-11 pairing inviter proof";
+/// Key of the MAC over the joiner's request.
+pub const PAIRING_REQUEST: &str = "coffer 2026-11 pairing request";
+/// Key of the MAC over the inviter's welcome.
+pub const PAIRING_WELCOME: &str = "coffer 2026-11 pairing welcome";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// Every context of this file, read from its source so that none can be left out.
+    fn contexts() -> Vec<&'static str> {
+        let constants = include_str!("domain.rs")
+            .lines()
+            .filter(|line| line.starts_with("pub const"));
+        constants
+            .map(|line| line.split('"').nth(1).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn no_context_is_used_twice_and_all_name_the_program() {
+        let contexts = contexts();
+        assert!(contexts.len() > 20);
+        let distinct: BTreeSet<_> = contexts.iter().collect();
+        assert_eq!(distinct.len(), contexts.len());
+        for context in contexts {
+            assert!(context.starts_with("coffer 2026-11 "), "{context}");
+            assert!(!context.contains('\0'), "{context}");
+        }
+    }
+
+    #[test]
+    fn the_written_table_has_every_context() {
+        let table = include_str!("../../docs/protocol/keys.md");
+        for context in contexts() {
+            assert!(table.contains(&format!("`{context}`")), "{context}");
+        }
+    }
+}

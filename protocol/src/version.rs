@@ -1,0 +1,30 @@
+//! Every protocol id and format version, and what changed with each.
+//!
+//! What shipped is frozen: a version never changes its meaning, the next is added beside it. Every
+//! signed or sealed format starts with its version as one varint, which is read before anything
+//! else, so that a later program's bytes are refused as *newer* and not as damaged.
+
+/// The libp2p protocol on which peers exchange clocks, grants, entries and held statements.
+pub const REPLICATE: &str = "/coffer/replicate/1";
+/// The libp2p protocol on which a new device is admitted.
+pub const PAIR: &str = "/coffer/pair/1";
+/// The libp2p protocol of batch GET for blobs.
+pub const BLOBS: &str = "/coffer/blobs/1";
+
+/// Grants. 1: genesis, epoch, admit. A new kind of grant comes with a new version, so that a
+/// program which cannot read it says so instead of going on without it.
+pub const GRANT: u16 = 1;
+/// Entries. 1: one author's changes and clock.
+pub const ENTRY: u16 = 1;
+/// Held statements. 1: two clocks, exceptions, pinned.
+pub const HELD: u16 = 1;
+/// The recovery key at rest. 1: 32 bytes of entropy.
+pub const RECOVERY: u16 = 1;
+/// A keyring at rest. 1: one space's epochs and secret.
+pub const KEYRING: u16 = 1;
+/// Messages of replication. 1: hello, grants, entries, held statements, clocks, questions.
+pub const REPLICATION: u16 = 1;
+/// Messages of pairing. 1: by link or typed code.
+pub const PAIRING: u16 = 1;
+/// Pairing links. 1: one inviter, its addresses, a one-time secret.
+pub const INVITATION: u16 = 1;
