@@ -36,7 +36,17 @@ impl Coverage {
     pub fn under(&self, minima: &[(&'static str, &'static str, u64)]) -> Vec<String> {
         let count = |(group, name, _): &(&'static str, &'static str, u64)| self.count(group, name);
         let under = minima.iter().filter(|minimum| count(minimum) < minimum.2);
-        under.map(|minimum| format!("{}/{}: {} of {}", minimum.0, minimum.1, count(minimum), minimum.2)).collect()
+        under
+            .map(|minimum| {
+                format!(
+                    "{}/{}: {} of {}",
+                    minimum.0,
+                    minimum.1,
+                    count(minimum),
+                    minimum.2
+                )
+            })
+            .collect()
     }
 }
 

@@ -44,7 +44,12 @@ pub enum Crash {
 
 impl Crash {
     /// All of them.
-    pub const ALL: [Crash; 4] = [Crash::Killed, Crash::PowerLost, Crash::Reordered, Crash::Torn];
+    pub const ALL: [Crash; 4] = [
+        Crash::Killed,
+        Crash::PowerLost,
+        Crash::Reordered,
+        Crash::Torn,
+    ];
 }
 
 enum Unsynced {
@@ -83,7 +88,11 @@ impl Disk {
     }
 
     fn with(image: Vec<u8>) -> Disk {
-        let state = State { live: image.clone(), durable: image, ..State::default() };
+        let state = State {
+            live: image.clone(),
+            durable: image,
+            ..State::default()
+        };
         Disk(Arc::new(Mutex::new(state)))
     }
 
@@ -160,7 +169,13 @@ impl Disk {
     /// What a power cut at this moment would leave, to be looked at before the disk is written again.
     pub fn durable(&self) -> Durable {
         let len = self.lock().durable.len();
-        Durable { disk: self.clone(), changed: Mutex::new(Changed { pages: BTreeMap::new(), len }) }
+        Durable {
+            disk: self.clone(),
+            changed: Mutex::new(Changed {
+                pages: BTreeMap::new(),
+                len,
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -218,7 +233,10 @@ impl StorageBackend for Disk {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.call(Call::Read)?;
         let offset = index(offset)?;
-        let bytes = state.live.get(offset..offset + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = state
+            .live
+            .get(offset..offset + out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
@@ -234,7 +252,9 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.call(Call::Sync)?;
-        let State { durable, unsynced, .. } = &mut *state;
+        let State {
+            durable, unsynced, ..
+        } = &mut *state;
         for write in unsynced.drain(..) {
             match write {
                 Unsynced::Resize(len) => durable.resize(len, 0),
@@ -284,7 +304,12 @@ impl Durable {
         let mut at = 0;
         std::iter::from_fn(move || {
             let position = offset + at;
-            let span = (position / PAGE, position % PAGE, at, (PAGE - position % PAGE).min(len - at));
+            let span = (
+                position / PAGE,
+                position % PAGE,
+                at,
+                (PAGE - position % PAGE).min(len - at),
+            );
             at += span.3;
             (span.3 > 0).then_some(span)
         })
@@ -335,7 +360,10 @@ impl StorageBackend for Durable {
         let offset = index(offset)?;
         changed.len = changed.len.max(offset + data.len());
         for (page, from, at, len) in Durable::spans(offset, data.len()) {
-            let bytes = changed.pages.entry(page).or_insert_with(|| self.original(page));
+            let bytes = changed
+                .pages
+                .entry(page)
+                .or_insert_with(|| self.original(page));
             bytes[from..from + len].copy_from_slice(&data[at..at + len]);
         }
         Ok(())

@@ -91,7 +91,10 @@ impl Fleet {
 
     /// What the run leaves.
     pub fn report(&self) -> Report {
-        Report { hash: self.trace.hash(), coverage: self.coverage.clone() }
+        Report {
+            hash: self.trace.hash(),
+            coverage: self.coverage.clone(),
+        }
     }
 
     /// The random part.
@@ -123,7 +126,9 @@ impl Fleet {
             _ => self.apart = None,
         }
         for place in 0..self.replicas.len() {
-            if self.replicas[place].node.is_none() && self.now_ms >= self.replicas[place].off_until_ms {
+            if self.replicas[place].node.is_none()
+                && self.now_ms >= self.replicas[place].off_until_ms
+            {
                 self.start(place);
             }
         }
@@ -169,12 +174,20 @@ impl Fleet {
                 self.event(format!("{} starts", self.replicas[place].name));
                 let replica = &self.replicas[place];
                 if let Some(node) = &replica.node {
-                    oracle::check_acknowledged(&replica.name, node.core.database(), &replica.acknowledged);
+                    oracle::check_acknowledged(
+                        &replica.name,
+                        node.core.database(),
+                        &replica.acknowledged,
+                    );
                 }
             }
             Err(error) => {
                 if self.replicas[place].died_in().is_none() {
-                    assert!(self.replicas[place].disk.was_full(), "{} does not start: {error}", self.replicas[place].name);
+                    assert!(
+                        self.replicas[place].disk.was_full(),
+                        "{} does not start: {error}",
+                        self.replicas[place].name
+                    );
                     self.coverage.hit("fault", "disk full at the start");
                     self.replicas[place].disk.remove_fuse();
                     return;
@@ -191,7 +204,11 @@ impl Fleet {
         self.coverage.hit("crash", crash_name(how));
         let connections = self.replicas[place].die(how, &mut self.rng);
         self.replicas[place].off_until_ms = self.now_ms + self.rng.random_range(0..1500);
-        self.event(format!("{} dies: {}", self.replicas[place].name, crash_name(how)));
+        self.event(format!(
+            "{} dies: {}",
+            self.replicas[place].name,
+            crash_name(how)
+        ));
         for connection in connections {
             match self.rng.random_bool(0.5) {
                 true => self.network.close(connection, place),
@@ -202,12 +219,17 @@ impl Fleet {
 
     fn light_fuse(&mut self, place: usize) {
         let calls = self.rng.random_range(0..60);
-        self.event(format!("the machine of {} will die after {calls} calls", self.replicas[place].name));
+        self.event(format!(
+            "the machine of {} will die after {calls} calls",
+            self.replicas[place].name
+        ));
         self.replicas[place].disk.light_fuse(calls);
     }
 
     fn pull_the_plug(&mut self, place: usize) {
-        let Some(node) = &self.replicas[place].node else { return };
+        let Some(node) = &self.replicas[place].node else {
+            return;
+        };
         let point = match (node.outputs.is_empty(), node.inbox.is_empty()) {
             (false, _) => "after the commit, before the answers",
             (true, false) => "before the batch",
@@ -228,8 +250,14 @@ impl Fleet {
 
     /// Ends a replica cleanly, if its machine still can.
     fn end(&mut self, place: usize) {
-        let Some(node) = &self.replicas[place].node else { return };
-        let connections: Vec<ConnectionId> = node.sessions.values().map(|session| session.connection).collect();
+        let Some(node) = &self.replicas[place].node else {
+            return;
+        };
+        let connections: Vec<ConnectionId> = node
+            .sessions
+            .values()
+            .map(|session| session.connection)
+            .collect();
         for connection in connections {
             self.network.close(connection, place);
         }
@@ -243,12 +271,20 @@ impl Fleet {
 
     fn fill_up(&mut self, place: usize) {
         let writes = self.rng.random_range(0..6);
-        self.event(format!("the disk of {} will be full", self.replicas[place].name));
+        self.event(format!(
+            "the disk of {} will be full",
+            self.replicas[place].name
+        ));
         self.replicas[place].disk.fill_up(writes);
     }
 
     fn copy(&mut self, place: usize) {
-        let copied = self.replicas.iter().filter(|replica| replica.device == self.replicas[place].device).count() > 1;
+        let copied = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.device == self.replicas[place].device)
+            .count()
+            > 1;
         if self.replicas.len() >= MOST || copied {
             return;
         }
@@ -272,9 +308,17 @@ impl Fleet {
         let sealing = newcomer.identity().sealing.public();
         self.next_ticket += 1;
         let ticket = self.next_ticket;
-        let admission = Admission { device: newcomer.device, sealing, name: newcomer.name.clone(), role: Role::Owner };
+        let admission = Admission {
+            device: newcomer.device,
+            sealing,
+            name: newcomer.name.clone(),
+            role: Role::Owner,
+        };
         if self.replicas[place].node.is_some() {
-            self.event(format!("{} is asked to admit {}", self.replicas[place].name, newcomer.name));
+            self.event(format!(
+                "{} is asked to admit {}",
+                self.replicas[place].name, newcomer.name
+            ));
             self.newcomers.insert(ticket, newcomer);
             self.input(place, Input::Admit(ticket, admission));
         }
@@ -304,7 +348,9 @@ impl Fleet {
         }
         let replica = &mut self.replicas[place];
         let wall_ms = replica.wall_ms(self.now_ms);
-        let Some(node) = &mut replica.node else { return true };
+        let Some(node) = &mut replica.node else {
+            return true;
+        };
         let person = Person::new(&node.core, &mut self.ledger, &mut self.rng, wall_ms);
         match person.act(act) {
             Ok(Some((request, issued, bytes))) => {
@@ -328,7 +374,11 @@ impl Fleet {
             self.coverage.hit("crash point", call_name(call));
             return self.die(place);
         }
-        assert!(self.replicas[place].disk.was_full(), "{}: the store failed: {error}", self.replicas[place].name);
+        assert!(
+            self.replicas[place].disk.was_full(),
+            "{}: the store failed: {error}",
+            self.replicas[place].name
+        );
         self.end(place);
     }
 
@@ -337,7 +387,9 @@ impl Fleet {
         let now_ms = self.now_ms;
         let replica = &mut self.replicas[place];
         let wall_ms = replica.wall_ms(now_ms);
-        let Some(node) = &mut replica.node else { return };
+        let Some(node) = &mut replica.node else {
+            return;
+        };
         if !node.outputs.is_empty() {
             return self.publish(place);
         }
@@ -366,7 +418,11 @@ impl Fleet {
     }
 
     fn publish(&mut self, place: usize) {
-        while let Some(output) = self.replicas[place].node.as_mut().and_then(|node| node.outputs.pop_front()) {
+        while let Some(output) = self.replicas[place]
+            .node
+            .as_mut()
+            .and_then(|node| node.outputs.pop_front())
+        {
             self.publish_one(place, output);
         }
         if self.replicas[place].disk.was_full() {
@@ -379,27 +435,43 @@ impl Fleet {
     fn publish_one(&mut self, place: usize, output: Output) {
         match output {
             Output::Committed(ticket, result) => {
-                let Some(issued) = self.replicas[place].node.as_mut().and_then(|node| node.tickets.remove(&ticket)) else {
+                let Some(issued) = self.replicas[place]
+                    .node
+                    .as_mut()
+                    .and_then(|node| node.tickets.remove(&ticket))
+                else {
                     panic!("an answer to nothing that was asked");
                 };
                 match result {
                     Ok(committed) => {
-                        self.event(format!("{} answers {ticket}: {}", self.replicas[place].name, committed.transaction));
+                        self.event(format!(
+                            "{} answers {ticket}: {}",
+                            self.replicas[place].name, committed.transaction
+                        ));
                         self.acknowledged(place, issued, &committed.changed);
                     }
                     Err(error) => self.refused(place, ticket, &issued, &error),
                 }
             }
             Output::Admitted(ticket, result) => {
-                let Some(mut newcomer) = self.newcomers.remove(&ticket) else { panic!("an admission that nobody asked for") };
+                let Some(mut newcomer) = self.newcomers.remove(&ticket) else {
+                    panic!("an admission that nobody asked for")
+                };
                 match result {
                     Ok(welcome) => {
-                        self.event(format!("{} admits {}", self.replicas[place].name, newcomer.name));
+                        self.event(format!(
+                            "{} admits {}",
+                            self.replicas[place].name, newcomer.name
+                        ));
                         self.coverage.hit("fault", "device admitted");
                         newcomer.joins(welcome);
                         self.replicas.push(newcomer);
                     }
-                    Err(error) => assert!(is_storage(&error), "{}: a device was not admitted: {error}", self.replicas[place].name),
+                    Err(error) => assert!(
+                        is_storage(&error),
+                        "{}: a device was not admitted: {error}",
+                        self.replicas[place].name
+                    ),
                 }
             }
             Output::To(device, action) => {
@@ -407,19 +479,34 @@ impl Fleet {
                     Action::Send { message, .. } => self.trace.bytes("send", &message.encode()),
                     other => self.trace.bytes("to", format!("{other:?}").as_bytes()),
                 }
-                let session = self.replicas[place].node.as_mut().and_then(|node| node.sessions.get_mut(&device));
+                let session = self.replicas[place]
+                    .node
+                    .as_mut()
+                    .and_then(|node| node.sessions.get_mut(&device));
                 if let Some(session) = session {
                     let rest = session.outbox.push(action);
-                    assert!(rest.is_none(), "an action for the shell was sent to a session: {rest:?}");
+                    assert!(
+                        rest.is_none(),
+                        "an action for the shell was sent to a session: {rest:?}"
+                    );
                 }
             }
             Output::Close(device, reason) => {
-                self.event(format!("{} ends the session with {device:?}: {reason}", self.replicas[place].name));
-                if let Some(session) = self.replicas[place].node.as_mut().and_then(|node| node.sessions.remove(&device)) {
+                self.event(format!(
+                    "{} ends the session with {device:?}: {reason}",
+                    self.replicas[place].name
+                ));
+                if let Some(session) = self.replicas[place]
+                    .node
+                    .as_mut()
+                    .and_then(|node| node.sessions.remove(&device))
+                {
                     self.network.close(session.connection, place);
                 }
             }
-            Output::Changed(changes) => self.trace.bytes("changed", format!("{changes:?}").as_bytes()),
+            Output::Changed(changes) => self
+                .trace
+                .bytes("changed", format!("{changes:?}").as_bytes()),
             Output::MembersChanged => self.trace.bytes("members", &[]),
             Output::HeldChanged => self.trace.bytes("held", &[]),
             Output::Forked(writer, seq) => panic!("the log of {writer} forks at {seq}"),
@@ -427,17 +514,30 @@ impl Fleet {
     }
 
     fn acknowledged(&mut self, place: usize, issued: Issued, changed: &[(String, String)]) {
-        assert!(!issued.must_fail, "a request was carried out that cannot be");
+        assert!(
+            !issued.must_fail,
+            "a request was carried out that cannot be"
+        );
         for act in issued.acts {
             self.coverage.hit("operation", act);
         }
         for (id, typed) in issued.typed {
-            if let Some(typed) = self.ledger.typed.get_mut(&id).and_then(|all| all.get_mut(&typed)) {
+            if let Some(typed) = self
+                .ledger
+                .typed
+                .get_mut(&id)
+                .and_then(|all| all.get_mut(&typed))
+            {
                 typed.acknowledged = true;
             }
         }
         for (id, erased) in issued.erased {
-            if let Some(typed) = self.ledger.typed.get_mut(&id).and_then(|all| all.get_mut(&erased)) {
+            if let Some(typed) = self
+                .ledger
+                .typed
+                .get_mut(&id)
+                .and_then(|all| all.get_mut(&erased))
+            {
                 typed.erased = true;
             }
         }
@@ -448,8 +548,16 @@ impl Fleet {
         for (doctype, id) in changed {
             match oracle::changes_of(node.core.database(), doctype, id, actor) {
                 Ok(changes) => {
-                    assert!(!changes.is_empty(), "{}: an acknowledged change of {doctype}/{id} is not there", replica.name);
-                    replica.acknowledged.entry((doctype.clone(), id.clone())).or_default().extend(changes);
+                    assert!(
+                        !changes.is_empty(),
+                        "{}: an acknowledged change of {doctype}/{id} is not there",
+                        replica.name
+                    );
+                    replica
+                        .acknowledged
+                        .entry((doctype.clone(), id.clone()))
+                        .or_default()
+                        .extend(changes);
                 }
                 // The machine dies while the oracle looks: the next start will show.
                 Err(error) => assert!(replica.died_in().is_some(), "{error}"),
@@ -458,13 +566,27 @@ impl Fleet {
     }
 
     fn refused(&mut self, place: usize, ticket: Ticket, issued: &Issued, error: &CommitError) {
-        self.event(format!("{} refuses {ticket}: {error}", self.replicas[place].name));
+        self.event(format!(
+            "{} refuses {ticket}: {error}",
+            self.replicas[place].name
+        ));
         match error {
-            CommitError::NotFound(_) if issued.must_fail => self.coverage.hit("operation", "refused"),
+            CommitError::NotFound(_) if issued.must_fail => {
+                self.coverage.hit("operation", "refused")
+            }
             // Two people at one device delete one document.
-            CommitError::NotFound(_) if issued.acts.iter().any(|act| matches!(*act, "delete" | "batch")) => {}
+            CommitError::NotFound(_)
+                if issued
+                    .acts
+                    .iter()
+                    .any(|act| matches!(*act, "delete" | "batch")) => {}
             CommitError::DiskFull => self.coverage.hit("fault", "told that the disk is full"),
-            error => assert!(is_storage(error), "{} refuses {:?}: {error}", self.replicas[place].name, issued.acts),
+            error => assert!(
+                is_storage(error),
+                "{} refuses {:?}: {error}",
+                self.replicas[place].name,
+                issued.acts
+            ),
         }
     }
 
@@ -473,21 +595,36 @@ impl Fleet {
     /// Opens a session, as the side with the smaller id does when a connection is there.
     fn connect(&mut self, a: usize, b: usize) -> bool {
         let [one, other] = [a, b].map(|place| self.replicas[place].device);
-        let (Some(first), Some(second)) = (&self.replicas[a].node, &self.replicas[b].node) else { return false };
+        let (Some(first), Some(second)) = (&self.replicas[a].node, &self.replicas[b].node) else {
+            return false;
+        };
         if one == other {
             return false;
         }
-        let known = first.core.state().membership.is_member(&other) && second.core.state().membership.is_member(&one);
+        let known = first.core.state().membership.is_member(&other)
+            && second.core.state().membership.is_member(&one);
         if !known {
             self.coverage.hit("fault", "stranger turned away");
-            self.event(format!("{} and {} are strangers", self.replicas[a].name, self.replicas[b].name));
+            self.event(format!(
+                "{} and {} are strangers",
+                self.replicas[a].name, self.replicas[b].name
+            ));
             return false;
         }
         let connection = self.network.connect(a, b);
-        self.event(format!("{} and {} connect", self.replicas[a].name, self.replicas[b].name));
+        self.event(format!(
+            "{} and {} connect",
+            self.replicas[a].name, self.replicas[b].name
+        ));
         for (place, device) in [(a, other), (b, one)] {
-            let Some(node) = &mut self.replicas[place].node else { continue };
-            let session = Session { connection, outbox: Outbox::new(), sending: None };
+            let Some(node) = &mut self.replicas[place].node else {
+                continue;
+            };
+            let session = Session {
+                connection,
+                outbox: Outbox::new(),
+                sending: None,
+            };
             if let Some(replaced) = node.sessions.insert(device, session) {
                 self.network.close(replaced.connection, place);
                 node.inbox.push(Input::Disconnected(device));
@@ -500,8 +637,14 @@ impl Fleet {
     fn connect_some(&mut self, a: usize) {
         let b = self.rng.random_range(0..self.replicas.len());
         let device = self.replicas[b].device;
-        let connected = self.replicas[a].node.as_ref().is_some_and(|node| node.sessions.contains_key(&device));
-        let reachable = self.apart.as_ref().is_none_or(|apart| apart.contains(&a) == apart.contains(&b));
+        let connected = self.replicas[a]
+            .node
+            .as_ref()
+            .is_some_and(|node| node.sessions.contains_key(&device));
+        let reachable = self
+            .apart
+            .as_ref()
+            .is_none_or(|apart| apart.contains(&a) == apart.contains(&b));
         if reachable && (!connected || self.rng.random_bool(0.1)) {
             self.connect(a, b);
         }
@@ -517,7 +660,9 @@ impl Fleet {
 
     /// Cuts everything between two halves of the fleet.
     fn partition(&mut self) {
-        let half: BTreeSet<usize> = (0..self.replicas.len()).filter(|_| self.rng.random_bool(0.5)).collect();
+        let half: BTreeSet<usize> = (0..self.replicas.len())
+            .filter(|_| self.rng.random_bool(0.5))
+            .collect();
         self.coverage.hit("fault", "partition");
         let across: Vec<ConnectionId> = self
             .network
@@ -533,13 +678,17 @@ impl Fleet {
 
     fn misbehave(&mut self) {
         let busy = self.network.busy();
-        let Some((id, to)) = self.pick(&busy) else { return };
+        let Some((id, to)) = self.pick(&busy) else {
+            return;
+        };
         let (network, rng) = (&mut self.network, &mut self.rng);
         let done = match rng.random_range(0..6) {
             0 => network.duplicate(id, to).then_some("message duplicated"),
             1 => network.reorder(id, to).then_some("messages reordered"),
             2 if rng.random_bool(0.5) => network.lose(id, to).then_some("message lost"),
-            2 | 3 => network.alter(id, to, |bytes| forge(bytes, rng)).then_some("entry forged"),
+            2 | 3 => network
+                .alter(id, to, |bytes| forge(bytes, rng))
+                .then_some("entry forged"),
             4 => {
                 network.withhold(id, to, true);
                 Some("messages withheld")
@@ -557,7 +706,9 @@ impl Fleet {
     }
 
     fn send_some(&mut self, place: usize) {
-        let Some(node) = &self.replicas[place].node else { return };
+        let Some(node) = &self.replicas[place].node else {
+            return;
+        };
         let devices: Vec<DeviceId> = node.sessions.keys().copied().collect();
         for device in devices {
             for _ in 0..self.rng.random_range(0..4) {
@@ -569,12 +720,22 @@ impl Fleet {
     /// Takes one thing out of a session's outbox and on the wire. True if there was one.
     fn send(&mut self, place: usize, device: DeviceId) -> bool {
         let hesitates = !self.healing && self.rng.random_bool(0.2);
-        let Some(node) = &mut self.replicas[place].node else { return false };
-        let Some(session) = node.sessions.get_mut(&device) else { return false };
+        let Some(node) = &mut self.replicas[place].node else {
+            return false;
+        };
+        let Some(session) = node.sessions.get_mut(&device) else {
+            return false;
+        };
         if !self.network.has_room(session.connection, place) {
             return false;
         }
-        let Some(work) = session.sending.take().or_else(|| session.outbox.take_next()) else { return false };
+        let Some(work) = session
+            .sending
+            .take()
+            .or_else(|| session.outbox.take_next())
+        else {
+            return false;
+        };
         if hesitates {
             // The task that sends is not scheduled for a while: meanwhile the outbox may get more.
             session.sending = Some(work);
@@ -586,7 +747,11 @@ impl Fleet {
             Work::Grants { they_have } => node.core.grants_after(&they_have),
             Work::Entries { writer, from, to } => match node.core.entries(writer, from, to) {
                 Ok(entries) => {
-                    assert!(!entries.is_empty(), "{} lacks entries that it was to send", self.replicas[place].name);
+                    assert!(
+                        !entries.is_empty(),
+                        "{} lacks entries that it was to send",
+                        self.replicas[place].name
+                    );
                     session.outbox.sent(writer, from + entries.len() as u64 - 1);
                     Message::Entries(entries)
                 }
@@ -608,13 +773,22 @@ impl Fleet {
         let bytes = message.encode();
         self.trace.bytes("wire", &bytes);
         self.coverage.hit("message", message_name(&message));
-        let delay_ms = if self.healing { 0 } else { self.rng.random_range(0..300) };
-        self.network.send(connection, place, bytes, self.now_ms + delay_ms);
+        let delay_ms = if self.healing {
+            0
+        } else {
+            self.rng.random_range(0..300)
+        };
+        self.network
+            .send(connection, place, bytes, self.now_ms + delay_ms);
         true
     }
 
     fn deliver_some(&mut self) {
-        let ends: Vec<_> = self.network.connections().flat_map(|(id, [a, b])| [(id, a, b), (id, b, a)]).collect();
+        let ends: Vec<_> = self
+            .network
+            .connections()
+            .flat_map(|(id, [a, b])| [(id, a, b), (id, b, a)])
+            .collect();
         for (id, to, from) in ends {
             for _ in 0..self.rng.random_range(0..4) {
                 self.deliver(id, to, from);
@@ -630,7 +804,10 @@ impl Fleet {
             self.network.close(id, to);
             return false;
         };
-        let current = node.sessions.get(&device).is_some_and(|session| session.connection == id);
+        let current = node
+            .sessions
+            .get(&device)
+            .is_some_and(|session| session.connection == id);
         match self.network.receive(id, to, self.now_ms) {
             None => false,
             Some(Received::Frame(bytes)) => {
@@ -693,8 +870,17 @@ impl Fleet {
 
     /// How many copies the most copied data folder has.
     fn copies(&self) -> usize {
-        let count = |device: DeviceId| self.replicas.iter().filter(|replica| replica.device == device).count();
-        self.replicas.iter().map(|replica| count(replica.device)).max().unwrap_or(1)
+        let count = |device: DeviceId| {
+            self.replicas
+                .iter()
+                .filter(|replica| replica.device == device)
+                .count()
+        };
+        self.replicas
+            .iter()
+            .map(|replica| count(replica.device))
+            .max()
+            .unwrap_or(1)
     }
 
     /// Who is connected in this turn: of copies of one data folder, one.
@@ -703,7 +889,10 @@ impl Fleet {
         for (place, replica) in self.replicas.iter().enumerate() {
             by_device.entry(replica.device).or_default().push(place);
         }
-        let mut active: Vec<usize> = by_device.into_values().map(|places| places[turn % places.len()]).collect();
+        let mut active: Vec<usize> = by_device
+            .into_values()
+            .map(|places| places[turn % places.len()])
+            .collect();
         active.sort_unstable();
         active
     }
@@ -726,7 +915,11 @@ impl Fleet {
     /// Everyone does all that they can. False if nobody had anything to do.
     fn round(&mut self, active: &[usize]) -> bool {
         let mut busy = false;
-        let ends: Vec<_> = self.network.connections().flat_map(|(id, [a, b])| [(id, a, b), (id, b, a)]).collect();
+        let ends: Vec<_> = self
+            .network
+            .connections()
+            .flat_map(|(id, [a, b])| [(id, a, b), (id, b, a)])
+            .collect();
         for (id, to, from) in ends {
             while self.deliver(id, to, from) {
                 busy = true;
@@ -741,7 +934,9 @@ impl Fleet {
             };
             busy |= !node.inbox.is_empty() || !node.outputs.is_empty();
             self.settle(place);
-            let Some(node) = &self.replicas[place].node else { continue };
+            let Some(node) = &self.replicas[place].node else {
+                continue;
+            };
             let devices: Vec<DeviceId> = node.sessions.keys().copied().collect();
             for device in devices {
                 while self.send(place, device) {
@@ -760,7 +955,10 @@ impl Fleet {
         for &a in active {
             for &b in active {
                 let device = self.replicas[b].device;
-                let there = self.replicas[a].node.as_ref().is_some_and(|node| node.sessions.contains_key(&device));
+                let there = self.replicas[a]
+                    .node
+                    .as_ref()
+                    .is_some_and(|node| node.sessions.contains_key(&device));
                 if a < b && !there {
                     any |= self.connect(a, b);
                 }
@@ -775,7 +973,9 @@ impl Fleet {
         for &place in active {
             let replica = &mut self.replicas[place];
             let wall_ms = replica.wall_ms(self.now_ms);
-            let Some(node) = &mut replica.node else { continue };
+            let Some(node) = &mut replica.node else {
+                continue;
+            };
             let person = Person::new(&node.core, &mut self.ledger, &mut self.rng, wall_ms);
             match all_arrived(person) {
                 Ok(Some((request, issued, bytes))) => {
@@ -801,20 +1001,33 @@ impl Fleet {
         let pictures: Vec<_> = self
             .replicas
             .iter()
-            .filter_map(|replica| replica.node.as_ref().map(|node| (&replica.name, oracle::picture(&replica.name, &node.core))))
+            .filter_map(|replica| {
+                replica
+                    .node
+                    .as_ref()
+                    .map(|node| (&replica.name, oracle::picture(&replica.name, &node.core)))
+            })
             .collect();
         let (first, rest) = pictures.split_first()?;
-        rest.iter().find_map(|(name, picture)| {
-            first.1.difference(picture).map(|difference| format!("{} and {name}: {difference}", first.0))
-        })
-        .or_else(|| self.statements_lack())
+        rest.iter()
+            .find_map(|(name, picture)| {
+                first
+                    .1
+                    .difference(picture)
+                    .map(|difference| format!("{} and {name}: {difference}", first.0))
+            })
+            .or_else(|| self.statements_lack())
     }
 
     /// What somebody's statement lacks, as somebody knows it.
     fn statements_lack(&self) -> Option<String> {
-        let devices: BTreeSet<DeviceId> = self.replicas.iter().map(|replica| replica.device).collect();
+        let devices: BTreeSet<DeviceId> =
+            self.replicas.iter().map(|replica| replica.device).collect();
         self.replicas.iter().find_map(|replica| {
-            let lack = replica.node.as_ref().and_then(|node| oracle::statements_lack(&node.core, &devices));
+            let lack = replica
+                .node
+                .as_ref()
+                .and_then(|node| oracle::statements_lack(&node.core, &devices));
             lack.map(|lack| format!("{}: {lack}", replica.name))
         })
     }
@@ -823,25 +1036,37 @@ impl Fleet {
         for replica in &self.replicas {
             let Some(node) = &replica.node else { continue };
             for other in &self.replicas {
-                oracle::check_acknowledged(&replica.name, node.core.database(), &other.acknowledged);
+                oracle::check_acknowledged(
+                    &replica.name,
+                    node.core.database(),
+                    &other.acknowledged,
+                );
             }
         }
-        let Some(node) = self.replicas[0].node.as_ref() else { return };
+        let Some(node) = self.replicas[0].node.as_ref() else {
+            return;
+        };
         oracle::check_complete(&node.core, &self.ledger);
         oracle::count_conflicts(&node.core, &mut self.coverage);
         let picture = oracle::picture(&self.replicas[0].name, &node.core);
         let entries: u64 = picture.clock().iter().map(|(_, seq, _)| seq).sum();
         self.coverage.add("run", "entries", entries);
-        self.coverage.add("run", "replicas", self.replicas.len() as u64);
+        self.coverage
+            .add("run", "replicas", self.replicas.len() as u64);
         self.coverage.hit("run", "runs");
-        self.trace.bytes("clock", format!("{:?}", picture.clock()).as_bytes());
+        self.trace
+            .bytes("clock", format!("{:?}", picture.clock()).as_bytes());
     }
 }
 
 /// Alters one entry within a message: a host between two devices could.
 fn forge(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) -> bool {
-    let Ok(Message::Entries(mut entries)) = Message::decode(bytes) else { return false };
-    let Some(entry) = entries.last_mut().filter(|entry| !entry.is_empty()) else { return false };
+    let Ok(Message::Entries(mut entries)) = Message::decode(bytes) else {
+        return false;
+    };
+    let Some(entry) = entries.last_mut().filter(|entry| !entry.is_empty()) else {
+        return false;
+    };
     let at = rng.random_range(0..entry.len());
     entry[at] ^= 1 << rng.random_range(0..8);
     *bytes = Message::Entries(entries).encode();

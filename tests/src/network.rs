@@ -60,13 +60,22 @@ impl Network {
     /// A new connection.
     pub fn connect(&mut self, a: Place, b: Place) -> ConnectionId {
         self.next += 1;
-        self.connections.insert(self.next, Connection { ends: [a, b], lanes: Default::default(), damaged: false });
+        self.connections.insert(
+            self.next,
+            Connection {
+                ends: [a, b],
+                lanes: Default::default(),
+                damaged: false,
+            },
+        );
         self.next
     }
 
     /// All connections, by number.
     pub fn connections(&self) -> impl Iterator<Item = (ConnectionId, [Place; 2])> + '_ {
-        self.connections.iter().map(|(id, connection)| (*id, connection.ends))
+        self.connections
+            .iter()
+            .map(|(id, connection)| (*id, connection.ends))
     }
 
     /// Whether `from` can send on it now.
@@ -79,10 +88,15 @@ impl Network {
 
     /// Sends a message, to be delivered not before `ready_ms`.
     pub fn send(&mut self, id: ConnectionId, from: Place, bytes: Vec<u8>, ready_ms: u64) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         let lane = connection.lane(from);
         if !lane.closed {
-            let ready_ms = lane.frames.back().map_or(ready_ms, |last| last.ready_ms.max(ready_ms));
+            let ready_ms = lane
+                .frames
+                .back()
+                .map_or(ready_ms, |last| last.ready_ms.max(ready_ms));
             lane.frames.push_back(Frame { bytes, ready_ms });
         }
     }
@@ -95,7 +109,10 @@ impl Network {
         }
         match lane.frames.front() {
             Some(frame) if frame.ready_ms > now_ms => None,
-            Some(_) => lane.frames.pop_front().map(|frame| Received::Frame(frame.bytes)),
+            Some(_) => lane
+                .frames
+                .pop_front()
+                .map(|frame| Received::Frame(frame.bytes)),
             None if lane.closed && !lane.ended => {
                 lane.ended = true;
                 Some(Received::End)
@@ -117,7 +134,11 @@ impl Network {
 
     /// Forgets a connection of which nobody wants anything more.
     fn tidy(&mut self, id: ConnectionId) {
-        if self.connections.get(&id).is_some_and(|connection| connection.lanes.iter().all(|lane| lane.ended)) {
+        if self
+            .connections
+            .get(&id)
+            .is_some_and(|connection| connection.lanes.iter().all(|lane| lane.ended))
+        {
             self.connections.remove(&id);
         }
     }
@@ -141,15 +162,24 @@ impl Network {
 
     /// Whether anything is withheld from `to`.
     pub fn is_withheld(&self, id: ConnectionId, to: Place) -> bool {
-        self.connections.get(&id).is_some_and(|connection| connection.lanes[1 - connection.side(to)].withheld)
+        self.connections
+            .get(&id)
+            .is_some_and(|connection| connection.lanes[1 - connection.side(to)].withheld)
     }
 
     /// The next message to `to` will be delivered twice. Whether there was one.
     pub fn duplicate(&mut self, id: ConnectionId, to: Place) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
         let lane = connection.lane_to(to);
-        let Some(first) = lane.frames.front() else { return false };
-        let copy = Frame { bytes: first.bytes.clone(), ready_ms: first.ready_ms };
+        let Some(first) = lane.frames.front() else {
+            return false;
+        };
+        let copy = Frame {
+            bytes: first.bytes.clone(),
+            ready_ms: first.ready_ms,
+        };
         lane.frames.push_front(copy);
         connection.damaged = true;
         true
@@ -157,7 +187,9 @@ impl Network {
 
     /// The last two messages to `to` will be delivered in the other order. Whether there were two.
     pub fn reorder(&mut self, id: ConnectionId, to: Place) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
         let lane = connection.lane_to(to);
         let count = lane.frames.len();
         if count < 2 {
@@ -170,23 +202,38 @@ impl Network {
 
     /// The next message to `to` is lost. Whether there was one.
     pub fn lose(&mut self, id: ConnectionId, to: Place) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
         let lost = connection.lane_to(to).frames.pop_front().is_some();
         connection.damaged |= lost;
         lost
     }
 
     /// `alter` may change the next message to `to`; it says whether it did.
-    pub fn alter(&mut self, id: ConnectionId, to: Place, alter: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else { return false };
-        let altered = connection.lane_to(to).frames.front_mut().is_some_and(|frame| alter(&mut frame.bytes));
+    pub fn alter(
+        &mut self,
+        id: ConnectionId,
+        to: Place,
+        alter: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        let altered = connection
+            .lane_to(to)
+            .frames
+            .front_mut()
+            .is_some_and(|frame| alter(&mut frame.bytes));
         connection.damaged |= altered;
         altered
     }
 
     /// Whether it did what no stream does.
     pub fn is_damaged(&self, id: ConnectionId) -> bool {
-        self.connections.get(&id).is_some_and(|connection| connection.damaged)
+        self.connections
+            .get(&id)
+            .is_some_and(|connection| connection.damaged)
     }
 
     /// The lanes on which something is under way: connection, and to whom.

@@ -164,11 +164,22 @@ impl<'a, R: Rng> Person<'a, R> {
     /// Somebody who has not done anything yet.
     pub fn new(core: &'a Core, ledger: &'a mut Ledger, rng: &'a mut R, wall_ms: u64) -> Self {
         let (request, issued) = (CommitRequest::default(), Issued::default());
-        Person { core, ledger, rng, wall_ms, bytes: Vec::new(), request, issued }
+        Person {
+            core,
+            ledger,
+            rng,
+            wall_ms,
+            bytes: Vec::new(),
+            request,
+            issued,
+        }
     }
 
     /// Does something, where what is shown allows it.
-    pub fn act(mut self, act: Act) -> Result<Option<(CommitRequest, Issued, Vec<(FileId, [u8; 32])>)>, StoreError> {
+    pub fn act(
+        mut self,
+        act: Act,
+    ) -> Result<Option<(CommitRequest, Issued, Vec<(FileId, [u8; 32])>)>, StoreError> {
         let done = match act {
             Act::Batch => {
                 let mut any = false;
@@ -204,13 +215,22 @@ impl<'a, R: Rng> Person<'a, R> {
             Act::Erase => return self.erase(),
             Act::Delete => {
                 let id = self.contact();
-                let alive = self.document(CONTACTS, &id)?.is_some_and(|document| !document.is_deleted());
+                let alive = self
+                    .document(CONTACTS, &id)?
+                    .is_some_and(|document| !document.is_deleted());
                 // Only once in a request: what a request deletes it cannot delete again.
-                let again = self.request.operations.iter().any(|operation| matches!(operation, Operation::DeleteDocument { .. }));
+                let again = self
+                    .request
+                    .operations
+                    .iter()
+                    .any(|operation| matches!(operation, Operation::DeleteDocument { .. }));
                 if !alive || again {
                     return Ok(false);
                 }
-                self.push(Operation::DeleteDocument { doctype: CONTACTS.into(), id });
+                self.push(Operation::DeleteDocument {
+                    doctype: CONTACTS.into(),
+                    id,
+                });
             }
             Act::Large => {
                 let mut bytes = vec![0; self.rng.random_range(3_000..12_000)];
@@ -233,34 +253,46 @@ impl<'a, R: Rng> Person<'a, R> {
             }
             Act::Move => return Ok(self.move_somewhere()),
             Act::Rename => {
-                let Some(id) = self.shown(|_| true) else { return Ok(false) };
-                let Some(parent) = self.parent(id) else { return Ok(false) };
+                let Some(id) = self.shown(|_| true) else {
+                    return Ok(false);
+                };
+                let Some(parent) = self.parent(id) else {
+                    return Ok(false);
+                };
                 self.merge_group(id);
                 let name = self.name();
                 self.push(Operation::MoveFile { id, parent, name });
             }
             Act::Content => {
-                let Some(id) = self.shown(|kind| kind == Kind::File) else { return Ok(false) };
+                let Some(id) = self.shown(|kind| kind == Kind::File) else {
+                    return Ok(false);
+                };
                 self.merge_group(id);
                 let draft = self.draft();
                 self.has_bytes(id, &draft);
                 self.push(Operation::SetContent { id, content: draft });
             }
             Act::Trash => {
-                let Some(id) = self.shown(|_| true) else { return Ok(false) };
+                let Some(id) = self.shown(|_| true) else {
+                    return Ok(false);
+                };
                 self.merge_group(id);
                 self.ledger.trashing.insert(id);
                 self.push(Operation::TrashFile { id });
             }
             Act::Restore => {
                 let trashed: Vec<FileId> = self.tree(|tree| tree.trashed().collect());
-                let Some(id) = self.pick(&trashed) else { return Ok(false) };
+                let Some(id) = self.pick(&trashed) else {
+                    return Ok(false);
+                };
                 self.push(Operation::RestoreFile { id });
                 let below: Vec<FileId> = self.tree(|tree| tree.below(id).collect());
                 self.request.recheck.extend(below);
             }
             Act::Merge => {
-                let Some(id) = self.shown(|_| true) else { return Ok(false) };
+                let Some(id) = self.shown(|_| true) else {
+                    return Ok(false);
+                };
                 if self.tree(|tree| tree.group(id).is_empty()) {
                     return Ok(false);
                 }
@@ -273,7 +305,10 @@ impl<'a, R: Rng> Person<'a, R> {
                 let id = self.contact();
                 let value = self.contact_value();
                 self.put(CONTACTS, &id, value);
-                self.push(Operation::DeleteDocument { doctype: CONTACTS.into(), id: "nobody".into() });
+                self.push(Operation::DeleteDocument {
+                    doctype: CONTACTS.into(),
+                    id: "nobody".into(),
+                });
                 self.issued.must_fail = true;
             }
             Act::PruneFeed => self.request.prune_feed = Some(self.core.state().transaction),
@@ -287,17 +322,30 @@ impl<'a, R: Rng> Person<'a, R> {
     }
 
     fn put(&mut self, doctype: &str, id: &str, value: Value) {
-        self.push(Operation::PutDocument { doctype: doctype.into(), id: id.into(), value, texts: Vec::new() });
+        self.push(Operation::PutDocument {
+            doctype: doctype.into(),
+            id: id.into(),
+            value,
+            texts: Vec::new(),
+        });
     }
 
     fn merge(&mut self, doctype: &str, id: &str, patch: Value) {
-        self.push(Operation::MergeDocument { doctype: doctype.into(), id: id.into(), patch, texts: Vec::new(), must_exist: false });
+        self.push(Operation::MergeDocument {
+            doctype: doctype.into(),
+            id: id.into(),
+            patch,
+            texts: Vec::new(),
+            must_exist: false,
+        });
     }
 
     fn document(&self, doctype: &str, id: &str) -> Result<Option<Document>, StoreError> {
         let read = self.core.database().begin_read()?;
         let key = DocumentKey::new(doctype, id);
-        read_row(&read, key)?.map(|row| read_document(&read, key, &row)).transpose()
+        read_row(&read, key)?
+            .map(|row| read_document(&read, key, &row))
+            .transpose()
     }
 
     /// The text of a note as this request would leave it, if this request has not typed into it yet.
@@ -307,34 +355,68 @@ impl<'a, R: Rng> Person<'a, R> {
             return Ok(None);
         }
         let json = self.document(NOTES, id)?.map(|document| document.json());
-        Ok(Some(json.and_then(|json| json["content"].as_str().map(str::to_owned)).unwrap_or_default()))
+        Ok(Some(
+            json.and_then(|json| json["content"].as_str().map(str::to_owned))
+                .unwrap_or_default(),
+        ))
     }
 
     fn type_text(&mut self) -> Result<bool, StoreError> {
         let id = self.note();
-        let Some(text) = self.text(&id)? else { return Ok(false) };
+        let Some(text) = self.text(&id)? else {
+            return Ok(false);
+        };
         let mut characters: Vec<char> = text.chars().collect();
         let typed = self.ledger.fresh_char();
         let at = self.rng.random_range(0..=characters.len());
         characters.insert(at, typed);
-        self.ledger.typed.entry(id.clone()).or_default().insert(typed, Default::default());
+        self.ledger
+            .typed
+            .entry(id.clone())
+            .or_default()
+            .insert(typed, Default::default());
         self.issued.typed.push((id.clone(), typed));
-        self.merge(NOTES, &id, json!({ "content": characters.into_iter().collect::<String>() }));
+        self.merge(
+            NOTES,
+            &id,
+            json!({ "content": characters.into_iter().collect::<String>() }),
+        );
         Ok(true)
     }
 
     fn erase(&mut self) -> Result<bool, StoreError> {
         let id = self.note();
-        let Some(text) = self.text(&id)? else { return Ok(false) };
+        let Some(text) = self.text(&id)? else {
+            return Ok(false);
+        };
         let mut characters: Vec<char> = text.chars().collect();
-        let known: Vec<usize> = (0..characters.len()).filter(|&at| characters[at] != '\n').collect();
-        let Some(at) = self.pick(&known) else { return Ok(false) };
+        let known: Vec<usize> = (0..characters.len())
+            .filter(|&at| characters[at] != '\n')
+            .collect();
+        let Some(at) = self.pick(&known) else {
+            return Ok(false);
+        };
         let erased = characters.remove(at);
-        if let Some(typed) = self.ledger.typed.get_mut(&id).and_then(|typed| typed.get_mut(&erased)) {
+        // With the last character of a line its end goes, too.
+        let begins = at == 0 || characters[at - 1] == '\n';
+        let ends = characters.get(at).is_none_or(|next| *next == '\n');
+        if begins && ends && !characters.is_empty() {
+            characters.remove(at.min(characters.len() - 1));
+        }
+        if let Some(typed) = self
+            .ledger
+            .typed
+            .get_mut(&id)
+            .and_then(|typed| typed.get_mut(&erased))
+        {
             typed.erasing = true;
         }
         self.issued.erased.push((id.clone(), erased));
-        self.merge(NOTES, &id, json!({ "content": characters.into_iter().collect::<String>() }));
+        self.merge(
+            NOTES,
+            &id,
+            json!({ "content": characters.into_iter().collect::<String>() }),
+        );
         Ok(true)
     }
 
@@ -343,13 +425,22 @@ impl<'a, R: Rng> Person<'a, R> {
         self.rng.fill_bytes(&mut id.0);
         let (parent, name) = (self.folder(), self.name());
         self.issued.created.push(id);
-        self.push(Operation::CreateFile { id, kind, parent, name, content, created_ms: self.wall_ms as i64 });
+        self.push(Operation::CreateFile {
+            id,
+            kind,
+            parent,
+            name,
+            content,
+            created_ms: self.wall_ms as i64,
+        });
         id
     }
 
     fn move_somewhere(&mut self) -> bool {
         let folders_first = self.rng.random_bool(0.6);
-        let Some(id) = self.shown(|kind| !folders_first || kind == Kind::Folder) else { return false };
+        let Some(id) = self.shown(|kind| !folders_first || kind == Kind::Folder) else {
+            return false;
+        };
         let target = self.folder();
         let below: Vec<FileId> = self.tree(|tree| tree.below(id).collect());
         // A person cannot move a folder into itself; a program might.
@@ -358,17 +449,25 @@ impl<'a, R: Rng> Person<'a, R> {
         }
         self.merge_group(id);
         let name = match self.rng.random_bool(0.7) {
-            true => self.tree(|tree| tree.get(id).map(|known| known.place.name)).unwrap_or_else(|| "moved".into()),
+            true => self
+                .tree(|tree| tree.get(id).map(|known| known.place.name))
+                .unwrap_or_else(|| "moved".into()),
             false => self.name(),
         };
-        self.push(Operation::MoveFile { id, parent: target, name });
+        self.push(Operation::MoveFile {
+            id,
+            parent: target,
+            name,
+        });
         true
     }
 
     /// Bytes of a wanted file came: they are placed, and the file is held.
     fn arrived(&mut self) -> Result<bool, StoreError> {
         let wanted = wanted(self.core)?;
-        let Some((id, hash)) = self.pick(&wanted) else { return Ok(false) };
+        let Some((id, hash)) = self.pick(&wanted) else {
+            return Ok(false);
+        };
         self.fetch(id, hash);
         Ok(true)
     }
@@ -398,7 +497,9 @@ impl<'a, R: Rng> Person<'a, R> {
         if !self.request.displaced.is_empty() {
             // A request first forgets places, then adds some: as a person would expect.
         }
-        self.request.placements.extend(contents::placements(&draft.root));
+        self.request
+            .placements
+            .extend(contents::placements(&draft.root));
         self.bytes.push((id, draft.hash));
     }
 
@@ -406,12 +507,21 @@ impl<'a, R: Rng> Person<'a, R> {
     fn merge_group(&mut self, id: FileId) {
         for other in self.tree(|tree| tree.group(id)) {
             self.ledger.merging.insert(other);
-            self.push(Operation::MergeFileInto { id: other, into: id });
+            self.push(Operation::MergeFileInto {
+                id: other,
+                into: id,
+            });
         }
     }
 
     fn tree<T>(&self, look: impl FnOnce(&coffer_crdt::tree::Tree) -> T) -> T {
-        look(&self.core.tree().read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        look(
+            &self
+                .core
+                .tree()
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
     }
 
     /// Something that some folder lists.
@@ -437,7 +547,9 @@ impl<'a, R: Rng> Person<'a, R> {
     fn folder(&mut self) -> FileId {
         match self.rng.random_bool(0.25) {
             true => FileId::ROOT,
-            false => self.shown(|kind| kind == Kind::Folder).unwrap_or(FileId::ROOT),
+            false => self
+                .shown(|kind| kind == Kind::Folder)
+                .unwrap_or(FileId::ROOT),
         }
     }
 
@@ -466,7 +578,10 @@ impl<'a, R: Rng> Person<'a, R> {
     }
 
     fn draft(&mut self) -> ContentDraft {
-        contents::draft(self.rng.random_range(0..contents::CONTENTS), self.wall_ms as i64)
+        contents::draft(
+            self.rng.random_range(0..contents::CONTENTS),
+            self.wall_ms as i64,
+        )
     }
 
     fn contact_value(&mut self) -> Value {
@@ -505,7 +620,9 @@ pub fn wanted(core: &Core) -> Result<Vec<(FileId, [u8; 32])>, StoreError> {
 }
 
 /// A request that says that all the bytes which a device still wants have arrived.
-pub fn all_arrived<R: Rng>(mut person: Person<'_, R>) -> Result<Option<(CommitRequest, Issued, Vec<(FileId, [u8; 32])>)>, StoreError> {
+pub fn all_arrived<R: Rng>(
+    mut person: Person<'_, R>,
+) -> Result<Option<(CommitRequest, Issued, Vec<(FileId, [u8; 32])>)>, StoreError> {
     let wanted = wanted(person.core)?;
     for (id, hash) in &wanted {
         person.fetch(*id, *hash);

@@ -35,8 +35,8 @@ pub struct Durably {
     clock: Clock,
     /// Syncs of the disk when it was looked at.
     looked_at: Option<u64>,
-    /// Counter of the last own statement that was checked, and the disk's syncs when it was.
-    stated: (u64, u64),
+    /// The last own statement that was checked, and the disk's syncs when it was.
+    stated: (Vec<u8>, u64),
 }
 
 impl Durably {
@@ -48,7 +48,12 @@ impl Durably {
 
 /// Opens what a power cut at this moment would leave.
 fn durable(replica: &Replica) -> Arc<Database> {
-    store::open_with(replica.disk.durable()).unwrap_or_else(|error| panic!("{}: the durable image cannot be opened: {error}", replica.name))
+    store::open_with(replica.disk.durable()).unwrap_or_else(|error| {
+        panic!(
+            "{}: the durable image cannot be opened: {error}",
+            replica.name
+        )
+    })
 }
 
 /// Whether the replica's durable store has all entries of `clock`, and really has them.
@@ -59,7 +64,8 @@ fn has_durably(replica: &mut Replica, clock: &Clock) -> bool {
     let syncs = replica.disk.syncs();
     if replica.durably.looked_at != Some(syncs) {
         let database = durable(replica);
-        let there = stored_clock(&database, &replica.durably.clock).unwrap_or_else(|error| panic!("{}: {error}", replica.name));
+        let there = stored_clock(&database, &replica.durably.clock)
+            .unwrap_or_else(|error| panic!("{}: {error}", replica.name));
         replica.durably.clock = there;
         replica.durably.looked_at = Some(syncs);
     }
@@ -70,16 +76,30 @@ fn has_durably(replica: &mut Replica, clock: &Clock) -> bool {
 fn stored_clock(database: &Database, known: &Clock) -> Result<Clock, StoreError> {
     let read = database.begin_read()?;
     let clock = logs::read_clock(&read)?;
-    assert!(clock.covers_clock(known), "the durable store has lost entries");
+    assert!(
+        clock.covers_clock(known),
+        "the durable store has lost entries"
+    );
     for (writer, last, hash) in clock.iter() {
         let mut seq = known.seq(writer) + 1;
         while seq <= last {
             let entries = logs::read_entries(&read, *writer, seq, last, usize::MAX)?;
-            assert!(!entries.is_empty(), "the end of a log is stored without its entry {seq}");
+            assert!(
+                !entries.is_empty(),
+                "the end of a log is stored without its entry {seq}"
+            );
             for bytes in entries {
-                let entry = Entry::decode(&bytes).unwrap_or_else(|error| panic!("a stored entry cannot be read: {error}"));
-                assert_eq!((entry.header.writer, entry.header.seq), (*writer, seq), "a stored entry stands in another's place");
-                assert!(seq < last || entry.header_hash() == hash, "the end of a log names another entry");
+                let entry = Entry::decode(&bytes)
+                    .unwrap_or_else(|error| panic!("a stored entry cannot be read: {error}"));
+                assert_eq!(
+                    (entry.header.writer, entry.header.seq),
+                    (*writer, seq),
+                    "a stored entry stands in another's place"
+                );
+                assert!(
+                    seq < last || entry.header_hash() == hash,
+                    "the end of a log names another entry"
+                );
                 seq += 1;
             }
         }
@@ -90,55 +110,108 @@ fn stored_clock(database: &Database, known: &Clock) -> Result<Clock, StoreError>
 /// Checks what a replica is about to say.
 pub fn check_honesty(replicas: &mut [Replica], place: usize, message: &Message) {
     match message {
-        Message::Hello { clock, .. } | Message::Clock(clock) | Message::NeedEntries { clock, .. } => {
+        Message::Hello { clock, .. }
+        | Message::Clock(clock)
+        | Message::NeedEntries { clock, .. } => {
             let replica = &mut replicas[place];
-            assert!(has_durably(replica, clock), "{} announces entries that its disk does not hold", replica.name);
+            assert!(
+                has_durably(replica, clock),
+                "{} announces entries that its disk does not hold",
+                replica.name
+            );
         }
         Message::Held { device, statement } => {
-            let Some(node) = &replicas[place].node else { return };
+            let Some(node) = &replicas[place].node else {
+                return;
+            };
             let state = node.core.state();
-            let held = open_held(statement, &state.vault, &state.keyring)
-                .unwrap_or_else(|error| panic!("{} passes on a statement that cannot be read: {error}", replicas[place].name));
-            assert_eq!(held.device, *device, "a statement is passed on as another device's");
-            let true_of_one = replicas.iter_mut().filter(|replica| replica.device == *device).any(|replica| has_durably(replica, &held.entries));
-            assert!(true_of_one, "{} passes on a statement of entries that no disk of its device holds", replicas[place].name);
+            let held = open_held(statement, &state.vault, &state.keyring).unwrap_or_else(|error| {
+                panic!(
+                    "{} passes on a statement that cannot be read: {error}",
+                    replicas[place].name
+                )
+            });
+            assert_eq!(
+                held.device, *device,
+                "a statement is passed on as another device's"
+            );
+            let true_of_one = replicas
+                .iter_mut()
+                .filter(|replica| replica.device == *device)
+                .any(|replica| has_durably(replica, &held.entries));
+            assert!(
+                true_of_one,
+                "{} passes on a statement of entries that no disk of its device holds",
+                replicas[place].name
+            );
         }
-        Message::Grants { .. } | Message::Entries(_) | Message::NeedGrants { .. } | Message::Again { .. } | Message::Bye { .. } => {}
+        Message::Grants { .. }
+        | Message::Entries(_)
+        | Message::NeedGrants { .. }
+        | Message::Again { .. }
+        | Message::Bye { .. } => {}
     }
 }
 
 /// Checks a replica's own newest statement against its disk, if it is new.
 pub fn check_statement(replica: &mut Replica) {
     let Some(node) = &replica.node else { return };
-    let Some((held, _)) = &node.core.state().own_held else { return };
+    let Some((held, bytes)) = &node.core.state().own_held else {
+        return;
+    };
     // Until a moment after a change, the last statement may lag behind; what it says when the core is content with it
     // must be true, and a new one at once.
-    let mark = (held.counter, replica.disk.syncs());
-    if node.core.held_is_stale() && held.counter <= replica.durably.stated.0 || mark == replica.durably.stated {
+    let mark = (bytes.clone(), replica.disk.syncs());
+    if (node.core.held_is_stale() && mark.0 == replica.durably.stated.0)
+        || mark == replica.durably.stated
+    {
         return;
     }
     let held = held.clone();
     replica.durably.stated = mark;
-    assert!(has_durably(replica, &held.entries), "{} states entries that its disk does not hold", replica.name);
-    let missing = missing_bytes(&durable(replica), &replica.bytes).unwrap_or_else(|error| panic!("{}: {error}", replica.name));
+    assert!(
+        has_durably(replica, &held.entries),
+        "{} states entries that its disk does not hold",
+        replica.name
+    );
+    let missing = missing_bytes(&durable(replica), &replica.bytes)
+        .unwrap_or_else(|error| panic!("{}: {error}", replica.name));
     if held.more_missing == 0 {
         for id in &missing {
-            assert!(held.exceptions.contains(&id.to_string()), "{} states that it holds the bytes of {id}, and does not", replica.name);
+            let state = file_rows(&durable(replica))
+                .ok()
+                .and_then(|rows| rows.get(id).cloned());
+            let wanted = crate::operations::wanted(&replica.node.as_ref().unwrap().core);
+            assert!(
+                held.exceptions.contains(&id.to_string()),
+                "{} states that it holds the bytes of {id}, and does not: {state:?} {wanted:?} {held:?}",
+                replica.name
+            );
         }
     } else {
         let counted = held.exceptions.len() as u64 + held.more_missing;
-        assert!(counted >= missing.len() as u64, "{} counts {counted} files without bytes and lacks {}", replica.name, missing.len());
+        assert!(
+            counted >= missing.len() as u64,
+            "{} counts {counted} files without bytes and lacks {}",
+            replica.name,
+            missing.len()
+        );
     }
 }
 
 /// Files that are shown outside of the trash and whose bytes are not all here.
-fn missing_bytes(database: &Database, bytes: &BTreeSet<(FileId, [u8; 32])>) -> Result<Vec<FileId>, StoreError> {
+fn missing_bytes(
+    database: &Database,
+    bytes: &BTreeSet<(FileId, [u8; 32])>,
+) -> Result<Vec<FileId>, StoreError> {
     let tree = read_tree(database)?;
     let read = database.begin_read()?;
     let placement = read.open_table(tables::PLACEMENT)?;
     let mut missing = Vec::new();
     for (id, state) in file_rows(database)? {
-        let Some(content) = &state.content else { continue };
+        let Some(content) = &state.content else {
+            continue;
+        };
         if tree.shown(id).is_some_and(|shown| shown.trashed) {
             continue;
         }
@@ -162,17 +235,30 @@ fn missing_bytes(database: &Database, bytes: &BTreeSet<(FileId, [u8; 32])>) -> R
 /// Checks that what a replica acknowledged is in its store.
 pub fn check_acknowledged(name: &str, database: &Database, acknowledged: &Acknowledged) {
     for ((doctype, id), changes) in acknowledged {
-        let history = history(database, doctype, id).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let history =
+            history(database, doctype, id).unwrap_or_else(|error| panic!("{name}: {error}"));
         let there: BTreeSet<ChangeHash> = history.iter().map(|revision| revision.hash).collect();
         let lost: Vec<_> = changes.difference(&there).collect();
-        assert!(lost.is_empty(), "{name} has lost acknowledged changes of {doctype}/{id}: {lost:?}");
+        assert!(
+            lost.is_empty(),
+            "{name} has lost acknowledged changes of {doctype}/{id}: {lost:?}"
+        );
     }
 }
 
 /// The changes of a document that one actor made.
-pub fn changes_of(database: &Database, doctype: &str, id: &str, actor: Actor) -> Result<BTreeSet<ChangeHash>, StoreError> {
+pub fn changes_of(
+    database: &Database,
+    doctype: &str,
+    id: &str,
+    actor: Actor,
+) -> Result<BTreeSet<ChangeHash>, StoreError> {
     let history = history(database, doctype, id)?;
-    Ok(history.into_iter().filter(|revision| revision.actor == actor).map(|revision| revision.hash).collect())
+    Ok(history
+        .into_iter()
+        .filter(|revision| revision.actor == actor)
+        .map(|revision| revision.hash)
+        .collect())
 }
 
 fn history(database: &Database, doctype: &str, id: &str) -> Result<Vec<Revision>, StoreError> {
@@ -194,7 +280,8 @@ fn file_rows(database: &Database) -> Result<BTreeMap<FileId, FileState>, StoreEr
             let mut id = FileId([0; 16]);
             id.0.copy_from_slice(&key[..16]);
             let bytes = pieces::read(&table, &key)?.unwrap_or_default();
-            let state = postcard::from_bytes(&bytes).unwrap_or_else(|error| panic!("the stored state of {id} cannot be read: {error}"));
+            let state = postcard::from_bytes(&bytes)
+                .unwrap_or_else(|error| panic!("the stored state of {id} cannot be read: {error}"));
             rows.insert(id, state);
         }
     }
@@ -226,13 +313,19 @@ fn lines(tree: &Tree, files: impl Iterator<Item = FileId>) -> Vec<String> {
     let mut folders = vec![FileId::ROOT];
     for id in files {
         let shown = tree.shown(id);
-        if shown.as_ref().is_some_and(|shown| shown.kind == Kind::Folder) {
+        if shown
+            .as_ref()
+            .is_some_and(|shown| shown.kind == Kind::Folder)
+        {
             folders.push(id);
         }
         lines.push(format!("{id} {shown:?} {:?}", tree.path(id)));
     }
     for folder in folders {
-        let listed: Vec<String> = tree.children(folder).map(|(name, id)| format!("{name}={id}")).collect();
+        let listed: Vec<String> = tree
+            .children(folder)
+            .map(|(name, id)| format!("{name}={id}"))
+            .collect();
         lines.push(format!("{folder} lists {listed:?}"));
     }
     lines
@@ -250,35 +343,70 @@ fn take_picture(name: &str, core: &Core) -> Result<Picture, StoreError> {
     let files = file_rows(database)?;
     for item in read.open_table(tables::DOCUMENTS)?.iter()? {
         let key = DocumentKey(*item?.0.value());
-        let Some(row) = read_row(&read, key)? else { continue };
+        let Some(row) = read_row(&read, key)? else {
+            continue;
+        };
         let document = read_document(&read, key, &row)?;
         check_row(name, &row, &document, &files);
-        let reading = Reading { json: document.json(), deleted: row.deleted, heads: document.heads(), changes: row.changes };
+        let reading = Reading {
+            json: document.json(),
+            deleted: row.deleted,
+            heads: document.heads(),
+            changes: row.changes,
+        };
         documents.insert((row.doctype, row.id), reading);
     }
     let waiting = read.open_table(tables::WAITING)?.len()?;
     assert_eq!(waiting, 0, "{name}: changes still wait for others");
-    let tree = lines(&core.tree().read().unwrap_or_else(PoisonError::into_inner), files.keys().copied());
+    let tree = lines(
+        &core.tree().read().unwrap_or_else(PoisonError::into_inner),
+        files.keys().copied(),
+    );
     let anew = lines(&read_tree(database)?, files.keys().copied());
-    assert_eq!(tree, anew, "{name}: the tree in memory is not the one in the store");
+    assert_eq!(
+        tree, anew,
+        "{name}: the tree in memory is not the one in the store"
+    );
     let mut entries = Vec::new();
     for item in read.open_table(tables::ENTRIES)?.iter()? {
         let (key, value) = item?;
         entries.push((key.value().to_vec(), value.value().to_vec()));
     }
     let state = core.state();
-    Ok(Picture { clock: state.clock.clone(), grant_heads: state.membership.heads(), documents, files, tree, entries })
+    Ok(Picture {
+        clock: state.clock.clone(),
+        grant_heads: state.membership.heads(),
+        documents,
+        files,
+        tree,
+        entries,
+    })
 }
 
 /// What the store says of a document follows from its changes.
 fn check_row(name: &str, row: &Row, document: &Document, files: &BTreeMap<FileId, FileState>) {
     let (doctype, id) = (&row.doctype, &row.id);
-    assert_eq!(row.changes as usize, document.history().len(), "{name}: {doctype}/{id} counts its changes wrongly");
-    assert_eq!(row.deleted, document.is_deleted(), "{name}: {doctype}/{id} is deleted in its row or its changes only");
+    assert_eq!(
+        row.changes as usize,
+        document.history().len(),
+        "{name}: {doctype}/{id} counts its changes wrongly"
+    );
+    assert_eq!(
+        row.deleted,
+        document.is_deleted(),
+        "{name}: {doctype}/{id} is deleted in its row or its changes only"
+    );
     if doctype == FILES {
-        let state = files::read(document).unwrap_or_else(|error| panic!("{name}: {doctype}/{id}: {error}"));
-        let file: FileId = id.parse().unwrap_or_else(|_| panic!("{name}: {id} is no file id"));
-        assert_eq!(files.get(&file), Some(&state), "{name}: the stored state of {id} is not that of its document");
+        let state =
+            files::read(document).unwrap_or_else(|error| panic!("{name}: {doctype}/{id}: {error}"));
+        let file: FileId = id
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}: {id} is no file id"));
+        assert_eq!(
+            files.get(&file),
+            Some(&state),
+            "{name}: the stored state of {id} is not that of its document"
+        );
     }
 }
 
@@ -300,7 +428,12 @@ impl Picture {
         if self.documents.len() != other.documents.len() {
             return Some("the number of documents".into());
         }
-        if let Some((mine, theirs)) = self.tree.iter().zip(&other.tree).find(|(mine, theirs)| mine != theirs) {
+        if let Some((mine, theirs)) = self
+            .tree
+            .iter()
+            .zip(&other.tree)
+            .find(|(mine, theirs)| mine != theirs)
+        {
             return Some(format!("tree: {mine} / {theirs}"));
         }
         if self.tree.len() != other.tree.len() || self.files != other.files {
@@ -319,11 +452,17 @@ impl Picture {
 pub fn statements_lack(core: &Core, devices: &BTreeSet<DeviceId>) -> Option<String> {
     devices.iter().find_map(|device| {
         let held: Option<&Held> = core.held(*device);
-        let Some(held) = held else { return Some(format!("no statement of {device}")) };
+        let Some(held) = held else {
+            return Some(format!("no statement of {device}"));
+        };
         if held.entries != core.state().clock {
-            return Some(format!("the last statement of {device} is not of all entries: {:?}", held.entries));
+            return Some(format!(
+                "the last statement of {device} is not of all entries: {:?}",
+                held.entries
+            ));
         }
-        (held.exceptions.len() as u64 + held.more_missing > 0).then(|| format!("{device} states that bytes are missing"))
+        (held.exceptions.len() as u64 + held.more_missing > 0)
+            .then(|| format!("{device} states that bytes are missing"))
     })
 }
 
@@ -331,30 +470,67 @@ pub fn statements_lack(core: &Core, devices: &BTreeSet<DeviceId>) -> Option<Stri
 pub fn check_complete(core: &Core, ledger: &Ledger) {
     let database = core.database();
     for (id, typed) in &ledger.typed {
-        let read = database.begin_read().unwrap_or_else(|error| panic!("{error}"));
+        let read = database
+            .begin_read()
+            .unwrap_or_else(|error| panic!("{error}"));
         let key = DocumentKey::new(NOTES, id);
         let row = read_row(&read, key).unwrap_or_else(|error| panic!("{error}"));
-        let json = row.map(|row| read_document(&read, key, &row).unwrap_or_else(|error| panic!("{error}")).json());
-        let text = json.as_ref().and_then(|json| json["content"].as_str()).unwrap_or_default();
+        let json = row.map(|row| {
+            read_document(&read, key, &row)
+                .unwrap_or_else(|error| panic!("{error}"))
+                .json()
+        });
+        let text = json
+            .as_ref()
+            .and_then(|json| json["content"].as_str())
+            .unwrap_or_default();
         for (character, typed) in typed {
             let there = text.contains(*character);
-            assert!(there || !typed.acknowledged || typed.erasing, "{character} was typed into {id} and is gone: {text:?}");
-            assert!(!there || !typed.erased, "{character} was erased from {id} and is there: {text:?}");
+            assert!(
+                there || !typed.acknowledged || typed.erasing,
+                "{character} was typed into {id} and is gone: {text:?}"
+            );
+            assert!(
+                !there || !typed.erased,
+                "{character} was erased from {id} and is there: {text:?}"
+            );
         }
     }
     let tree = core.tree().read().unwrap_or_else(PoisonError::into_inner);
     for id in &ledger.files {
-        let Some(shown) = tree.shown(*id) else { panic!("file {id} was made and is gone") };
+        let Some(shown) = tree.shown(*id) else {
+            panic!("file {id} was made and is gone")
+        };
         if let Some(other) = shown.same_as {
             check_same(&tree, *id, other, ledger);
         } else if shown.trashed {
-            let above = std::iter::successors(Some(*id), |id| tree.shown(*id).map(|shown| shown.parent).filter(|parent| *parent != FileId::ROOT));
+            let above = std::iter::successors(Some(*id), |id| {
+                tree.shown(*id)
+                    .map(|shown| shown.parent)
+                    .filter(|parent| *parent != FileId::ROOT)
+            });
             // Bounded: the tree has no cycles; a bound all the same, as this is what checks it.
-            let trashed = above.take(1000).any(|id| ledger.trashing.contains(&id) || tree.group(id).iter().any(|other| ledger.trashing.contains(other)));
-            let merged = ledger.trashing.iter().any(|trashed| tree.below(*trashed).any(|below| below == *id));
-            assert!(trashed || merged, "file {id} is in the trash, and nobody put it or what it stands in there");
+            let trashed = above.take(1000).any(|id| {
+                ledger.trashing.contains(&id)
+                    || tree
+                        .group(id)
+                        .iter()
+                        .any(|other| ledger.trashing.contains(other))
+            });
+            let merged = ledger
+                .trashing
+                .iter()
+                .any(|trashed| tree.below(*trashed).any(|below| below == *id));
+            assert!(
+                trashed || merged,
+                "file {id} is in the trash, and nobody put it or what it stands in there"
+            );
         } else {
-            assert_eq!(tree.lookup(shown.parent, &shown.name), Some(*id), "file {id} is not found under its name");
+            assert_eq!(
+                tree.lookup(shown.parent, &shown.name),
+                Some(*id),
+                "file {id} is not found under its name"
+            );
             assert!(tree.path(*id).is_some(), "file {id} has no path");
         }
     }
@@ -362,20 +538,36 @@ pub fn check_complete(core: &Core, ledger: &Ledger) {
 
 fn check_same(tree: &Tree, id: FileId, other: FileId, ledger: &Ledger) {
     let (mine, theirs) = (tree.get(id), tree.get(other));
-    let (Some(mine), Some(theirs)) = (mine, theirs) else { panic!("file {id} is shown as {other}, which is not there") };
-    assert_eq!(mine.kind, theirs.kind, "file {id} is shown as something else");
-    let equal = mine.content.map(|content| content.hash) == theirs.content.map(|content| content.hash);
-    assert!(equal || ledger.merging.contains(&id), "file {id} is shown as {other}, which has other bytes");
+    let (Some(mine), Some(theirs)) = (mine, theirs) else {
+        panic!("file {id} is shown as {other}, which is not there")
+    };
+    assert_eq!(
+        mine.kind, theirs.kind,
+        "file {id} is shown as something else"
+    );
+    let equal =
+        mine.content.map(|content| content.hash) == theirs.content.map(|content| content.hash);
+    assert!(
+        equal || ledger.merging.contains(&id),
+        "file {id} is shown as {other}, which has other bytes"
+    );
 }
 
 /// Counts the conflicts that the run ended up with, from the histories of all documents; checks their stamps.
 pub fn count_conflicts(core: &Core, coverage: &mut Coverage) {
-    let read = core.database().begin_read().unwrap_or_else(|error| panic!("{error}"));
-    let table = read.open_table(tables::DOCUMENTS).unwrap_or_else(|error| panic!("{error}"));
+    let read = core
+        .database()
+        .begin_read()
+        .unwrap_or_else(|error| panic!("{error}"));
+    let table = read
+        .open_table(tables::DOCUMENTS)
+        .unwrap_or_else(|error| panic!("{error}"));
     let mut stamps = Stamps::default();
     for item in table.iter().unwrap_or_else(|error| panic!("{error}")) {
         let key = DocumentKey(*item.unwrap_or_else(|error| panic!("{error}")).0.value());
-        let Ok(Some(row)) = read_row(&read, key) else { continue };
+        let Ok(Some(row)) = read_row(&read, key) else {
+            continue;
+        };
         let document = read_document(&read, key, &row).unwrap_or_else(|error| panic!("{error}"));
         let history = document.history();
         count_concurrent(&row, &history, coverage);
@@ -392,7 +584,9 @@ pub fn count_conflicts(core: &Core, coverage: &mut Coverage) {
     stamps.check();
     let tree = core.tree().read().unwrap_or_else(PoisonError::into_inner);
     for (id, state) in file_rows(core.database()).unwrap_or_else(|error| panic!("{error}")) {
-        let Some(shown) = tree.shown(id) else { continue };
+        let Some(shown) = tree.shown(id) else {
+            continue;
+        };
         if shown.name.contains("(conflict from") {
             coverage.hit("conflict", "same name");
         }
@@ -402,7 +596,10 @@ pub fn count_conflicts(core: &Core, coverage: &mut Coverage) {
         if in_cycle(&tree, id) {
             coverage.hit("conflict", "cycle");
         }
-        let deleted = state.trash.as_ref().is_some_and(|trash| !trash.is_restored());
+        let deleted = state
+            .trash
+            .as_ref()
+            .is_some_and(|trash| !trash.is_restored());
         if deleted && !shown.trashed {
             coverage.hit("conflict", "survives its trash");
         }
@@ -432,10 +629,16 @@ fn count_concurrent(row: &Row, history: &[Revision], coverage: &mut Coverage) {
         before.insert(revision.hash, past);
     }
     for (n, a) in history.iter().enumerate() {
-        for b in history[..n].iter().filter(|b| !before[&a.hash].contains(&b.hash)) {
-            let both = |field: &str| a.fields.iter().any(|f| f == field) && b.fields.iter().any(|f| f == field);
+        for b in history[..n]
+            .iter()
+            .filter(|b| !before[&a.hash].contains(&b.hash))
+        {
+            let both = |field: &str| {
+                a.fields.iter().any(|f| f == field) && b.fields.iter().any(|f| f == field)
+            };
             let one_each = |x: &str, y: &str| {
-                let has = |revision: &Revision, field: &str| revision.fields.iter().any(|f| f == field);
+                let has =
+                    |revision: &Revision, field: &str| revision.fields.iter().any(|f| f == field);
                 (has(a, x) && has(b, y)) || (has(a, y) && has(b, x))
             };
             if row.doctype == FILES {
@@ -475,11 +678,20 @@ struct Stamps(BTreeMap<Actor, BTreeSet<(u64, Stamp, String)>>);
 
 impl Stamps {
     fn note(&mut self, document: &Document) {
-        let Ok(state) = files::read(document) else { return };
-        let mut note = |dot: files::Dot, stamp: Stamp, what: String| {
-            self.0.entry(dot.writer).or_default().insert((dot.seq, stamp, what));
+        let Ok(state) = files::read(document) else {
+            return;
         };
-        let id = document.heads().first().map(ToString::to_string).unwrap_or_default();
+        let mut note = |dot: files::Dot, stamp: Stamp, what: String| {
+            self.0
+                .entry(dot.writer)
+                .or_default()
+                .insert((dot.seq, stamp, what));
+        };
+        let id = document
+            .heads()
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         note(state.place.dot, state.place.stamp, format!("place {id}"));
         if let Some(trash) = &state.trash {
             note(trash.dot, trash.stamp, format!("trash {id}"));
@@ -499,12 +711,19 @@ impl Stamps {
             let (mut last_seq, mut last, mut highest) = (0, Stamp(0), Stamp(0));
             for (seq, stamp, what) in stamps {
                 if let Some(other) = given.insert(*stamp, what) {
-                    panic!("writer {} gave one stamp to {other} and to {what}", hex::encode(writer));
+                    panic!(
+                        "writer {} gave one stamp to {other} and to {what}",
+                        hex::encode(writer)
+                    );
                 }
                 if *seq > last_seq {
                     (last_seq, last) = (*seq, highest);
                 }
-                assert!(*stamp > last, "writer {} went back in time with entry {seq}", hex::encode(writer));
+                assert!(
+                    *stamp > last,
+                    "writer {} went back in time with entry {seq}",
+                    hex::encode(writer)
+                );
                 highest = highest.max(*stamp);
             }
         }

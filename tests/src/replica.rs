@@ -130,7 +130,10 @@ impl Replica {
 
     /// Its keys.
     pub fn identity(&self) -> Identity {
-        Identity { key: DeviceKey::from_secret(self.secrets[0]), sealing: SealingKey::from_seed(self.secrets[1]) }
+        Identity {
+            key: DeviceKey::from_secret(self.secrets[0]),
+            sealing: SealingKey::from_seed(self.secrets[1]),
+        }
     }
 
     /// What its clock says.
@@ -139,14 +142,35 @@ impl Replica {
     }
 
     /// Whether it has a vault to open, or may begin or join one.
-    fn settle(&self, database: &redb::Database, now_ms: u64, rng: &mut ChaCha8Rng) -> Result<(), StoreError> {
+    fn settle(
+        &self,
+        database: &redb::Database,
+        now_ms: u64,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(), StoreError> {
         if founding::vault_of(database)?.is_some() {
             return Ok(());
         }
         let identity = self.identity();
         let done = match &self.origin {
-            Origin::Founds => founding::found(database, &identity, &self.name, &self.binding, self.wall_ms(now_ms), rng).map(|_| ()),
-            Origin::Joins(vault, welcome) => founding::join(database, &identity, *vault, welcome, &self.name, &self.binding, rng),
+            Origin::Founds => founding::found(
+                database,
+                &identity,
+                &self.name,
+                &self.binding,
+                self.wall_ms(now_ms),
+                rng,
+            )
+            .map(|_| ()),
+            Origin::Joins(vault, welcome) => founding::join(
+                database,
+                &identity,
+                *vault,
+                welcome,
+                &self.name,
+                &self.binding,
+                rng,
+            ),
             Origin::Copied => panic!("a copied data folder has lost its vault"),
         };
         match done {
@@ -196,7 +220,10 @@ impl Replica {
     pub fn die(&mut self, how: Crash, rng: &mut impl Rng) -> Vec<ConnectionId> {
         let survives = self.disk.crash(how, rng);
         let node = self.node.take();
-        let connections = node.iter().flat_map(|node| node.sessions.values().map(|session| session.connection)).collect();
+        let connections = node
+            .iter()
+            .flat_map(|node| node.sessions.values().map(|session| session.connection))
+            .collect();
         // What the old database still wants to write goes to a disk that is gone.
         drop(node);
         self.disk = survives;

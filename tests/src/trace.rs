@@ -11,8 +11,9 @@ pub struct Trace {
     story: std::collections::VecDeque<String>,
 }
 
-/// Events told after a failure.
+/// Events told after a failure, unless `COFFER_SIM_STORY` gives another number.
 const STORY: usize = 120;
+static TOLD: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
 /// Characters told of each.
 const WIDTH: usize = 300;
 
@@ -28,7 +29,13 @@ impl Trace {
     /// Takes in an event.
     pub fn event(&mut self, event: String) {
         self.bytes("event", event.as_bytes());
-        if self.story.len() == STORY {
+        let told = *TOLD.get_or_init(|| {
+            std::env::var("COFFER_SIM_STORY")
+                .ok()
+                .and_then(|number| number.parse().ok())
+                .unwrap_or(STORY)
+        });
+        if self.story.len() >= told {
             self.story.pop_front();
         }
         self.story.push_back(event.chars().take(WIDTH).collect());
@@ -36,7 +43,10 @@ impl Trace {
 
     /// The last events, oldest first.
     pub fn story(&self) -> String {
-        self.story.iter().map(|event| format!("  {event}\n")).collect()
+        self.story
+            .iter()
+            .map(|event| format!("  {event}\n"))
+            .collect()
     }
 
     /// The hash of all so far, in hexadecimal digits.

@@ -18,7 +18,10 @@ const FOUND: [u64; 0] = [];
 
 /// Runs seeds on two threads; all failures are gathered, each with its seed.
 fn run_all(seeds: Vec<u64>) -> Coverage {
-    let (next, done) = (AtomicU64::new(0), Mutex::new((Coverage::default(), Vec::new())));
+    let (next, done) = (
+        AtomicU64::new(0),
+        Mutex::new((Coverage::default(), Vec::new())),
+    );
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -66,11 +69,22 @@ fn one_seed_gives_one_trace_in_one_process_and_in_two() {
     let here = run(7);
     assert_eq!(here, run(7), "two runs of one seed in one process differ");
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "one_seed_gives_one_trace_in_one_process_and_in_two", "--nocapture"])
+        .args([
+            "--exact",
+            "one_seed_gives_one_trace_in_one_process_and_in_two",
+            "--nocapture",
+        ])
         .env("COFFER_SIM_TRACE", "7")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains(&format!("trace {}", here.hash)), "two runs of one seed in two processes differ: {text}");
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.contains(&format!("trace {}", here.hash)),
+        "two runs of one seed in two processes differ: {text}"
+    );
 }

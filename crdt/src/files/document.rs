@@ -229,7 +229,11 @@ pub fn rivals(document: &Document) -> Result<Vec<Content>, FileError> {
     let values = document.get_all_scalars(Content::FIELD);
     let winner = latest_of::<Content>(&values)?;
     let sound = sound_values::<Content>(&values)?;
-    Ok(sound.into_iter().map(|(content, _)| content).filter(|content| Some(content) != winner.as_ref()).collect())
+    Ok(sound
+        .into_iter()
+        .map(|(content, _)| content)
+        .filter(|content| Some(content) != winner.as_ref())
+        .collect())
 }
 
 fn gather(values: impl Fn(&str) -> Vec<ScalarValue>) -> Result<FileState, FileError> {

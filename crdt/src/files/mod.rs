@@ -29,7 +29,8 @@ use std::{fmt, str::FromStr};
 
 pub use crate::change::Actor;
 pub use document::{
-    FileError, FilePatch, FileState, contents, edit, first_change, read, read_first, rivals, to_json,
+    FileError, FilePatch, FileState, contents, edit, first_change, read, read_first, rivals,
+    to_json,
 };
 pub use names::{MAX_NAME_BYTES, NameError, check_name};
 pub use registers::{Content, MergedInto, Place, RegisterError, Trash};

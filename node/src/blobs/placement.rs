@@ -369,7 +369,10 @@ impl Reader {
         })
     }
 
-    fn select(&self, wanted: impl Fn(&Placement) -> bool) -> Result<Vec<(Hash, Placement)>, PlacementError> {
+    fn select(
+        &self,
+        wanted: impl Fn(&Placement) -> bool,
+    ) -> Result<Vec<(Hash, Placement)>, PlacementError> {
         let Some(table) = &self.placement else {
             return Ok(Vec::new());
         };

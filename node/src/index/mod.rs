@@ -82,7 +82,12 @@ impl Index {
             }
         };
         let (sender, seen) = watch::channel(seen_by(&connection)?);
-        let index = Index { path: Arc::new(path.to_path_buf()), seen, wake: Arc::new(Notify::new()), stop: Arc::new(AtomicBool::new(false)) };
+        let index = Index {
+            path: Arc::new(path.to_path_buf()),
+            seen,
+            wake: Arc::new(Notify::new()),
+            stop: Arc::new(AtomicBool::new(false)),
+        };
         let (wake, stop) = (index.wake.clone(), index.stop.clone());
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new()
@@ -106,7 +111,11 @@ impl Index {
     /// Waits until transaction `number` of the vault is in the index.
     pub async fn wait_for(&self, number: u64) -> Result<(), IndexError> {
         self.wake();
-        self.seen.clone().wait_for(|seen| *seen >= number).await.map_err(|_| IndexError::Stopping)?;
+        self.seen
+            .clone()
+            .wait_for(|seen| *seen >= number)
+            .await
+            .map_err(|_| IndexError::Stopping)?;
         Ok(())
     }
 
@@ -128,7 +137,12 @@ impl Index {
 
 fn open_checked(path: &Path) -> Result<Connection, IndexError> {
     use std::os::unix::fs::OpenOptionsExt;
-    let created = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let created = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
     created.map_err(|error| IndexError::Query(format!("the index cannot be written: {error}")))?;
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -160,10 +174,18 @@ fn discard(path: &Path) {
 }
 
 fn seen_by(connection: &Connection) -> Result<u64, rusqlite::Error> {
-    connection.query_row("SELECT seen FROM state", [], |row| row.get::<_, i64>(0)).map(|seen| seen as u64)
+    connection
+        .query_row("SELECT seen FROM state", [], |row| row.get::<_, i64>(0))
+        .map(|seen| seen as u64)
 }
 
-async fn follow(mut connection: Connection, vault: Arc<Database>, seen: watch::Sender<u64>, wake: Arc<Notify>, stop: Arc<AtomicBool>) {
+async fn follow(
+    mut connection: Connection,
+    vault: Arc<Database>,
+    seen: watch::Sender<u64>,
+    wake: Arc<Notify>,
+    stop: Arc<AtomicBool>,
+) {
     loop {
         let woken = wake.notified();
         if stop.load(Ordering::Acquire) {
@@ -179,9 +201,17 @@ async fn follow(mut connection: Connection, vault: Arc<Database>, seen: watch::S
 }
 
 /// Takes in the next batch; says whether there may be more.
-fn catch_up(connection: &mut Connection, vault: &Database, seen: &watch::Sender<u64>) -> Result<bool, IndexError> {
+fn catch_up(
+    connection: &mut Connection,
+    vault: &Database,
+    seen: &watch::Sender<u64>,
+) -> Result<bool, IndexError> {
     let read = vault.begin_read().map_err(StoreError::from)?;
-    let now = records::get_u64(&read.open_table(tables::META).map_err(StoreError::from)?, tables::meta::TRANSACTION)?.unwrap_or(0);
+    let now = records::get_u64(
+        &read.open_table(tables::META).map_err(StoreError::from)?,
+        tables::meta::TRANSACTION,
+    )?
+    .unwrap_or(0);
     let from = seen_by(connection)?;
     if from >= now {
         if from > now {
@@ -192,8 +222,15 @@ fn catch_up(connection: &mut Connection, vault: &Database, seen: &watch::Sender<
         return Ok(false);
     }
     let feed = read.open_table(tables::FEED).map_err(StoreError::from)?;
-    let first = feed.first().map_err(StoreError::from)?.map(|(key, _)| transaction_of(key.value()));
-    let pruned = records::get_u64(&read.open_table(tables::META).map_err(StoreError::from)?, tables::meta::FEED_PRUNED)?.unwrap_or(0);
+    let first = feed
+        .first()
+        .map_err(StoreError::from)?
+        .map(|(key, _)| transaction_of(key.value()));
+    let pruned = records::get_u64(
+        &read.open_table(tables::META).map_err(StoreError::from)?,
+        tables::meta::FEED_PRUNED,
+    )?
+    .unwrap_or(0);
     if pruned > from {
         rebuild(connection, &read, now)?;
         seen.send_replace(now);
@@ -205,7 +242,10 @@ fn catch_up(connection: &mut Connection, vault: &Database, seen: &watch::Sender<
         let mut start = [0; 12];
         start[..8].copy_from_slice(&(from + 1).to_be_bytes());
         let mut keys = std::collections::BTreeSet::new();
-        for item in feed.range::<&[u8; 12]>(&start..).map_err(StoreError::from)? {
+        for item in feed
+            .range::<&[u8; 12]>(&start..)
+            .map_err(StoreError::from)?
+        {
             let (key, value) = item.map_err(StoreError::from)?;
             let number = transaction_of(key.value());
             if keys.len() >= BATCH && number > reached {
@@ -231,10 +271,16 @@ fn catch_up(connection: &mut Connection, vault: &Database, seen: &watch::Sender<
     Ok(reached < now)
 }
 
-fn rebuild(connection: &mut Connection, read: &ReadTransaction, now: u64) -> Result<(), IndexError> {
+fn rebuild(
+    connection: &mut Connection,
+    read: &ReadTransaction,
+    now: u64,
+) -> Result<(), IndexError> {
     let transaction = connection.transaction()?;
     transaction.execute_batch("DELETE FROM documents; DELETE FROM words;")?;
-    let documents = read.open_table(tables::DOCUMENTS).map_err(StoreError::from)?;
+    let documents = read
+        .open_table(tables::DOCUMENTS)
+        .map_err(StoreError::from)?;
     for item in documents.iter().map_err(StoreError::from)? {
         let key = DocumentKey(*item.map_err(StoreError::from)?.0.value());
         if let Some(row) = read_row(read, key)? {
@@ -246,16 +292,29 @@ fn rebuild(connection: &mut Connection, read: &ReadTransaction, now: u64) -> Res
     Ok(())
 }
 
-fn write(connection: &Connection, read: &ReadTransaction, key: DocumentKey, row: &Row) -> Result<(), IndexError> {
-    let present = if row.deleted { None } else { json(read, key, row)? };
+fn write(
+    connection: &Connection,
+    read: &ReadTransaction,
+    key: DocumentKey,
+    row: &Row,
+) -> Result<(), IndexError> {
+    let present = if row.deleted {
+        None
+    } else {
+        json(read, key, row)?
+    };
     let Some(value) = present else {
         let number = connection
-            .prepare_cached("DELETE FROM documents WHERE doctype = ?1 AND id = ?2 RETURNING number")?
+            .prepare_cached(
+                "DELETE FROM documents WHERE doctype = ?1 AND id = ?2 RETURNING number",
+            )?
             .query_map(params![row.doctype, row.id], |found| found.get::<_, i64>(0))?
             .next()
             .transpose()?;
         if let Some(number) = number {
-            connection.prepare_cached("DELETE FROM words WHERE rowid = ?1")?.execute([number])?;
+            connection
+                .prepare_cached("DELETE FROM words WHERE rowid = ?1")?
+                .execute([number])?;
         }
         return Ok(());
     };
@@ -264,18 +323,35 @@ fn write(connection: &Connection, read: &ReadTransaction, key: DocumentKey, row:
             "INSERT INTO documents (doctype, id, json) VALUES (?1, ?2, ?3)
              ON CONFLICT (doctype, id) DO UPDATE SET json = excluded.json RETURNING number",
         )?
-        .query_row(params![row.doctype, row.id, value.to_string()], |found| found.get(0))?;
-    let words = if row.doctype == FILES { value["name"].as_str().unwrap_or_default().to_string() } else { text::words(&value) };
-    connection.prepare_cached("INSERT OR REPLACE INTO words (rowid, text) VALUES (?1, ?2)")?.execute(params![number, words])?;
+        .query_row(params![row.doctype, row.id, value.to_string()], |found| {
+            found.get(0)
+        })?;
+    let words = if row.doctype == FILES {
+        value["name"].as_str().unwrap_or_default().to_string()
+    } else {
+        text::words(&value)
+    };
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO words (rowid, text) VALUES (?1, ?2)")?
+        .execute(params![number, words])?;
     Ok(())
 }
 
 /// The present JSON of a document, read the cheap way where there is one.
-pub fn json(read: &ReadTransaction, key: DocumentKey, row: &Row) -> Result<Option<Value>, StoreError> {
+pub fn json(
+    read: &ReadTransaction,
+    key: DocumentKey,
+    row: &Row,
+) -> Result<Option<Value>, StoreError> {
     if row.changes == 0 {
         return Ok(None);
     }
-    let damaged = || StoreError::Damaged(format!("document {}/{} cannot be read", row.doctype, row.id));
+    let damaged = || {
+        StoreError::Damaged(format!(
+            "document {}/{} cannot be read",
+            row.doctype, row.id
+        ))
+    };
     if row.doctype == FILES {
         let state = match row.only_change().map(files::read_first) {
             Some(Ok(Some(state))) => Some(state),

@@ -35,9 +35,17 @@ impl Index {
     ///
     /// # Errors
     /// [`IndexError::Query`] for a condition on something that is no scalar, or too many of them.
-    pub fn find(&self, doctype: &str, conditions: &[Condition], words: Option<&str>, limit: u64) -> Result<Vec<Found>, IndexError> {
+    pub fn find(
+        &self,
+        doctype: &str,
+        conditions: &[Condition],
+        words: Option<&str>,
+        limit: u64,
+    ) -> Result<Vec<Found>, IndexError> {
         if conditions.len() > MAX_CONDITIONS {
-            return Err(IndexError::Query(format!("a search has at most {MAX_CONDITIONS} conditions")));
+            return Err(IndexError::Query(format!(
+                "a search has at most {MAX_CONDITIONS} conditions"
+            )));
         }
         let mut sql = String::from("SELECT doctype, id, json FROM documents WHERE doctype = ?");
         let mut bound: Vec<Sql> = vec![doctype.to_string().into()];
@@ -46,10 +54,21 @@ impl Index {
             match &condition.value {
                 Value::Null => sql.push_str(" AND json_type(json, ?) = 'null'"),
                 Value::Bool(wanted) => {
-                    sql.push_str(if *wanted { " AND json_type(json, ?) = 'true'" } else { " AND json_type(json, ?) = 'false'" });
+                    sql.push_str(if *wanted {
+                        " AND json_type(json, ?) = 'true'"
+                    } else {
+                        " AND json_type(json, ?) = 'false'"
+                    });
                 }
-                Value::Number(_) | Value::String(_) => sql.push_str(" AND json_extract(json, ?) = ?"),
-                _ => return Err(IndexError::Query(format!("the field \"{}\" can be compared with text, a number, true, false or null", condition.field))),
+                Value::Number(_) | Value::String(_) => {
+                    sql.push_str(" AND json_extract(json, ?) = ?")
+                }
+                _ => {
+                    return Err(IndexError::Query(format!(
+                        "the field \"{}\" can be compared with text, a number, true, false or null",
+                        condition.field
+                    )));
+                }
             }
             bound.push(path.into());
             match &condition.value {
@@ -69,23 +88,36 @@ impl Index {
         bound.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
         let connection = self.reader()?;
         let mut statement = connection.prepare(&sql)?;
-        let rows = statement.query_map(rusqlite::params_from_iter(bound), |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?)))?;
+        let rows = statement.query_map(rusqlite::params_from_iter(bound), |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))
+        })?;
         rows.map(|row| {
             let (doctype, id, json) = row?;
-            let value = serde_json::from_str(&json).map_err(|error| IndexError::Query(error.to_string()))?;
+            let value = serde_json::from_str(&json)
+                .map_err(|error| IndexError::Query(error.to_string()))?;
             Ok(Found { doctype, id, value })
         })
         .collect()
     }
 
     /// Type and id of documents after (`doctype`, `id`), in that order: at most `limit`. Of one type only where `only` says so.
-    pub fn list(&self, only: Option<&str>, after: (&str, &str), limit: u64) -> Result<Vec<(String, String)>, IndexError> {
+    pub fn list(
+        &self,
+        only: Option<&str>,
+        after: (&str, &str),
+        limit: u64,
+    ) -> Result<Vec<(String, String)>, IndexError> {
         let connection = self.reader()?;
         let mut statement = connection.prepare(
             "SELECT doctype, id FROM documents WHERE (doctype, id) > (?1, ?2) AND (?3 IS NULL OR doctype = ?3) ORDER BY doctype, id LIMIT ?4",
         )?;
         let rows = statement.query_map(
-            rusqlite::params![after.0, after.1, only, i64::try_from(limit).unwrap_or(i64::MAX)],
+            rusqlite::params![
+                after.0,
+                after.1,
+                only,
+                i64::try_from(limit).unwrap_or(i64::MAX)
+            ],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         rows.map(|row| Ok(row?)).collect()
@@ -93,7 +125,11 @@ impl Index {
 
     /// How many documents there are that are no files.
     pub fn count(&self) -> Result<u64, IndexError> {
-        let count: i64 = self.reader()?.query_row("SELECT count(*) FROM documents WHERE doctype <> ?1", [crate::vault::FILES], |row| row.get(0))?;
+        let count: i64 = self.reader()?.query_row(
+            "SELECT count(*) FROM documents WHERE doctype <> ?1",
+            [crate::vault::FILES],
+            |row| row.get(0),
+        )?;
         Ok(count as u64)
     }
 }
@@ -101,8 +137,16 @@ impl Index {
 /// SQLite's path for a field name: each part quoted, so that any name is just a name.
 fn json_path(field: &str) -> Result<String, IndexError> {
     let parts: Vec<&str> = field.split('.').collect();
-    if parts.len() > MAX_DEPTH || parts.iter().any(|part| part.is_empty() || part.contains('"')) {
-        return Err(IndexError::Query(format!("\"{field}\" cannot be the name of a field")));
+    if parts.len() > MAX_DEPTH
+        || parts
+            .iter()
+            .any(|part| part.is_empty() || part.contains('"'))
+    {
+        return Err(IndexError::Query(format!(
+            "\"{field}\" cannot be the name of a field"
+        )));
     }
-    Ok(parts.iter().fold(String::from("$"), |path, part| format!("{path}.\"{part}\"")))
+    Ok(parts
+        .iter()
+        .fold(String::from("$"), |path, part| format!("{path}.\"{part}\"")))
 }

@@ -28,7 +28,10 @@ fn gather(value: &Value, text: &mut String) {
 ///
 /// Each word is quoted, so that nothing a person types is taken as FTS5's own language.
 pub fn query(typed: &str) -> Option<String> {
-    let words: Vec<String> = typed.split_whitespace().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
+    let words: Vec<String> = typed
+        .split_whitespace()
+        .map(|word| format!("\"{}\"", word.replace('"', "\"\"")))
+        .collect();
     (!words.is_empty()).then(|| format!("{}*", words.join(" ")))
 }
 
@@ -39,7 +42,10 @@ mod tests {
     #[test]
     fn every_string_of_a_document_is_searched() {
         let value = serde_json::json!({"name": "Ada", "tags": ["x", {"deep": "Lovelace"}], "n": 3});
-        assert_eq!(words(&value).split_whitespace().collect::<Vec<_>>(), ["Ada", "x", "Lovelace"]);
+        assert_eq!(
+            words(&value).split_whitespace().collect::<Vec<_>>(),
+            ["Ada", "x", "Lovelace"]
+        );
     }
 
     #[test]

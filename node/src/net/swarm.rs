@@ -595,7 +595,10 @@ impl Actor {
 }
 
 fn answer_unknown(waiting: &UnknownDial, outcome: Result<Device, DialError>) {
-    let reply = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let reply = waiting
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     if let Some(reply) = reply {
         reply.send(outcome).ok();
     }

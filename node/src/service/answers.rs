@@ -10,19 +10,34 @@ use crate::control::{ControlError, Reply, Request, Service, Session};
 pub struct Answers(pub Arc<Node>);
 
 impl Service for Answers {
-    fn handle(&self, request: Request, session: Session) -> Pin<Box<dyn Future<Output = Result<Reply, ControlError>> + Send + '_>> {
+    fn handle(
+        &self,
+        request: Request,
+        session: Session,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, ControlError>> + Send + '_>> {
         Box::pin(answer(&self.0, request, session))
     }
 }
 
-async fn answer(node: &Arc<Node>, request: Request, mut session: Session) -> Result<Reply, ControlError> {
+async fn answer(
+    node: &Arc<Node>,
+    request: Request,
+    mut session: Session,
+) -> Result<Reply, ControlError> {
     let session = &mut session;
     match request {
         Request::Init { device_name } => {
             let running = node.found(device_name).await?;
             let device = status::device_row(node, &running, running.vault.device()).await?;
-            let vault = running.vault.inspect(|core| core.state().vault).await.map_err(super::running::commit_error)?;
-            Ok(Reply::Created { vault: vault.to_string(), device })
+            let vault = running
+                .vault
+                .inspect(|core| core.state().vault)
+                .await
+                .map_err(super::running::commit_error)?;
+            Ok(Reply::Created {
+                vault: vault.to_string(),
+                device,
+            })
         }
         Request::Status => status::status(node).await,
         Request::Stop => {
@@ -35,20 +50,53 @@ async fn answer(node: &Arc<Node>, request: Request, mut session: Session) -> Res
             Ok(Reply::Done)
         }
         Request::Pair { valid_for_s } => pairing::invite(node, valid_for_s, session).await,
-        Request::Join { with, at, device_name } => pairing::join(node, with, at, device_name, session).await,
+        Request::Join {
+            with,
+            at,
+            device_name,
+        } => pairing::join(node, with, at, device_name, session).await,
         Request::RecoveryShow => recovery::show(node, session).await,
         Request::DeviceList => status::devices(node).await,
-        Request::DocPut { doctype, id, value, texts } => documents::put(node, doctype, id, value, texts).await,
-        Request::DocEdit { doctype, id, patch, texts, create } => documents::edit(node, doctype, id, patch, texts, create).await,
-        Request::DocLines { mode, texts, create } => documents::lines(node, mode, texts, create, session).await,
+        Request::DocPut {
+            doctype,
+            id,
+            value,
+            texts,
+        } => documents::put(node, doctype, id, value, texts).await,
+        Request::DocEdit {
+            doctype,
+            id,
+            patch,
+            texts,
+            create,
+        } => documents::edit(node, doctype, id, patch, texts, create).await,
+        Request::DocLines {
+            mode,
+            texts,
+            create,
+        } => documents::lines(node, mode, texts, create, session).await,
         Request::DocGet { doctype, id, at } => documents::get(node, doctype, id, at).await,
-        Request::DocFind { doctype, filters, text, limit } => documents::find(node, doctype, filters, text, limit, session).await,
+        Request::DocFind {
+            doctype,
+            filters,
+            text,
+            limit,
+        } => documents::find(node, doctype, filters, text, limit, session).await,
         Request::DocList { doctype, limit } => documents::list(node, doctype, limit, session).await,
         Request::DocDelete { doctype, id } => documents::delete(node, doctype, id).await,
         Request::DocHistory { doctype, id } => documents::history(node, doctype, id).await,
         Request::FileAdd { locals, to } => files::add(node, locals, to, session).await,
-        Request::FileList { path, recursive, trash } => files::list(node, path, recursive, trash, session).await,
-        Request::FileGet { path, dest, at, overwrite } => files::get(node, path, dest, at, overwrite, session).await,
+        Request::FileList {
+            path,
+            recursive,
+            trash,
+        } => files::list(node, path, recursive, trash, session).await,
+        Request::FileGet {
+            path,
+            dest,
+            at,
+            overwrite,
+        } => files::get(node, path, dest, at, overwrite, session).await,
         Request::FileMove { from, to } => files::move_to(node, from, to).await,
         Request::FileDelete { path } => files::delete(node, path).await,
         Request::FileRestore { path, at } => files::restore(node, path, at).await,

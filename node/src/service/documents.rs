@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::running::{Running, commit_error};
 use super::{Node, store_error};
 use crate::control::{
-    Ack, AckResult, ControlError, DocLine, DocumentReply, DocumentRow, ErrorKind, Item, LinesMode, Reply, Revision, Session, Where,
+    Ack, AckResult, ControlError, DocLine, DocumentReply, DocumentRow, ErrorKind, Item, LinesMode,
+    Reply, Revision, Session, Where,
 };
 use crate::index::{Condition, IndexError};
 use crate::store::StoreError;
@@ -26,37 +27,100 @@ const LIST_PAGE: u64 = 2048;
 const LINES_AT_ONCE: usize = 2048;
 
 /// `doc put`.
-pub async fn put(node: &Arc<Node>, doctype: String, id: String, value: Value, texts: Vec<String>) -> Result<Reply, ControlError> {
+pub async fn put(
+    node: &Arc<Node>,
+    doctype: String,
+    id: String,
+    value: Value,
+    texts: Vec<String>,
+) -> Result<Reply, ControlError> {
     object(&value)?;
-    written(node, Operation::PutDocument { doctype: doctype.clone(), id: id.clone(), value, texts }, doctype, id).await
+    written(
+        node,
+        Operation::PutDocument {
+            doctype: doctype.clone(),
+            id: id.clone(),
+            value,
+            texts,
+        },
+        doctype,
+        id,
+    )
+    .await
 }
 
 /// `doc edit`.
-pub async fn edit(node: &Arc<Node>, doctype: String, id: String, patch: Value, texts: Vec<String>, create: bool) -> Result<Reply, ControlError> {
+pub async fn edit(
+    node: &Arc<Node>,
+    doctype: String,
+    id: String,
+    patch: Value,
+    texts: Vec<String>,
+    create: bool,
+) -> Result<Reply, ControlError> {
     object(&patch)?;
-    let operation = Operation::MergeDocument { doctype: doctype.clone(), id: id.clone(), patch, texts, must_exist: !create };
+    let operation = Operation::MergeDocument {
+        doctype: doctype.clone(),
+        id: id.clone(),
+        patch,
+        texts,
+        must_exist: !create,
+    };
     written(node, operation, doctype, id).await
 }
 
 /// `doc delete`.
 pub async fn delete(node: &Arc<Node>, doctype: String, id: String) -> Result<Reply, ControlError> {
-    written(node, Operation::DeleteDocument { doctype: doctype.clone(), id: id.clone() }, doctype, id).await
+    written(
+        node,
+        Operation::DeleteDocument {
+            doctype: doctype.clone(),
+            id: id.clone(),
+        },
+        doctype,
+        id,
+    )
+    .await
 }
 
 fn object(value: &Value) -> Result<(), ControlError> {
-    if value.is_object() { Ok(()) } else { Err(ControlError::usage("a document is a JSON object")) }
+    if value.is_object() {
+        Ok(())
+    } else {
+        Err(ControlError::usage("a document is a JSON object"))
+    }
 }
 
-async fn written(node: &Arc<Node>, operation: Operation, doctype: String, id: String) -> Result<Reply, ControlError> {
+async fn written(
+    node: &Arc<Node>,
+    operation: Operation,
+    doctype: String,
+    id: String,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    let request = CommitRequest { operations: vec![operation], ..Default::default() };
+    let request = CommitRequest {
+        operations: vec![operation],
+        ..Default::default()
+    };
     let committed = running.vault.commit(request).await.map_err(commit_error)?;
-    let revision = if committed.changed.is_empty() { None } else { Some(revision_of(&running, &doctype, &id).await?) };
-    Ok(Reply::Written { doctype, id, revision })
+    let revision = if committed.changed.is_empty() {
+        None
+    } else {
+        Some(revision_of(&running, &doctype, &id).await?)
+    };
+    Ok(Reply::Written {
+        doctype,
+        id,
+        revision,
+    })
 }
 
 /// The revision that a document stands at: its heads.
-pub async fn revision_of(running: &Arc<Running>, doctype: &str, id: &str) -> Result<String, ControlError> {
+pub async fn revision_of(
+    running: &Arc<Running>,
+    doctype: &str,
+    id: &str,
+) -> Result<String, ControlError> {
     let (row, document) = load(running, doctype, id).await?;
     Ok(show_revision(&row, document.as_ref()))
 }
@@ -65,48 +129,107 @@ pub async fn revision_of(running: &Arc<Running>, doctype: &str, id: &str) -> Res
 fn show_revision(row: &Row, document: Option<&Document>) -> String {
     match (row.only_change().map(coffer_crdt::inspect), document) {
         (Some(Ok(info)), _) => hex::encode(info.hash.0),
-        (_, Some(document)) => document.heads().iter().map(|head| hex::encode(head.0)).collect::<Vec<_>>().join("+"),
+        (_, Some(document)) => document
+            .heads()
+            .iter()
+            .map(|head| hex::encode(head.0))
+            .collect::<Vec<_>>()
+            .join("+"),
         _ => String::new(),
     }
 }
 
 /// A document's row, and the document unless its only change says all.
-async fn load(running: &Arc<Running>, doctype: &str, id: &str) -> Result<(Row, Option<Document>), ControlError> {
+async fn load(
+    running: &Arc<Running>,
+    doctype: &str,
+    id: &str,
+) -> Result<(Row, Option<Document>), ControlError> {
     load_with(running, doctype, id, false).await
 }
 
-async fn load_with(running: &Arc<Running>, doctype: &str, id: &str, whole: bool) -> Result<(Row, Option<Document>), ControlError> {
+async fn load_with(
+    running: &Arc<Running>,
+    doctype: &str,
+    id: &str,
+    whole: bool,
+) -> Result<(Row, Option<Document>), ControlError> {
     let database = running.vault.database().clone();
     let key = DocumentKey::new(doctype, id);
     let read = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
         let read = database.begin_read()?;
-        let Some(row) = read_row(&read, key)? else { return Ok(None) };
-        let document = if row.only_change().is_some() && !whole { None } else { Some(read_document(&read, key, &row)?) };
+        let Some(row) = read_row(&read, key)? else {
+            return Ok(None);
+        };
+        let document = if row.only_change().is_some() && !whole {
+            None
+        } else {
+            Some(read_document(&read, key, &row)?)
+        };
         Ok(Some((row, document)))
     });
-    let found = read.await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(store_error)?;
+    let found = read
+        .await
+        .map_err(|error| ControlError::internal(error.to_string()))?
+        .map_err(store_error)?;
     found.ok_or_else(|| ControlError::not_found(format!("there is no document {doctype}/{id}")))
 }
 
 /// `doc get`.
-pub async fn get(node: &Arc<Node>, doctype: String, id: String, at: Option<String>) -> Result<Reply, ControlError> {
+pub async fn get(
+    node: &Arc<Node>,
+    doctype: String,
+    id: String,
+    at: Option<String>,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let (row, document) = load_with(&running, &doctype, &id, true).await?;
     let document = document.ok_or_else(|| ControlError::internal("a document was not loaded"))?;
     let (value, revision, deleted) = match at {
-        None => (document.json(), show_revision(&row, Some(&document)), row.deleted),
+        None => (
+            document.json(),
+            show_revision(&row, Some(&document)),
+            row.deleted,
+        ),
         Some(at) => {
             let heads = find_revision(&document, &at)?;
-            let value = document.json_at(&heads).map_err(|error| ControlError::not_found(error.to_string()))?;
-            let deleted = document.history().iter().any(|revision| heads.contains(&revision.hash) && revision.deleted);
-            (value, heads.iter().map(|head| hex::encode(head.0)).collect::<Vec<_>>().join("+"), deleted)
+            let value = document
+                .json_at(&heads)
+                .map_err(|error| ControlError::not_found(error.to_string()))?;
+            let deleted = document
+                .history()
+                .iter()
+                .any(|revision| heads.contains(&revision.hash) && revision.deleted);
+            (
+                value,
+                heads
+                    .iter()
+                    .map(|head| hex::encode(head.0))
+                    .collect::<Vec<_>>()
+                    .join("+"),
+                deleted,
+            )
         }
     };
     if deleted && row.deleted {
-        return Err(ControlError::not_found(format!("document {doctype}/{id} was deleted")).with_code("deleted"));
+        return Err(
+            ControlError::not_found(format!("document {doctype}/{id} was deleted"))
+                .with_code("deleted"),
+        );
     }
-    let conflicts = document.conflicts().iter().map(|conflict| conflict.pointer.clone()).collect();
-    Ok(Reply::Document(DocumentReply { doctype, id, revision, deleted, value, conflicts }))
+    let conflicts = document
+        .conflicts()
+        .iter()
+        .map(|conflict| conflict.pointer.clone())
+        .collect();
+    Ok(Reply::Document(DocumentReply {
+        doctype,
+        id,
+        revision,
+        deleted,
+        value,
+        conflicts,
+    }))
 }
 
 /// Heads named by what a person typed: revisions or beginnings of them, joined by `+`.
@@ -116,11 +239,17 @@ fn find_revision(document: &Document, typed: &str) -> Result<Vec<ChangeHash>, Co
         .split('+')
         .map(|part| {
             let part = part.trim().to_ascii_lowercase();
-            let mut found = history.iter().filter(|revision| part.len() >= 4 && hex::encode(revision.hash.0).starts_with(&part));
+            let mut found = history.iter().filter(|revision| {
+                part.len() >= 4 && hex::encode(revision.hash.0).starts_with(&part)
+            });
             match (found.next(), found.next()) {
                 (Some(revision), None) => Ok(revision.hash),
-                (Some(_), Some(_)) => Err(ControlError::usage(format!("\"{part}\" is the beginning of several revisions"))),
-                _ => Err(ControlError::not_found(format!("there is no revision \"{part}\""))),
+                (Some(_), Some(_)) => Err(ControlError::usage(format!(
+                    "\"{part}\" is the beginning of several revisions"
+                ))),
+                _ => Err(ControlError::not_found(format!(
+                    "there is no revision \"{part}\""
+                ))),
             }
         })
         .collect()
@@ -158,17 +287,35 @@ impl Names {
         let names = running.vault.inspect(move |core| {
             let state = core.state();
             let name = |device: DeviceId| {
-                if device == me { Some(own.clone()) } else { state.membership.device_name(&device, &state.keyring) }
+                if device == me {
+                    Some(own.clone())
+                } else {
+                    state.membership.device_name(&device, &state.keyring)
+                }
             };
-            let writers = state.clock.iter().map(|(writer, _, _)| *writer).chain([state.writer]);
-            writers.map(|writer| (writer.actor(), name(writer.device).unwrap_or_else(|| "unknown".into()))).collect()
+            let writers = state
+                .clock
+                .iter()
+                .map(|(writer, _, _)| *writer)
+                .chain([state.writer]);
+            writers
+                .map(|writer| {
+                    (
+                        writer.actor(),
+                        name(writer.device).unwrap_or_else(|| "unknown".into()),
+                    )
+                })
+                .collect()
         });
         Ok(Names(names.await.map_err(commit_error)?))
     }
 
     /// The name of the device behind an author.
     pub fn of(&self, actor: [u8; 16]) -> String {
-        self.0.get(&actor).cloned().unwrap_or_else(|| "unknown".into())
+        self.0
+            .get(&actor)
+            .cloned()
+            .unwrap_or_else(|| "unknown".into())
     }
 }
 
@@ -184,21 +331,46 @@ pub async fn find(
     let running = node.vault().await?;
     up_to_date(&running).await?;
     let index = running.index.clone();
-    let conditions: Vec<Condition> = filters.into_iter().map(|filter| Condition { field: filter.field, value: filter.value }).collect();
-    let found = tokio::task::spawn_blocking(move || index.find(&doctype, &conditions, text.as_deref(), limit.saturating_add(1)));
-    let mut found = found.await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(index_error)?;
+    let conditions: Vec<Condition> = filters
+        .into_iter()
+        .map(|filter| Condition {
+            field: filter.field,
+            value: filter.value,
+        })
+        .collect();
+    let found = tokio::task::spawn_blocking(move || {
+        index.find(
+            &doctype,
+            &conditions,
+            text.as_deref(),
+            limit.saturating_add(1),
+        )
+    });
+    let mut found = found
+        .await
+        .map_err(|error| ControlError::internal(error.to_string()))?
+        .map_err(index_error)?;
     let more = found.len() as u64 > limit;
     found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     let count = found.len() as u64;
     for document in found {
-        let row = DocumentRow { doctype: document.doctype, id: document.id, value: Some(document.value) };
+        let row = DocumentRow {
+            doctype: document.doctype,
+            id: document.id,
+            value: Some(document.value),
+        };
         session.item(Item::Documents(vec![row])).await?;
     }
     Ok(Reply::Listed { count, more })
 }
 
 /// `doc list`.
-pub async fn list(node: &Arc<Node>, doctype: Option<String>, limit: Option<u64>, session: &mut Session) -> Result<Reply, ControlError> {
+pub async fn list(
+    node: &Arc<Node>,
+    doctype: Option<String>,
+    limit: Option<u64>,
+    session: &mut Session,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     up_to_date(&running).await?;
     let limit = limit.unwrap_or(u64::MAX);
@@ -206,8 +378,17 @@ pub async fn list(node: &Arc<Node>, doctype: Option<String>, limit: Option<u64>,
     loop {
         let wanted = LIST_PAGE.min(limit - count);
         let (index, only, from) = (running.index.clone(), doctype.clone(), after.clone());
-        let page = tokio::task::spawn_blocking(move || index.list(only.as_deref(), (&from.0, &from.1), wanted.saturating_add(1)));
-        let mut page = page.await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(index_error)?;
+        let page = tokio::task::spawn_blocking(move || {
+            index.list(
+                only.as_deref(),
+                (&from.0, &from.1),
+                wanted.saturating_add(1),
+            )
+        });
+        let mut page = page
+            .await
+            .map_err(|error| ControlError::internal(error.to_string()))?
+            .map_err(index_error)?;
         let more = page.len() as u64 > wanted;
         page.truncate(wanted as usize);
         count += page.len() as u64;
@@ -217,7 +398,11 @@ pub async fn list(node: &Arc<Node>, doctype: Option<String>, limit: Option<u64>,
         let rows: Vec<DocumentRow> = page
             .into_iter()
             .filter(|(found, _)| doctype.is_some() || found != FILES)
-            .map(|(doctype, id)| DocumentRow { doctype, id, value: None })
+            .map(|(doctype, id)| DocumentRow {
+                doctype,
+                id,
+                value: None,
+            })
             .collect();
         for rows in rows.chunks(LISTED_AT_ONCE as usize) {
             session.item(Item::Documents(rows.to_vec())).await?;
@@ -230,7 +415,11 @@ pub async fn list(node: &Arc<Node>, doctype: Option<String>, limit: Option<u64>,
 
 /// Waits until the index has seen what was committed before this was asked.
 async fn up_to_date(running: &Arc<Running>) -> Result<(), ControlError> {
-    let now = running.vault.inspect(|core| core.state().transaction).await.map_err(commit_error)?;
+    let now = running
+        .vault
+        .inspect(|core| core.state().transaction)
+        .await
+        .map_err(commit_error)?;
     running.index.wait_for(now).await.map_err(index_error)
 }
 
@@ -240,12 +429,20 @@ pub fn index_error(error: IndexError) -> ControlError {
         IndexError::Query(what) => ControlError::usage(what),
         IndexError::Store(error) => store_error(error),
         IndexError::Stopping => ControlError::new(ErrorKind::Cancelled, "the program is stopping"),
-        IndexError::Sqlite(error) => ControlError::internal(format!("the search index failed: {error}")),
+        IndexError::Sqlite(error) => {
+            ControlError::internal(format!("the search index failed: {error}"))
+        }
     }
 }
 
 /// `doc put --lines`, `doc edit --lines`: all lines that are there share a commit; each is acknowledged when it is durable.
-pub async fn lines(node: &Arc<Node>, mode: LinesMode, texts: Vec<String>, create: bool, session: &mut Session) -> Result<Reply, ControlError> {
+pub async fn lines(
+    node: &Arc<Node>,
+    mode: LinesMode,
+    texts: Vec<String>,
+    create: bool,
+    session: &mut Session,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let (mut written, mut unchanged, mut failed) = (0, 0, 0);
     while let Some(mut lines) = session.lines().await? {
@@ -259,27 +456,55 @@ pub async fn lines(node: &Arc<Node>, mode: LinesMode, texts: Vec<String>, create
             let texts = texts.clone();
             let operation = match (object(&value), mode) {
                 (Err(error), _) => Err(error),
-                (Ok(()), LinesMode::Put) => Ok(Operation::PutDocument { doctype: doctype.clone(), id: id.clone(), value, texts }),
-                (Ok(()), LinesMode::Edit) => {
-                    Ok(Operation::MergeDocument { doctype: doctype.clone(), id: id.clone(), patch: value, texts, must_exist: !create })
-                }
+                (Ok(()), LinesMode::Put) => Ok(Operation::PutDocument {
+                    doctype: doctype.clone(),
+                    id: id.clone(),
+                    value,
+                    texts,
+                }),
+                (Ok(()), LinesMode::Edit) => Ok(Operation::MergeDocument {
+                    doctype: doctype.clone(),
+                    id: id.clone(),
+                    patch: value,
+                    texts,
+                    must_exist: !create,
+                }),
             };
             commits.push((doctype, id, operation));
         }
         // One request for all where all can be carried out; else each on its own, so that one bad line harms no other.
-        let together: Option<Vec<Operation>> = commits.iter().map(|(_, _, operation)| operation.as_ref().ok().cloned()).collect();
+        let together: Option<Vec<Operation>> = commits
+            .iter()
+            .map(|(_, _, operation)| operation.as_ref().ok().cloned())
+            .collect();
         let outcome = match together {
-            Some(operations) => running.vault.commit(CommitRequest { operations, ..Default::default() }).await.ok(),
+            Some(operations) => running
+                .vault
+                .commit(CommitRequest {
+                    operations,
+                    ..Default::default()
+                })
+                .await
+                .ok(),
             None => None,
         };
         let mut acks = Vec::with_capacity(commits.len());
         match outcome {
             Some(committed) => {
-                let changed: std::collections::BTreeSet<(String, String)> = committed.changed.into_iter().collect();
+                let changed: std::collections::BTreeSet<(String, String)> =
+                    committed.changed.into_iter().collect();
                 for (doctype, id, _) in commits {
                     let was_changed = changed.contains(&(doctype.clone(), id.clone()));
-                    *(if was_changed { &mut written } else { &mut unchanged }) += 1;
-                    acks.push(Ack { doctype, id, result: AckResult::Revision(None) });
+                    *(if was_changed {
+                        &mut written
+                    } else {
+                        &mut unchanged
+                    }) += 1;
+                    acks.push(Ack {
+                        doctype,
+                        id,
+                        result: AckResult::Revision(None),
+                    });
                 }
             }
             None => {
@@ -287,13 +512,20 @@ pub async fn lines(node: &Arc<Node>, mode: LinesMode, texts: Vec<String>, create
                     let result = match operation {
                         Err(error) => Err(error),
                         Ok(operation) => {
-                            let request = CommitRequest { operations: vec![operation], ..Default::default() };
+                            let request = CommitRequest {
+                                operations: vec![operation],
+                                ..Default::default()
+                            };
                             running.vault.commit(request).await.map_err(commit_error)
                         }
                     };
                     let result = match result {
                         Ok(committed) => {
-                            *(if committed.changed.is_empty() { &mut unchanged } else { &mut written }) += 1;
+                            *(if committed.changed.is_empty() {
+                                &mut unchanged
+                            } else {
+                                &mut written
+                            }) += 1;
                             AckResult::Revision(None)
                         }
                         Err(error) => {
@@ -301,11 +533,19 @@ pub async fn lines(node: &Arc<Node>, mode: LinesMode, texts: Vec<String>, create
                             AckResult::Error(error)
                         }
                     };
-                    acks.push(Ack { doctype, id, result });
+                    acks.push(Ack {
+                        doctype,
+                        id,
+                        result,
+                    });
                 }
             }
         }
         session.item(Item::Acks(acks)).await?;
     }
-    Ok(Reply::Lines { written, unchanged, failed })
+    Ok(Reply::Lines {
+        written,
+        unchanged,
+        failed,
+    })
 }

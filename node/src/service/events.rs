@@ -5,8 +5,8 @@ use std::sync::Arc;
 use redb::ReadableDatabase;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::stopped;
 use super::running::Running;
+use super::stopped;
 use super::{Node, status, store_error};
 use crate::control::{ControlError, ErrorKind, Event, FileEvent, Item, Reply, Session};
 use crate::index;
@@ -16,7 +16,12 @@ use crate::store::documents::{DocumentKey, read_document, read_row};
 use crate::vault::{FILES, FileChange};
 
 /// `events`: until the client hangs up or the node stops.
-pub async fn events(node: &Arc<Node>, doctype: Option<String>, values: bool, session: &mut Session) -> Result<Reply, ControlError> {
+pub async fn events(
+    node: &Arc<Node>,
+    doctype: Option<String>,
+    values: bool,
+    session: &mut Session,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let mut changes = running.vault.subscribe();
     let mut activity = running.vault.activity();
@@ -37,7 +42,7 @@ pub async fn events(node: &Arc<Node>, doctype: Option<String>, values: bool, ses
                 Ok(change) => {
                     for (found, id) in &change.documents {
                         if doctype.as_ref().is_none_or(|wanted| wanted == found) && found != FILES {
-                            for event in document_event(&running, found, id, values, change.local).await? {
+                            if let Some(event) = document_event(&running, found, id, values, change.local).await? {
                                 session.item(Item::Event(event)).await?;
                             }
                         }
@@ -70,27 +75,56 @@ pub async fn events(node: &Arc<Node>, doctype: Option<String>, values: bool, ses
     }
 }
 
-async fn document_event(running: &Arc<Running>, doctype: &str, id: &str, values: bool, here: bool) -> Result<Option<Event>, ControlError> {
+async fn document_event(
+    running: &Arc<Running>,
+    doctype: &str,
+    id: &str,
+    values: bool,
+    here: bool,
+) -> Result<Option<Event>, ControlError> {
     let database = running.vault.database().clone();
     let (doctype, id) = (doctype.to_string(), id.to_string());
     let read = move || -> Result<Option<Event>, StoreError> {
         let read = database.begin_read()?;
         let key = DocumentKey::new(&doctype, &id);
-        let Some(row) = read_row(&read, key)? else { return Ok(None) };
+        let Some(row) = read_row(&read, key)? else {
+            return Ok(None);
+        };
         let revision = match row.only_change().map(coffer_crdt::inspect) {
             Some(Ok(info)) => hex::encode(info.hash.0),
-            _ => read_document(&read, key, &row)?.heads().iter().map(|head| hex::encode(head.0)).collect::<Vec<_>>().join("+"),
+            _ => read_document(&read, key, &row)?
+                .heads()
+                .iter()
+                .map(|head| hex::encode(head.0))
+                .collect::<Vec<_>>()
+                .join("+"),
         };
-        let value = if values && !row.deleted { index::json(&read, key, &row)? } else { None };
-        Ok(Some(Event::Document { doctype, id, revision, deleted: row.deleted, here, value }))
+        let value = if values && !row.deleted {
+            index::json(&read, key, &row)?
+        } else {
+            None
+        };
+        Ok(Some(Event::Document {
+            doctype,
+            id,
+            revision,
+            deleted: row.deleted,
+            here,
+            value,
+        }))
     };
-    tokio::task::spawn_blocking(read).await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(store_error)
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| ControlError::internal(error.to_string()))?
+        .map_err(store_error)
 }
 
 fn file_events(running: &Arc<Running>, change: &crate::vault::Changes) -> Vec<Event> {
     let tree = running.vault.tree();
     let event = |(id, kind): &(coffer_crdt::files::FileId, FileChange)| {
-        let path = tree.path(*id).or_else(|| tree.shown(*id).map(|shown| shown.name.to_string()))?;
+        let path = tree
+            .path(*id)
+            .or_else(|| tree.shown(*id).map(|shown| shown.name.to_string()))?;
         let change_kind = match kind {
             FileChange::Added => FileEvent::Added,
             FileChange::Changed => FileEvent::Changed,
@@ -98,7 +132,12 @@ fn file_events(running: &Arc<Running>, change: &crate::vault::Changes) -> Vec<Ev
             FileChange::Deleted => FileEvent::Deleted,
             FileChange::Restored => FileEvent::Restored,
         };
-        Some(Event::File { change: change_kind, path, id: id.to_string(), here: change.local })
+        Some(Event::File {
+            change: change_kind,
+            path,
+            id: id.to_string(),
+            here: change.local,
+        })
     };
     change.file_events.iter().filter_map(event).collect()
 }

@@ -12,8 +12,13 @@ use tokio::sync::Mutex;
 use super::running::{Running, commit_error};
 use super::{Node, files, store_error};
 use crate::blobs::placement;
-use crate::control::{Answer, ControlError, ErrorKind, FolderIssue, FolderMerge, FolderRow, FolderState, FolderStatus, Question, Reply, Session};
-use crate::folder::{self, Activity, BlobContents, FolderConfig, FolderEngine, FolderError, FolderHandle};
+use crate::control::{
+    Answer, ControlError, ErrorKind, FolderIssue, FolderMerge, FolderRow, FolderState,
+    FolderStatus, Question, Reply, Session,
+};
+use crate::folder::{
+    self, Activity, BlobContents, FolderConfig, FolderEngine, FolderError, FolderHandle,
+};
 use crate::vault::{CommitRequest, FolderSetting};
 
 /// Synced folders on one device, at most: each has watches and an engine of its own.
@@ -66,12 +71,20 @@ impl Synced {
     pub fn statuses(&self, running: &Running) -> Vec<FolderStatus> {
         let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        states.iter().filter_map(|(number, state)| Some(status(running, settings.get(number)?, &state.borrow()))).collect()
+        states
+            .iter()
+            .filter_map(|(number, state)| {
+                Some(status(running, settings.get(number)?, &state.borrow()))
+            })
+            .collect()
     }
 
     fn setting(&self, dir: &Path) -> Option<(u32, FolderSetting)> {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        settings.iter().find(|(_, setting)| setting.path == dir).map(|(number, setting)| (*number, setting.clone()))
+        settings
+            .iter()
+            .find(|(_, setting)| setting.path == dir)
+            .map(|(number, setting)| (*number, setting.clone()))
     }
 }
 
@@ -85,7 +98,9 @@ fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderStat
             Activity::Applying => FolderState::Working,
             Activity::Idle => FolderState::InSync,
             Activity::Missing(_) => FolderState::NotThere,
-            Activity::Stopped(reason) => FolderState::Stopped { reason: reason.clone() },
+            Activity::Stopped(reason) => FolderState::Stopped {
+                reason: reason.clone(),
+            },
         },
         files: state.files,
         folders: 0,
@@ -93,7 +108,15 @@ fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderStat
         to_record: state.pending_local,
         to_write: state.pending_remote,
         scanned_ms: None,
-        errors: state.problems.iter().take(NAMED).map(|problem| FolderIssue { path: problem.path.clone(), text: problem.reason.clone() }).collect(),
+        errors: state
+            .problems
+            .iter()
+            .take(NAMED)
+            .map(|problem| FolderIssue {
+                path: problem.path.clone(),
+                text: problem.reason.clone(),
+            })
+            .collect(),
         error_count: state.problem_count,
         conflicts: Vec::new(),
         conflict_count: state.conflicts,
@@ -128,74 +151,192 @@ async fn stop_engine(mut engine: Arc<FolderHandle>) {
     tracing::warn!("a synced folder is still being looked through; it ends with the node");
 }
 
-async fn config(running: &Arc<Running>, number: u32, setting: &FolderSetting) -> Result<FolderConfig, ControlError> {
-    let vault = running.vault.inspect(|core| core.state().vault).await.map_err(commit_error)?;
-    Ok(FolderConfig { number, path: setting.path.clone(), vault_folder: setting.folder, vault })
+async fn config(
+    running: &Arc<Running>,
+    number: u32,
+    setting: &FolderSetting,
+) -> Result<FolderConfig, ControlError> {
+    let vault = running
+        .vault
+        .inspect(|core| core.state().vault)
+        .await
+        .map_err(commit_error)?;
+    Ok(FolderConfig {
+        number,
+        path: setting.path.clone(),
+        vault_folder: setting.folder,
+        vault,
+    })
 }
 
-async fn start(running: &Arc<Running>, number: u32, setting: FolderSetting) -> Result<(), ControlError> {
+async fn start(
+    running: &Arc<Running>,
+    number: u32,
+    setting: FolderSetting,
+) -> Result<(), ControlError> {
     let config = config(running, number, &setting).await?;
     let contents = Arc::new(contents(running));
-    let engine = FolderEngine::start(config, Arc::new(running.vault.clone()), contents, &running.paths).await.map_err(folder_error)?;
-    running.folders.states.write().unwrap_or_else(PoisonError::into_inner).insert(number, engine.state());
-    running.folders.settings.write().unwrap_or_else(PoisonError::into_inner).insert(number, setting);
-    running.folders.engines.lock().await.insert(number, Arc::new(engine));
+    let engine = FolderEngine::start(
+        config,
+        Arc::new(running.vault.clone()),
+        contents,
+        &running.paths,
+    )
+    .await
+    .map_err(folder_error)?;
+    running
+        .folders
+        .states
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(number, engine.state());
+    running
+        .folders
+        .settings
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(number, setting);
+    running
+        .folders
+        .engines
+        .lock()
+        .await
+        .insert(number, Arc::new(engine));
     Ok(())
 }
 
 fn contents(running: &Running) -> BlobContents {
-    BlobContents { blobs: running.blobs.clone(), fetch: running.fetch.clone() }
+    BlobContents {
+        blobs: running.blobs.clone(),
+        fetch: running.fetch.clone(),
+    }
 }
 
 /// `folder add`: on a folder that is not empty, first says what would happen.
-pub async fn add(node: &Arc<Node>, dir: PathBuf, to: String, session: &mut Session) -> Result<Reply, ControlError> {
+pub async fn add(
+    node: &Arc<Node>,
+    dir: PathBuf,
+    to: String,
+    session: &mut Session,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    let dir = std::fs::canonicalize(&dir).map_err(|error| ControlError::io(format_args!("use the folder {}", dir.display()), &error))?;
+    let dir = std::fs::canonicalize(&dir).map_err(|error| {
+        ControlError::io(format_args!("use the folder {}", dir.display()), &error)
+    })?;
     if !dir.is_dir() {
-        return Err(ControlError::usage(format!("{} is not a folder", dir.display())));
+        return Err(ControlError::usage(format!(
+            "{} is not a folder",
+            dir.display()
+        )));
     }
-    let data = std::fs::canonicalize(node.data_dir()).unwrap_or_else(|_| node.data_dir().to_path_buf());
+    let data =
+        std::fs::canonicalize(node.data_dir()).unwrap_or_else(|_| node.data_dir().to_path_buf());
     if dir.starts_with(&data) || data.starts_with(&dir) {
-        return Err(ControlError::usage("the data folder itself cannot be kept in sync, nor a folder around it"));
+        return Err(ControlError::usage(
+            "the data folder itself cannot be kept in sync, nor a folder around it",
+        ));
     }
-    let settings: Vec<FolderSetting> = running.folders.settings.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+    let settings: Vec<FolderSetting> = running
+        .folders
+        .settings
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .values()
+        .cloned()
+        .collect();
     if settings.len() >= MAX_FOLDERS {
-        return Err(ControlError::conflict(format!("at most {MAX_FOLDERS} folders are kept in sync")));
+        return Err(ControlError::conflict(format!(
+            "at most {MAX_FOLDERS} folders are kept in sync"
+        )));
     }
-    if let Some(other) = settings.iter().find(|other| dir.starts_with(&other.path) || other.path.starts_with(&dir)) {
-        return Err(ControlError::conflict(format!("{} is kept in sync already", other.path.display())).with_code("folder-synced"));
+    if let Some(other) = settings
+        .iter()
+        .find(|other| dir.starts_with(&other.path) || other.path.starts_with(&dir))
+    {
+        return Err(ControlError::conflict(format!(
+            "{} is kept in sync already",
+            other.path.display()
+        ))
+        .with_code("folder-synced"));
     }
     let target = running.vault.tree().resolve(&to);
     if let Some(target) = target {
         let tree = running.vault.tree();
-        if let Some(other) = settings.iter().find(|other| is_within(&tree, target, other.folder) || is_within(&tree, other.folder, target)) {
-            return Err(ControlError::conflict(format!("that folder of the vault is kept in sync with {} already", other.path.display()))
-                .with_code("folder-synced"));
+        if let Some(other) = settings.iter().find(|other| {
+            is_within(&tree, target, other.folder) || is_within(&tree, other.folder, target)
+        }) {
+            return Err(ControlError::conflict(format!(
+                "that folder of the vault is kept in sync with {} already",
+                other.path.display()
+            ))
+            .with_code("folder-synced"));
         }
     }
-    let mut merge = FolderMerge { dir: dir.clone(), to: to.clone(), same: 0, new_here: 0, new_there: 0, conflicting: 0, examples: Vec::new() };
-    let occupied = std::fs::read_dir(&dir).map_err(|error| ControlError::io(format_args!("read {}", dir.display()), &error))?.next().is_some();
+    let mut merge = FolderMerge {
+        dir: dir.clone(),
+        to: to.clone(),
+        same: 0,
+        new_here: 0,
+        new_there: 0,
+        conflicting: 0,
+        examples: Vec::new(),
+    };
+    let occupied = std::fs::read_dir(&dir)
+        .map_err(|error| ControlError::io(format_args!("read {}", dir.display()), &error))?
+        .next()
+        .is_some();
     if occupied {
         // A vault folder that is not there yet is like one that is empty: any id without children stands for it.
         let (top, contents) = (target.unwrap_or(FileId([0xff; 16])), contents(&running));
-        let found = folder::preview(&dir, top, Arc::new(running.vault.clone()), &contents).await.map_err(folder_error)?;
-        (merge.same, merge.new_here, merge.new_there, merge.conflicting) = (found.same, found.new_here, found.new_there, found.conflicting);
+        let found = folder::preview(&dir, top, Arc::new(running.vault.clone()), &contents)
+            .await
+            .map_err(folder_error)?;
+        (
+            merge.same,
+            merge.new_here,
+            merge.new_there,
+            merge.conflicting,
+        ) = (
+            found.same,
+            found.new_here,
+            found.new_there,
+            found.conflicting,
+        );
         if session.ask(Question::MergeFolder(merge.clone())).await? != Answer::Yes {
-            return Err(ControlError::refused("the folder was not added; nothing was changed"));
+            return Err(ControlError::refused(
+                "the folder was not added; nothing was changed",
+            ));
         }
     }
     let folder = files::ensure_folder(&running, &to).await?;
-    let number = running.vault.folder_settings().map_err(store_error)?.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1;
-    let setting = FolderSetting { path: dir.clone(), folder };
+    let number = running
+        .vault
+        .folder_settings()
+        .map_err(store_error)?
+        .iter()
+        .map(|(number, _)| *number)
+        .max()
+        .unwrap_or(0)
+        + 1;
+    let setting = FolderSetting {
+        path: dir.clone(),
+        folder,
+    };
     let config = config(&running, number, &setting).await?;
     tokio::task::spawn_blocking(move || folder::prepare(&config))
         .await
         .map_err(|error| ControlError::internal(error.to_string()))?
         .map_err(folder_error)?;
-    let request = CommitRequest { folders: vec![(number, Some(setting.clone()))], ..Default::default() };
+    let request = CommitRequest {
+        folders: vec![(number, Some(setting.clone()))],
+        ..Default::default()
+    };
     running.vault.commit(request).await.map_err(commit_error)?;
     start(&running, number, setting).await?;
-    Ok(Reply::FolderAdded { folder: FolderRow { dir, to }, merge })
+    Ok(Reply::FolderAdded {
+        folder: FolderRow { dir, to },
+        merge,
+    })
 }
 
 /// Whether `file` is `folder` or lies within it.
@@ -216,7 +357,9 @@ fn is_within(tree: &Tree, file: FileId, folder: FileId) -> bool {
 /// `folder list`.
 pub async fn list(node: &Arc<Node>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    Ok(Reply::Folders { folders: running.folders.statuses(&running) })
+    Ok(Reply::Folders {
+        folders: running.folders.statuses(&running),
+    })
 }
 
 /// `folder rescan`.
@@ -235,12 +378,17 @@ pub async fn rescan(node: &Arc<Node>, dir: Option<PathBuf>) -> Result<Reply, Con
     for engine in engines {
         engine.rescan().await;
     }
-    Ok(Reply::Folders { folders: running.folders.statuses(&running) })
+    Ok(Reply::Folders {
+        folders: running.folders.statuses(&running),
+    })
 }
 
 fn find(running: &Running, dir: &Path) -> Result<(u32, FolderSetting), ControlError> {
     let real = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
-    let found = running.folders.setting(&real).or_else(|| running.folders.setting(dir));
+    let found = running
+        .folders
+        .setting(&real)
+        .or_else(|| running.folders.setting(dir));
     found.ok_or_else(|| ControlError::not_found(format!("{} is not kept in sync", dir.display())))
 }
 
@@ -252,22 +400,49 @@ pub async fn remove(node: &Arc<Node>, dir: PathBuf) -> Result<Reply, ControlErro
     if let Some(engine) = engine {
         stop_engine(engine).await;
     }
-    running.folders.states.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
-    running.folders.settings.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
-    let path = running.vault.tree().path(setting.folder).unwrap_or_default();
+    running
+        .folders
+        .states
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&number);
+    running
+        .folders
+        .settings
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&number);
+    let path = running
+        .vault
+        .tree()
+        .path(setting.folder)
+        .unwrap_or_default();
     let database = running.vault.database().clone();
     let places = tokio::task::spawn_blocking(move || -> Result<_, crate::store::StoreError> {
         Ok(placement::Reader::new(&database.begin_read()?)?.in_folder(number)?)
     });
-    let places = places.await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(store_error)?;
-    let request = CommitRequest { folders: vec![(number, None)], displaced: places, recheck_all: true, ..Default::default() };
+    let places = places
+        .await
+        .map_err(|error| ControlError::internal(error.to_string()))?
+        .map_err(store_error)?;
+    let request = CommitRequest {
+        folders: vec![(number, None)],
+        displaced: places,
+        recheck_all: true,
+        ..Default::default()
+    };
     running.vault.commit(request).await.map_err(commit_error)?;
     let config = config(&running, number, &setting).await?;
     let released = tokio::task::spawn_blocking(move || folder::release(&config)).await;
     if let Ok(Err(error)) = released {
         tracing::warn!(%error, "the folder's hidden part was not removed");
     }
-    Ok(Reply::FolderRemoved { folder: FolderRow { dir: setting.path, to: path } })
+    Ok(Reply::FolderRemoved {
+        folder: FolderRow {
+            dir: setting.path,
+            to: path,
+        },
+    })
 }
 
 fn folder_error(error: FolderError) -> ControlError {
@@ -275,7 +450,9 @@ fn folder_error(error: FolderError) -> ControlError {
         FolderError::Missing(_) => ErrorKind::NotFound,
         FolderError::Unmarked(_) | FolderError::Foreign(_) => ErrorKind::Conflict,
         FolderError::NotAFolder(_) => ErrorKind::Usage,
-        FolderError::Io { path, error } => return ControlError::io(format_args!("use {}", path.display()), error),
+        FolderError::Io { path, error } => {
+            return ControlError::io(format_args!("use {}", path.display()), error);
+        }
         FolderError::Vault(_) => ErrorKind::Io,
     };
     ControlError::new(kind, error.to_string())

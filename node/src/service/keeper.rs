@@ -10,8 +10,8 @@ use std::time::Duration;
 use coffer_crdt::files::FileId;
 use tokio::sync::{mpsc, watch};
 
-use super::stopped;
 use super::running::Running;
+use super::stopped;
 use crate::blobs::StoreJob;
 use crate::vault::CommitRequest;
 
@@ -67,7 +67,9 @@ enum Outcome {
 }
 
 async fn pass(running: &Arc<Running>) -> Outcome {
-    let Ok(wanted) = running.vault.wanted() else { return Outcome::Waiting };
+    let Ok(wanted) = running.vault.wanted() else {
+        return Outcome::Waiting;
+    };
     let (mut jobs, mut unwanted) = (Vec::new(), Vec::new());
     {
         let tree = running.vault.tree();
@@ -82,7 +84,15 @@ async fn pass(running: &Arc<Running>) -> Outcome {
     let mut outcome = Outcome::Nothing;
     if !unwanted.is_empty() {
         outcome = Outcome::More;
-        if running.vault.commit(CommitRequest { unwanted, ..Default::default() }).await.is_err() {
+        if running
+            .vault
+            .commit(CommitRequest {
+                unwanted,
+                ..Default::default()
+            })
+            .await
+            .is_err()
+        {
             return Outcome::Waiting;
         }
     }
@@ -97,7 +107,11 @@ async fn pass(running: &Arc<Running>) -> Outcome {
     for batch in jobs.chunks(BATCH) {
         progress |= store(running, batch).await;
     }
-    if progress { Outcome::More } else { Outcome::Waiting }
+    if progress {
+        Outcome::More
+    } else {
+        Outcome::Waiting
+    }
 }
 
 /// Fetches some files' contents; says whether any is held now that was not.
@@ -107,7 +121,12 @@ async fn store(running: &Arc<Running>, batch: &[FileId]) -> bool {
         if let Ok(Some(state)) = running.vault.file(*id)
             && let Some(content) = state.content
         {
-            jobs.push(StoreJob { key: key as u64, size: content.size, hash: content.hash, root: content.root });
+            jobs.push(StoreJob {
+                key: key as u64,
+                size: content.size,
+                hash: content.hash,
+                root: content.root,
+            });
         }
     }
     let hashes: Vec<[u8; 32]> = {
@@ -122,13 +141,19 @@ async fn store(running: &Arc<Running>, batch: &[FileId]) -> bool {
     let commit = async {
         let mut any = false;
         while let Some(group) = groups.recv().await {
-            let mut request = CommitRequest { placements: group.shared.placements, chunks: group.shared.chunks, ..Default::default() };
+            let mut request = CommitRequest {
+                placements: group.shared.placements,
+                chunks: group.shared.chunks,
+                ..Default::default()
+            };
             for (key, result) in group.jobs {
                 match result {
                     Ok(rows) => {
                         request.placements.extend(rows.placements);
                         request.chunks.extend(rows.chunks);
-                        request.held.push((batch[key as usize], hashes[key as usize]));
+                        request
+                            .held
+                            .push((batch[key as usize], hashes[key as usize]));
                     }
                     Err(error) => tracing::debug!(%error, "a content was not fetched"),
                 }

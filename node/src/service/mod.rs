@@ -28,7 +28,9 @@ use coffer_protocol::version;
 use rand::SeedableRng;
 use tokio::sync::{Mutex, RwLock, mpsc, watch};
 
-use crate::control::{ControlError, DataLock, ErrorKind, NewVault, Options, Ready, Server, StartError};
+use crate::control::{
+    ControlError, DataLock, ErrorKind, NewVault, Options, Ready, Server, StartError,
+};
 use crate::net::{Device, Net, NetConfig, Protocol, Stream, StreamProtocol};
 use crate::store::{self, StoreError};
 use crate::vault::founding::{self, DATABASE, FoundingError};
@@ -75,7 +77,12 @@ impl Node {
     /// [`ErrorKind::NoVault`] while there is no vault.
     pub async fn vault(&self) -> Result<Arc<Running>, ControlError> {
         let running = self.running.read().await.clone();
-        running.ok_or_else(|| ControlError::new(ErrorKind::NoVault, "this data folder belongs to no vault yet"))
+        running.ok_or_else(|| {
+            ControlError::new(
+                ErrorKind::NoVault,
+                "this data folder belongs to no vault yet",
+            )
+        })
     }
 
     fn data_dir(&self) -> &Path {
@@ -83,7 +90,9 @@ impl Node {
     }
 
     fn identity(&self) -> Result<Identity, ControlError> {
-        Identity::load(self.data_dir()).map_err(store_error)?.ok_or_else(|| ControlError::internal("this device's keys are missing"))
+        Identity::load(self.data_dir())
+            .map_err(store_error)?
+            .ok_or_else(|| ControlError::internal("this device's keys are missing"))
     }
 
     /// Begins a vault in this data folder.
@@ -94,7 +103,15 @@ impl Node {
         let (path, place) = (self.data_dir().join(DATABASE), binding(self.data_dir()));
         tokio::task::spawn_blocking(move || -> Result<(), FoundingError> {
             let database = store::open(&path)?;
-            founding::found(&database, &identity, &name, &place, wall_ms(), &mut random()).map(drop)
+            founding::found(
+                &database,
+                &identity,
+                &name,
+                &place,
+                wall_ms(),
+                &mut random(),
+            )
+            .map(drop)
         })
         .await
         .map_err(|error| ControlError::internal(error.to_string()))?
@@ -125,7 +142,11 @@ impl Node {
 /// # Errors
 /// [`ErrorKind::AlreadyRunning`] when another process has the data folder, [`ErrorKind::Permission`],
 /// [`ErrorKind::DiskFull`], [`ErrorKind::NewerVersion`] or [`ErrorKind::Damaged`] when it cannot be used.
-pub async fn run(options: Options, ready: impl FnOnce(Ready), shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+pub async fn run(
+    options: Options,
+    ready: impl FnOnce(Ready),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), StartError> {
     let started = std::time::Instant::now();
     prepare_data_dir(&options.data_dir)?;
     let _lock = DataLock::acquire(&options.data_dir)?;
@@ -135,7 +156,10 @@ pub async fn run(options: Options, ready: impl FnOnce(Ready), shutdown: impl Fut
         None if options.data_dir.join(DATABASE).exists() => {
             return Err(ControlError::new(
                 ErrorKind::Damaged,
-                format!("{} holds a vault, but the file with this device's keys is missing from it", options.data_dir.display()),
+                format!(
+                    "{} holds a vault, but the file with this device's keys is missing from it",
+                    options.data_dir.display()
+                ),
             ));
         }
         None => {
@@ -153,8 +177,16 @@ pub async fn run(options: Options, ready: impl FnOnce(Ready), shutdown: impl Fut
         notes.push("it does not connect to other devices (--no-network)".to_string());
         None
     };
-    let mut take = |name: &'static str| incoming.as_mut().and_then(|incoming| incoming.take(&StreamProtocol::new(name)));
-    let (blob_streams, replicate_streams, pair_streams) = (take(version::BLOBS), take(version::REPLICATE), take(version::PAIR));
+    let mut take = |name: &'static str| {
+        incoming
+            .as_mut()
+            .and_then(|incoming| incoming.take(&StreamProtocol::new(name)))
+    };
+    let (blob_streams, replicate_streams, pair_streams) = (
+        take(version::BLOBS),
+        take(version::REPLICATE),
+        take(version::PAIR),
+    );
     let node = Arc::new(Node {
         started,
         device: identity.key.id(),
@@ -168,13 +200,18 @@ pub async fn run(options: Options, ready: impl FnOnce(Ready), shutdown: impl Fut
         options,
     });
     drop(identity);
-    let server = Server::bind(node.data_dir()).map_err(|error| ControlError::io("open the control socket", &error))?;
+    let server = Server::bind(node.data_dir())
+        .map_err(|error| ControlError::io("open the control socket", &error))?;
     let holds_vault = {
         let path = node.data_dir().join(DATABASE);
         path.exists() && {
             let database = tokio::task::spawn_blocking(move || store::open(&path)).await;
-            let database = database.map_err(|error| ControlError::internal(error.to_string()))?.map_err(store_error)?;
-            founding::vault_of(&database).map_err(store_error)?.is_some()
+            let database = database
+                .map_err(|error| ControlError::internal(error.to_string()))?
+                .map_err(store_error)?;
+            founding::vault_of(&database)
+                .map_err(store_error)?
+                .is_some()
         }
     };
     let mut created = false;
@@ -186,9 +223,11 @@ pub async fn run(options: Options, ready: impl FnOnce(Ready), shutdown: impl Fut
     }
     let pairing = pair_streams.map(|streams| tokio::spawn(pairing::answer(node.clone(), streams)));
     let mut stopping = node.stop.subscribe();
-    let control = tokio::spawn(server.run(Arc::new(answers::Answers(node.clone())), async move {
-        let _ = stopping.wait_for(|stop| *stop).await;
-    }));
+    let control = tokio::spawn(
+        server.run(Arc::new(answers::Answers(node.clone())), async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        }),
+    );
     ready(node.ready(created, notes).await);
     let mut stopping = node.stop.subscribe();
     tokio::select! {
@@ -221,7 +260,16 @@ impl Node {
             created,
             device_name: None,
             devices: 0,
-            addresses: self.net.as_ref().map(|net| net.listen_addresses().iter().map(status::show_address).collect()).unwrap_or_default(),
+            addresses: self
+                .net
+                .as_ref()
+                .map(|net| {
+                    net.listen_addresses()
+                        .iter()
+                        .map(status::show_address)
+                        .collect()
+                })
+                .unwrap_or_default(),
             notes,
         };
         if let Some(running) = running {
@@ -241,18 +289,37 @@ impl Node {
 /// Makes the data folder (0700) if it is not there, and checks that it can be written.
 fn prepare_data_dir(dir: &Path) -> Result<(), ControlError> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| ControlError::io(format_args!("make the data folder {}", dir.display()), &error))
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
+    made.map_err(|error| {
+        ControlError::io(
+            format_args!("make the data folder {}", dir.display()),
+            &error,
+        )
+    })
 }
 
-async fn start_network(options: &Options, identity: &Identity) -> Result<(Net, crate::net::Incoming), ControlError> {
+async fn start_network(
+    options: &Options,
+    identity: &Identity,
+) -> Result<(Net, crate::net::Incoming), ControlError> {
     let port = options.port.unwrap_or(crate::net::DEFAULT_PORT);
     let listen = if options.listen.is_empty() {
         NetConfig::default_listen(port)
     } else {
-        options.listen.iter().flat_map(|address| sources::listen_on(*address, port)).collect()
+        options
+            .listen
+            .iter()
+            .flat_map(|address| sources::listen_on(*address, port))
+            .collect()
     };
-    let protocol = |name: &'static str, per_device| Protocol { name: StreamProtocol::new(name), queue: INCOMING_QUEUE, per_device };
+    let protocol = |name: &'static str, per_device| Protocol {
+        name: StreamProtocol::new(name),
+        queue: INCOMING_QUEUE,
+        per_device,
+    };
     let config = NetConfig {
         key: *identity.key.secret_bytes(),
         listen,
@@ -263,7 +330,12 @@ async fn start_network(options: &Options, identity: &Identity) -> Result<(Net, c
             protocol(version::PAIR, PAIR_PER_DEVICE),
         ],
     };
-    Net::start(config).await.map_err(|error| ControlError::new(ErrorKind::Io, format!("the network cannot be used: {error}")))
+    Net::start(config).await.map_err(|error| {
+        ControlError::new(
+            ErrorKind::Io,
+            format!("the network cannot be used: {error}"),
+        )
+    })
 }
 
 /// Resolves when a node or a vault is to stop.
@@ -280,7 +352,13 @@ pub(crate) fn random() -> rand::rngs::StdRng {
 fn device_name(asked: Option<String>) -> String {
     asked
         .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
-        .map(|name| name.trim().chars().filter(|character| !character.is_control()).take(40).collect::<String>())
+        .map(|name| {
+            name.trim()
+                .chars()
+                .filter(|character| !character.is_control())
+                .take(40)
+                .collect::<String>()
+        })
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "computer".into())
 }
@@ -302,6 +380,8 @@ fn founding_error(error: FoundingError) -> ControlError {
     match error {
         FoundingError::Store(error) => store_error(error),
         FoundingError::Grants(error) => ControlError::new(ErrorKind::Damaged, error.to_string()),
-        FoundingError::Exists => ControlError::conflict("this data folder belongs to a vault already"),
+        FoundingError::Exists => {
+            ControlError::conflict("this data folder belongs to a vault already")
+        }
     }
 }

@@ -5,22 +5,25 @@
 //! is open at a time, and only while the command that opened it is there.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_protocol::grants::Role;
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::pairing::{
-    CODE_LIFETIME_MS, CodeError, Invitation, Inviter, InviterStep, Joiner, JoinerStep, LINK_LIFETIME_MS, LinkError, MAX_CODE_CANDIDATES,
-    MAX_TO_INVITER, MAX_WELCOME, NewDevice, PairingError, ShortCode, Welcome, not_inviting,
+    CODE_LIFETIME_MS, CodeError, Invitation, Inviter, InviterStep, Joiner, JoinerStep,
+    LINK_LIFETIME_MS, LinkError, MAX_CODE_CANDIDATES, MAX_TO_INVITER, MAX_WELCOME, NewDevice,
+    PairingError, ShortCode, Welcome, not_inviting,
 };
 use coffer_protocol::version;
 use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::multiaddr::Protocol;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::stopped;
 use super::running::commit_error;
+use super::stopped;
 use super::{Node, device_name, founding_error, random, status};
 use crate::control::{
     Answer, ControlError, ErrorKind, Item, JoinWith, Progress, Question, Reply, Session, Stage,
@@ -85,20 +88,46 @@ impl Drop for TakeBack {
 }
 
 /// `coffer pair`: opens an invitation and sees it through.
-pub async fn invite(node: &Arc<Node>, valid_for_s: Option<u64>, session: &mut Session) -> Result<Reply, ControlError> {
+pub async fn invite(
+    node: &Arc<Node>,
+    valid_for_s: Option<u64>,
+    session: &mut Session,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let net = network(node)?;
-    let (vault, role) = running.vault.inspect(|core| (core.state().vault, core.state().membership.role(&core.device()))).await.map_err(commit_error)?;
+    let (vault, role) = running
+        .vault
+        .inspect(|core| {
+            (
+                core.state().vault,
+                core.state().membership.role(&core.device()),
+            )
+        })
+        .await
+        .map_err(commit_error)?;
     if role != Some(Role::Owner) {
-        return Err(ControlError::refused("this device may not add others; use one that may"));
+        return Err(ControlError::refused(
+            "this device may not add others; use one that may",
+        ));
     }
-    let valid_ms = valid_for_s.map_or(LINK_LIFETIME_MS, |seconds| seconds.clamp(1, VALID_AT_MOST_S) * 1000);
+    let valid_ms = valid_for_s.map_or(LINK_LIFETIME_MS, |seconds| {
+        seconds.clamp(1, VALID_AT_MOST_S) * 1000
+    });
     let now = wall_ms();
-    let addresses: Vec<String> = net.listen_addresses().iter().map(ToString::to_string).collect();
+    let listening = inviting_addresses(net);
+    let addresses: Vec<String> = listening.iter().map(ToString::to_string).collect();
     if addresses.is_empty() {
-        return Err(ControlError::unavailable("this device listens on no address, so that no other could reach it"));
+        return Err(ControlError::unavailable(
+            "this device listens on no address, so that no other could reach it",
+        ));
     }
-    let invitation = Invitation::new(vault, node.device, &addresses, now + valid_ms, &mut random());
+    let invitation = Invitation::new(
+        vault,
+        node.device,
+        &addresses,
+        now + valid_ms,
+        &mut random(),
+    );
     let link = invitation.to_link();
     let (to_command, mut told) = mpsc::channel(TO_COMMAND);
     let mut machine = Inviter::new(node.device, Some(invitation));
@@ -106,14 +135,22 @@ pub async fn invite(node: &Arc<Node>, valid_for_s: Option<u64>, session: &mut Se
     let number = {
         let mut open = node.inviting.lock().await;
         if open.is_some() {
-            return Err(ControlError::conflict("an invitation is open already; end it first").with_code("already-inviting"));
+            return Err(
+                ControlError::conflict("an invitation is open already; end it first")
+                    .with_code("already-inviting"),
+            );
         }
         let number = rand::Rng::next_u64(&mut random());
-        *open = Some(Open { machine, number, to_devices: BTreeMap::new(), to_command });
+        *open = Some(Open {
+            machine,
+            number,
+            to_devices: BTreeMap::new(),
+            to_command,
+        });
         number
     };
     let _take_back = TakeBack(node.clone(), number);
-    let shown: Vec<String> = net.listen_addresses().iter().map(status::show_address).collect();
+    let shown: Vec<String> = listening.iter().map(status::show_address).collect();
     let item = |code: &(String, u64)| Item::Invitation {
         link: link.clone(),
         code: Some(code.0.clone()),
@@ -141,7 +178,12 @@ pub async fn invite(node: &Arc<Node>, valid_for_s: Option<u64>, session: &mut Se
         };
         match told {
             Some(Told::Asked { device, name }) => {
-                let answer = session.ask(Question::AdmitDevice { name, device: device.to_string() }).await?;
+                let answer = session
+                    .ask(Question::AdmitDevice {
+                        name,
+                        device: device.to_string(),
+                    })
+                    .await?;
                 let yes = answer == Answer::Yes;
                 let mut open = node.inviting.lock().await;
                 if let Some(open) = open.as_mut() {
@@ -159,15 +201,45 @@ pub async fn invite(node: &Arc<Node>, valid_for_s: Option<u64>, session: &mut Se
             Some(Told::NoGrant(error)) => return Err(error),
             Some(Told::Failed { why, code_void }) => {
                 tracing::info!(%why, "an attempt to pair failed");
-                session.progress(Progress { stage: Stage::WaitingForPerson, done: 0, total: None, about: Some(format!("an attempt failed: {why}")) });
+                session.progress(Progress {
+                    stage: Stage::WaitingForPerson,
+                    done: 0,
+                    total: None,
+                    about: Some(format!("an attempt failed: {why}")),
+                });
                 if code_void && let Some(open) = node.inviting.lock().await.as_mut() {
                     code = offer_code(&mut open.machine, wall_ms());
                     session.item(item(&code)).await?;
                 }
             }
-            None => return Err(ControlError::new(ErrorKind::Cancelled, "the invitation was taken back")),
+            None => {
+                return Err(ControlError::new(
+                    ErrorKind::Cancelled,
+                    "the invitation was taken back",
+                ));
+            }
         }
     }
+}
+
+/// Addresses that another device could reach: few, so that the QR code stays small. Link-local ones mean nothing
+/// elsewhere; those of this machine itself are given only where there are no others.
+fn inviting_addresses(net: &Net) -> Vec<Multiaddr> {
+    let (mut far, mut near) = (Vec::new(), Vec::new());
+    for address in net.listen_addresses() {
+        let ip = address.iter().find_map(|part| match part {
+            Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
+            Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
+            _ => None,
+        });
+        match ip {
+            Some(ip) if ip.is_loopback() => near.push(address),
+            Some(IpAddr::V4(ip)) if ip.is_link_local() => {}
+            Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() => {}
+            _ => far.push(address),
+        }
+    }
+    if far.is_empty() { near } else { far }
 }
 
 fn offer_code(machine: &mut Inviter, now: u64) -> (String, u64) {
@@ -190,7 +262,11 @@ async fn carry_out(node: &Arc<Node>, open: &mut Open, steps: Vec<InviterStep>) {
             InviterStep::AskPerson { device, name, .. } => {
                 let _ = open.to_command.try_send(Told::Asked { device, name });
             }
-            InviterStep::NeedGrant { device, sealing, name } => match admit(node, device, sealing, name).await {
+            InviterStep::NeedGrant {
+                device,
+                sealing,
+                name,
+            } => match admit(node, device, sealing, name).await {
                 Ok(welcome) => steps.extend(open.machine.granted(&welcome)),
                 Err(error) => {
                     steps.extend(open.machine.withdraw());
@@ -200,7 +276,11 @@ async fn carry_out(node: &Arc<Node>, open: &mut Open, steps: Vec<InviterStep>) {
             InviterStep::Done { device } => {
                 let _ = open.to_command.try_send(Told::Done(device));
             }
-            InviterStep::Failed { device, why, code_void } => {
+            InviterStep::Failed {
+                device,
+                why,
+                code_void,
+            } => {
                 open.to_devices.remove(&device);
                 let _ = open.to_command.try_send(Told::Failed { why, code_void });
             }
@@ -209,13 +289,39 @@ async fn carry_out(node: &Arc<Node>, open: &mut Open, steps: Vec<InviterStep>) {
 }
 
 /// The grant for a device, made now or found where it was made before.
-async fn admit(node: &Arc<Node>, device: DeviceId, sealing: coffer_protocol::keys::SealingPublic, name: String) -> Result<Welcome, ControlError> {
+async fn admit(
+    node: &Arc<Node>,
+    device: DeviceId,
+    sealing: coffer_protocol::keys::SealingPublic,
+    name: String,
+) -> Result<Welcome, ControlError> {
     let running = node.vault().await?;
-    let addresses = network(node)?.listen_addresses().iter().map(ToString::to_string).collect();
-    let known = running.vault.inspect(move |core| core.state().membership.is_member(&device).then(|| core.welcome())).await.map_err(commit_error)?;
+    let addresses = inviting_addresses(network(node)?)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let known = running
+        .vault
+        .inspect(move |core| {
+            core.state()
+                .membership
+                .is_member(&device)
+                .then(|| core.welcome())
+        })
+        .await
+        .map_err(commit_error)?;
     let mut welcome = match known {
         Some(welcome) => welcome,
-        None => running.vault.admit(Admission { device, sealing, name, role: Role::Owner }).await.map_err(commit_error)?,
+        None => running
+            .vault
+            .admit(Admission {
+                device,
+                sealing,
+                name,
+                role: Role::Owner,
+            })
+            .await
+            .map_err(commit_error)?,
     };
     welcome.addresses = addresses;
     Ok(welcome)
@@ -257,8 +363,12 @@ async fn answer_one(node: &Arc<Node>, device: DeviceId, stream: Stream) {
         let mut frame = Vec::new();
         while let Ok(true) = read_frame(&mut read, &mut frame, MAX_TO_INVITER).await {
             let mut open = node.inviting.lock().await;
-            let Some(open) = open.as_mut().filter(|open| open.number == number) else { return };
-            let steps = open.machine.on_message(device, &frame, wall_ms(), &mut random());
+            let Some(open) = open.as_mut().filter(|open| open.number == number) else {
+                return;
+            };
+            let steps = open
+                .machine
+                .on_message(device, &frame, wall_ms(), &mut random());
             carry_out(node, open, steps).await;
         }
     };
@@ -289,14 +399,24 @@ async fn answer_one(node: &Arc<Node>, device: DeviceId, stream: Stream) {
 }
 
 /// `coffer join`: finds the inviting device, proves the secret, and begins the vault here.
-pub async fn join(node: &Arc<Node>, with: JoinWith, at: Vec<String>, name: Option<String>, session: &mut Session) -> Result<Reply, ControlError> {
+pub async fn join(
+    node: &Arc<Node>,
+    with: JoinWith,
+    at: Vec<String>,
+    name: Option<String>,
+    session: &mut Session,
+) -> Result<Reply, ControlError> {
     let net = network(node)?.clone();
     let _founding = node.founding.lock().await;
     let with = read_secret(with)?;
     make_room(node, session).await?;
     let identity = node.identity()?;
     let name = device_name(name.or_else(|| node.options.device_name.clone()));
-    let device = NewDevice::new(&name, identity.sealing.public(), concat!("coffer ", env!("CARGO_PKG_VERSION")));
+    let device = NewDevice::new(
+        &name,
+        identity.sealing.public(),
+        concat!("coffer ", env!("CARGO_PKG_VERSION")),
+    );
     let at = read_places(&at)?;
     let (welcome, via) = match with {
         Secret::Link(invitation) => by_link(node, &net, *invitation, &at, &device, session).await?,
@@ -307,11 +427,25 @@ pub async fn join(node: &Arc<Node>, with: JoinWith, at: Vec<String>, name: Optio
     let addresses = welcome.addresses.clone();
     let begun = tokio::task::spawn_blocking(move || {
         let database = store::open(&path)?;
-        founding::join(&database, &identity, vault, &welcome, &device.name, &place, &mut random())
+        founding::join(
+            &database,
+            &identity,
+            vault,
+            &welcome,
+            &device.name,
+            &place,
+            &mut random(),
+        )
     });
-    begun.await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(founding_error)?;
+    begun
+        .await
+        .map_err(|error| ControlError::internal(error.to_string()))?
+        .map_err(founding_error)?;
     let running = node.start_vault().await?;
-    let request = CommitRequest { addresses: vec![(via, addresses)], ..Default::default() };
+    let request = CommitRequest {
+        addresses: vec![(via, addresses)],
+        ..Default::default()
+    };
     running.vault.commit(request).await.map_err(commit_error)?;
     running.vault.members_changed();
     Ok(Reply::Joined {
@@ -342,40 +476,65 @@ fn read_secret(with: JoinWith) -> Result<Secret, ControlError> {
             }
         },
         JoinWith::Code(text) => {
-            ShortCode::parse(&text).map(Secret::Code).map_err(|error: CodeError| ControlError::usage(error.to_string()).with_code("bad-code"))
+            ShortCode::parse(&text)
+                .map(Secret::Code)
+                .map_err(|error: CodeError| {
+                    ControlError::usage(error.to_string()).with_code("bad-code")
+                })
         }
     }
 }
 
 /// A data folder with a vault of its own that is new and empty makes room, if the person agrees; any other does not.
 async fn make_room(node: &Arc<Node>, session: &mut Session) -> Result<(), ControlError> {
-    let Ok(running) = node.vault().await else { return Ok(()) };
+    let Ok(running) = node.vault().await else {
+        return Ok(());
+    };
     let (devices, entries) = running
         .vault
-        .inspect(|core| (core.state().membership.devices().len(), core.state().clock.len()))
+        .inspect(|core| {
+            (
+                core.state().membership.devices().len(),
+                core.state().clock.len(),
+            )
+        })
         .await
         .map_err(commit_error)?;
     if devices > 1 || entries > 0 {
-        return Err(ControlError::conflict("this data folder belongs to a vault already, and there is something in it").with_code("has-vault"));
+        return Err(ControlError::conflict(
+            "this data folder belongs to a vault already, and there is something in it",
+        )
+        .with_code("has-vault"));
     }
     if session.ask(Question::ReplaceEmptyVault).await? != Answer::Yes {
-        return Err(ControlError::refused("the vault in this data folder stays as it is"));
+        return Err(ControlError::refused(
+            "the vault in this data folder stays as it is",
+        ));
     }
     drop(running);
     node.stop_vault().await;
     let dir = node.data_dir();
-    for name in [DATABASE, "index.sqlite", "index.sqlite-wal", "index.sqlite-shm"] {
+    for name in [
+        DATABASE,
+        "index.sqlite",
+        "index.sqlite-wal",
+        "index.sqlite-shm",
+    ] {
         remove(&dir.join(name))?;
     }
     match std::fs::remove_dir_all(dir.join("blobs")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ControlError::io("remove the empty vault", &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ControlError::io("remove the empty vault", &error))
+        }
         _ => Ok(()),
     }
 }
 
 fn remove(path: &std::path::Path) -> Result<(), ControlError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ControlError::io("remove the empty vault", &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ControlError::io("remove the empty vault", &error))
+        }
         _ => Ok(()),
     }
 }
@@ -384,12 +543,19 @@ fn remove(path: &std::path::Path) -> Result<(), ControlError> {
 fn read_places(at: &[String]) -> Result<Vec<Multiaddr>, ControlError> {
     let mut found = Vec::new();
     for place in at {
-        let wrong = || ControlError::usage(format!("\"{place}\" is not an address like 192.168.1.20:26333"));
+        let wrong = || {
+            ControlError::usage(format!(
+                "\"{place}\" is not an address like 192.168.1.20:26333"
+            ))
+        };
         if let Ok(address) = place.parse::<Multiaddr>() {
             found.push(address);
             continue;
         }
-        let resolved: Vec<std::net::SocketAddr> = std::net::ToSocketAddrs::to_socket_addrs(place.as_str()).map_err(|_| wrong())?.collect();
+        let resolved: Vec<std::net::SocketAddr> =
+            std::net::ToSocketAddrs::to_socket_addrs(place.as_str())
+                .map_err(|_| wrong())?
+                .collect();
         for address in resolved {
             found.extend(super::sources::listen_on(address.ip(), address.port()));
         }
@@ -407,17 +573,31 @@ async fn by_link(
 ) -> Result<(Welcome, DeviceId), ControlError> {
     let inviter = invitation.inviter;
     if inviter == node.device {
-        return Err(ControlError::usage("this link was made by this very device; use it on the other one"));
+        return Err(ControlError::usage(
+            "this link was made by this very device; use it on the other one",
+        ));
     }
-    session.progress(Progress { stage: Stage::Connecting, done: 0, total: None, about: None });
-    let mut addresses: Vec<Multiaddr> = invitation.addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    session.progress(Progress {
+        stage: Stage::Connecting,
+        done: 0,
+        total: None,
+        about: None,
+    });
+    let mut addresses: Vec<Multiaddr> = invitation
+        .addresses
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect();
     addresses.extend(at.iter().cloned());
     addresses.extend(net.discovered().remove(&inviter.0).unwrap_or_default());
     net.dial(inviter.0, addresses).await.map_err(|error| {
-        ControlError::unavailable(format!("the other device cannot be reached: {error}")).with_code("inviter-unreachable")
+        ControlError::unavailable(format!("the other device cannot be reached: {error}"))
+            .with_code("inviter-unreachable")
     })?;
     let (joiner, steps) = Joiner::by_link(node.device, inviter, invitation, device, &mut random());
-    let welcome = converse(net, inviter, joiner, steps, session).await.map_err(|(error, _)| pairing_error(error))?;
+    let welcome = converse(net, inviter, joiner, steps, session)
+        .await
+        .map_err(|(error, _)| pairing_error(error))?;
     Ok((welcome, inviter))
 }
 
@@ -434,10 +614,16 @@ async fn by_code(
     let mut asked = std::collections::BTreeSet::new();
     let mut tried = 0;
     let mut last = PairingError::NotHere;
-    session.progress(Progress { stage: Stage::Looking, done: 0, total: None, about: None });
+    session.progress(Progress {
+        stage: Stage::Looking,
+        done: 0,
+        total: None,
+        about: None,
+    });
     if !at.is_empty() {
         let found = net.dial_unknown(at.to_vec()).await.map_err(|error| {
-            ControlError::unavailable(format!("no device answers there: {error}")).with_code("inviter-unreachable")
+            ControlError::unavailable(format!("no device answers there: {error}"))
+                .with_code("inviter-unreachable")
         })?;
         return match attempt(node, net, code, device, DeviceId(found), session).await {
             Ok(welcome) => Ok((welcome, DeviceId(found))),
@@ -446,7 +632,13 @@ async fn by_code(
     }
     while tokio::time::Instant::now() < until && tried < MAX_CODE_CANDIDATES {
         for (candidate, addresses) in net.discovered() {
-            if candidate == node.device.0 || !asked.insert(candidate) || net.dial(candidate, addresses).await.is_err() {
+            if tried >= MAX_CODE_CANDIDATES {
+                break;
+            }
+            if candidate == node.device.0
+                || !asked.insert(candidate)
+                || net.dial(candidate, addresses).await.is_err()
+            {
                 continue;
             }
             match attempt(node, net, code, device, DeviceId(candidate), session).await {
@@ -477,9 +669,20 @@ async fn attempt(
 }
 
 /// Carries one attempt to its end. The flag says whether the other device showed the code.
-async fn converse(net: &Net, inviter: DeviceId, mut joiner: Joiner, steps: Vec<JoinerStep>, session: &mut Session) -> Result<Welcome, (PairingError, bool)> {
+async fn converse(
+    net: &Net,
+    inviter: DeviceId,
+    mut joiner: Joiner,
+    steps: Vec<JoinerStep>,
+    session: &mut Session,
+) -> Result<Welcome, (PairingError, bool)> {
     let gone = |joiner: &Joiner| (PairingError::Disconnected, joiner.was_here());
-    let Ok(stream) = net.open(inviter.0, StreamProtocol::new(version::PAIR)).await else { return Err(gone(&joiner)) };
+    let Ok(stream) = net
+        .open(inviter.0, StreamProtocol::new(version::PAIR))
+        .await
+    else {
+        return Err(gone(&joiner));
+    };
     let (mut read, mut write) = stream.split();
     let mut steps = std::collections::VecDeque::from(steps);
     let mut frame = Vec::new();
@@ -493,7 +696,12 @@ async fn converse(net: &Net, inviter: DeviceId, mut joiner: Joiner, steps: Vec<J
                     }
                 }
                 JoinerStep::AwaitPerson => {
-                    session.progress(Progress { stage: Stage::WaitingForPerson, done: 0, total: None, about: None });
+                    session.progress(Progress {
+                        stage: Stage::WaitingForPerson,
+                        done: 0,
+                        total: None,
+                        about: None,
+                    });
                 }
                 JoinerStep::Done(welcome) => {
                     let _ = write.close().await;
@@ -502,7 +710,12 @@ async fn converse(net: &Net, inviter: DeviceId, mut joiner: Joiner, steps: Vec<J
                 JoinerStep::Failed(error) => return Err((error, joiner.was_here())),
             }
         }
-        match tokio::time::timeout_at(until, read_frame(&mut read, &mut frame, joiner.message_limit())).await {
+        match tokio::time::timeout_at(
+            until,
+            read_frame(&mut read, &mut frame, joiner.message_limit()),
+        )
+        .await
+        {
             Ok(Ok(true)) => steps.extend(joiner.on_message(&frame, &mut random())),
             Ok(_) => steps.extend(joiner.disconnected()),
             Err(_) => return Err((PairingError::Expired, joiner.was_here())),
@@ -520,16 +733,22 @@ fn pairing_error(error: PairingError) -> ControlError {
         PairingError::NotHere => (ErrorKind::NotFound, "code-not-found"),
         PairingError::NotInviting => (ErrorKind::Expired, "not-inviting"),
         PairingError::WrongSecret => (ErrorKind::Refused, "wrong-code"),
-        PairingError::WrongDevice | PairingError::WrongInviter | PairingError::OtherVault => (ErrorKind::Refused, "wrong-device"),
+        PairingError::WrongDevice | PairingError::WrongInviter | PairingError::OtherVault => {
+            (ErrorKind::Refused, "wrong-device")
+        }
         PairingError::Declined => (ErrorKind::Refused, "declined"),
         PairingError::Withdrawn => (ErrorKind::Cancelled, "withdrawn"),
         PairingError::NoCommonVersion => (ErrorKind::NewerVersion, "other-version"),
-        PairingError::Malformed | PairingError::OutOfTurn | PairingError::TooLarge => (ErrorKind::Damaged, "pairing-broken"),
+        PairingError::Malformed | PairingError::OutOfTurn | PairingError::TooLarge => {
+            (ErrorKind::Damaged, "pairing-broken")
+        }
         PairingError::Disconnected => (ErrorKind::Unavailable, "connection-lost"),
     };
     ControlError::new(kind, error.to_string()).with_code(code)
 }
 
 fn network(node: &Node) -> Result<&Net, ControlError> {
-    node.net.as_ref().ok_or_else(|| ControlError::unavailable("this node was started without a network"))
+    node.net
+        .as_ref()
+        .ok_or_else(|| ControlError::unavailable("this node was started without a network"))
 }

@@ -17,7 +17,12 @@ const TRIES: u8 = 3;
 /// `recovery show`.
 pub async fn show(node: &Arc<Node>, session: &mut Session) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    let key = running.vault.inspect(|core| core.recovery()).await.map_err(commit_error)?.map_err(store_error)?;
+    let key = running
+        .vault
+        .inspect(|core| core.recovery())
+        .await
+        .map_err(commit_error)?
+        .map_err(store_error)?;
     let Some(key) = key else {
         return Err(ControlError::conflict("the 24 words were confirmed before, or were made on another device; they are not on this one")
             .with_code("recovery-confirmed"));
@@ -27,17 +32,30 @@ pub async fn show(node: &Arc<Node>, session: &mut Session) -> Result<Reply, Cont
     session.item(Item::RecoveryWords(list.clone())).await?;
     for tries_left in (0..TRIES).rev() {
         let positions = choose(list.len());
-        let answer = session.ask(Question::RecoveryWords { positions: positions.clone(), tries_left }).await?;
+        let answer = session
+            .ask(Question::RecoveryWords {
+                positions: positions.clone(),
+                tries_left,
+            })
+            .await?;
         let Answer::Words(typed) = answer else { break };
         let right = typed.len() == positions.len()
-            && positions.iter().zip(&typed).all(|(position, word)| list[usize::from(*position) - 1] == word.trim().to_lowercase());
+            && positions.iter().zip(&typed).all(|(position, word)| {
+                list[usize::from(*position) - 1] == word.trim().to_lowercase()
+            });
         if right {
-            let request = CommitRequest { forget_recovery: true, ..Default::default() };
+            let request = CommitRequest {
+                forget_recovery: true,
+                ..Default::default()
+            };
             running.vault.commit(request).await.map_err(commit_error)?;
             return Ok(Reply::RecoveryConfirmed);
         }
     }
-    Err(ControlError::refused("the words typed were not the right ones, so nothing is confirmed").with_code("recovery-not-confirmed"))
+    Err(
+        ControlError::refused("the words typed were not the right ones, so nothing is confirmed")
+            .with_code("recovery-not-confirmed"),
+    )
 }
 
 /// Distinct positions from 1 to `count`, ascending.

@@ -53,26 +53,45 @@ impl Running {
             let core = founding::open(database, identity, &place, Box::new(random()))?;
             Ok((core, unclean))
         });
-        let (core, unclean) = opened.await.map_err(|error| ControlError::internal(error.to_string()))?.map_err(store_error)?;
+        let (core, unclean) = opened
+            .await
+            .map_err(|error| ControlError::internal(error.to_string()))?
+            .map_err(store_error)?;
         let (keyring, id) = (core.state().keyring.clone(), core.state().vault);
         let database = core.database().clone();
-        let (vault, vault_thread) = VaultHandle::start(core).map_err(|error| ControlError::io("start a thread", &error))?;
-        let blobs = Blobs::open(&dir.join("blobs"), id, database.clone(), keyring).await.map_err(blobs_error)?;
+        let (vault, vault_thread) =
+            VaultHandle::start(core).map_err(|error| ControlError::io("start a thread", &error))?;
+        let blobs = Blobs::open(&dir.join("blobs"), id, database.clone(), keyring)
+            .await
+            .map_err(blobs_error)?;
         if unclean {
             tracing::info!("the last run did not end cleanly: checking what was written then");
-            let damaged = blobs.verify_after_unclean_stop().await.map_err(blobs_error)?;
+            let damaged = blobs
+                .verify_after_unclean_stop()
+                .await
+                .map_err(blobs_error)?;
             if !damaged.is_empty() {
-                tracing::warn!(count = damaged.len(), "damaged contents were found and will be fetched again");
-                let request = CommitRequest { displaced: damaged, recheck_all: true, ..Default::default() };
+                tracing::warn!(
+                    count = damaged.len(),
+                    "damaged contents were found and will be fetched again"
+                );
+                let request = CommitRequest {
+                    displaced: damaged,
+                    recheck_all: true,
+                    ..Default::default()
+                };
                 vault.commit(request).await.map_err(commit_error)?;
             }
         }
-        let (index, index_thread) =
-            Index::open(&dir.join("index.sqlite"), database).map_err(|error| ControlError::internal(error.to_string()))?;
+        let (index, index_thread) = Index::open(&dir.join("index.sqlite"), database)
+            .map_err(|error| ControlError::internal(error.to_string()))?;
         let (stop, stopping) = watch::channel(false);
         let paths = Folders::default();
         blobs.set_folders(Arc::new(paths.clone()));
-        let fetch = Fetch { sources: sources::Connected::new(vault.clone(), node.net.clone()), progress: Arc::new(Progress::default()) };
+        let fetch = Fetch {
+            sources: sources::Connected::new(vault.clone(), node.net.clone()),
+            progress: Arc::new(Progress::default()),
+        };
         let keeper = keeper::Keeper::default();
         let running = Arc::new(Running {
             folders: super::folders::Synced::default(),
@@ -87,13 +106,27 @@ impl Running {
             tasks: std::sync::Mutex::default(),
         });
         running.spawn(follow_changes(vault.clone(), index, stopping.clone()));
-        running.spawn(follow_members(running.clone(), node.net.clone(), stopping.clone()));
+        running.spawn(follow_members(
+            running.clone(),
+            node.net.clone(),
+            stopping.clone(),
+        ));
         if let Some(net) = &node.net {
             if let Some(streams) = node.replicate_streams.clone() {
-                running.spawn(sessions::run(vault.clone(), net.clone(), streams, stopping.clone()));
+                running.spawn(sessions::run(
+                    vault.clone(),
+                    net.clone(),
+                    streams,
+                    stopping.clone(),
+                ));
             }
             if let Some(streams) = node.blob_streams.clone() {
-                running.spawn(sources::serve(vault.clone(), blobs.clone(), streams, stopping.clone()));
+                running.spawn(sources::serve(
+                    vault.clone(),
+                    blobs.clone(),
+                    streams,
+                    stopping.clone(),
+                ));
             }
         }
         running.spawn(keeper::run(running.clone(), stopping));
@@ -103,27 +136,42 @@ impl Running {
 
     /// A task of this vault, awaited when it stops.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(tokio::spawn(task));
+        self.tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(tokio::spawn(task));
     }
 
     /// Stops everything, in the reverse order, and closes the vault cleanly.
     pub(super) async fn stop(&self, _node: &Node) {
         super::folders::stop_all(self).await;
         self.stop.send_replace(true);
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let tasks = std::mem::take(
+            &mut *self
+                .tasks
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
         for task in tasks {
             let _ = task.await;
         }
         self.index.stop();
         self.vault.stop().await;
-        let threads = self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         if let Some((vault, index)) = threads {
             vault.join().await;
             index.join().await;
         }
-        self.blobs.shutdown().await;
+        if let Err(error) = self.blobs.shutdown().await {
+            tracing::warn!(%error, "the contents of files were not closed cleanly");
+        }
         let database = self.vault.database().clone();
-        let marked = tokio::task::spawn_blocking(move || founding::mark_running(&database, false)).await;
+        let marked =
+            tokio::task::spawn_blocking(move || founding::mark_running(&database, false)).await;
         if let Ok(Err(error)) = marked {
             tracing::warn!(%error, "the clean end could not be noted; the next start checks more than it must");
         }
@@ -151,23 +199,48 @@ async fn follow_changes(vault: VaultHandle, index: Index, mut stop: watch::Recei
 }
 
 /// Keeps the network's set of wanted devices, and the blobs' keys, in step with who belongs to the vault.
-async fn follow_members(running: Arc<Running>, net: Option<crate::net::Net>, mut stop: watch::Receiver<bool>) {
+async fn follow_members(
+    running: Arc<Running>,
+    net: Option<crate::net::Net>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut members = running.vault.members();
     loop {
         members.borrow_and_update();
         let found = running.vault.inspect(|core| {
             let state = core.state();
-            (state.membership.devices().keys().copied().collect::<Vec<DeviceId>>(), state.keyring.clone())
+            (
+                state
+                    .membership
+                    .devices()
+                    .keys()
+                    .copied()
+                    .collect::<Vec<DeviceId>>(),
+                state.keyring.clone(),
+            )
         });
-        let Ok((devices, keyring)) = found.await else { return };
+        let Ok((devices, keyring)) = found.await else {
+            return;
+        };
         running.blobs.set_keyring(keyring);
         if let Some(net) = &net {
             let known: BTreeMap<DeviceId, Vec<String>> =
-                founding::addresses(running.vault.database()).unwrap_or_default().into_iter().collect();
-            let wanted = devices.into_iter().filter(|device| *device != running.vault.device()).map(|device| {
-                let addresses: Vec<Multiaddr> = known.get(&device).into_iter().flatten().filter_map(|text| text.parse().ok()).collect();
-                (device.0, addresses)
-            });
+                founding::addresses(running.vault.database())
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect();
+            let wanted = devices
+                .into_iter()
+                .filter(|device| *device != running.vault.device())
+                .map(|device| {
+                    let addresses: Vec<Multiaddr> = known
+                        .get(&device)
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|text| text.parse().ok())
+                        .collect();
+                    (device.0, addresses)
+                });
             net.set_wanted(wanted.collect()).await;
         }
         tokio::select! {
@@ -178,7 +251,10 @@ async fn follow_members(running: Arc<Running>, net: Option<crate::net::Net>, mut
 }
 
 pub(super) fn blobs_error(error: crate::blobs::BlobsError) -> ControlError {
-    ControlError::new(crate::control::ErrorKind::Io, format!("the contents of files cannot be read: {error}"))
+    ControlError::new(
+        crate::control::ErrorKind::Io,
+        format!("the contents of files cannot be read: {error}"),
+    )
 }
 
 /// A refused or failed commit, for a person.

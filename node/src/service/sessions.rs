@@ -16,7 +16,9 @@ use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::stopped;
-use crate::net::{Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol, read_frame, write_frame};
+use crate::net::{
+    Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol, read_frame, write_frame,
+};
 use crate::store::logs;
 use crate::vault::{SessionQueue, VaultHandle};
 
@@ -26,9 +28,15 @@ const REOPEN_AFTER: Duration = Duration::from_millis(250);
 const REOPEN_AT_MOST: Duration = Duration::from_secs(30);
 
 /// Keeps sessions with every connected device of the vault until `stop` says so.
-pub async fn run(vault: VaultHandle, net: Net, incoming: Arc<Mutex<mpsc::Receiver<(Device, Stream)>>>, mut stop: watch::Receiver<bool>) {
+pub async fn run(
+    vault: VaultHandle,
+    net: Net,
+    incoming: Arc<Mutex<mpsc::Receiver<(Device, Stream)>>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut incoming = incoming.lock().await;
     let mut events = net.events();
+    let mut members = vault.members();
     let mut sessions = JoinSet::new();
     let mut opening: BTreeMap<Device, tokio::task::AbortHandle> = BTreeMap::new();
     for connection in net.connections() {
@@ -53,6 +61,12 @@ pub async fn run(vault: VaultHandle, net: Net, incoming: Arc<Mutex<mpsc::Receive
                 }
                 Err(broadcast::error::RecvError::Closed) => break,
             },
+            // A device may be connected already when it is admitted.
+            Ok(()) = members.changed() => {
+                for connection in net.connections() {
+                    open_to(&vault, &net, connection.device, &mut opening, &mut sessions).await;
+                }
+            }
             Some((device, stream)) = incoming.recv() => {
                 if is_member(&vault, device).await {
                     let vault = vault.clone();
@@ -85,11 +99,18 @@ async fn open_to(
     let task = sessions.spawn(async move {
         let mut pause = REOPEN_AFTER;
         while net.is_connected(&device) {
-            match net.open(device, StreamProtocol::new(version::REPLICATE)).await {
+            match net
+                .open(device, StreamProtocol::new(version::REPLICATE))
+                .await
+            {
                 Ok(stream) => {
                     let began = tokio::time::Instant::now();
                     hold(&vault, stream).await;
-                    pause = if began.elapsed() > REOPEN_AT_MOST { REOPEN_AFTER } else { (pause * 2).min(REOPEN_AT_MOST) };
+                    pause = if began.elapsed() > REOPEN_AT_MOST {
+                        REOPEN_AFTER
+                    } else {
+                        (pause * 2).min(REOPEN_AT_MOST)
+                    };
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no stream to replicate on");
@@ -105,7 +126,9 @@ async fn open_to(
 /// One session, until either side ends it.
 async fn hold(vault: &VaultHandle, stream: Stream) {
     let device = DeviceId(stream.device());
-    let Ok(queue) = vault.connected(device).await else { return };
+    let Ok(queue) = vault.connected(device).await else {
+        return;
+    };
     let (mut read, write) = stream.split();
     let receive = async {
         let mut frame = Vec::new();
@@ -120,7 +143,9 @@ async fn hold(vault: &VaultHandle, stream: Stream) {
             }
             match Message::decode(&frame) {
                 Ok(message) => {
-                    if !vault.is_current(device, &queue) || vault.message(device, message).await.is_err() {
+                    if !vault.is_current(device, &queue)
+                        || vault.message(device, message).await.is_err()
+                    {
                         return;
                     }
                 }
@@ -142,20 +167,35 @@ async fn hold(vault: &VaultHandle, stream: Stream) {
     vault.disconnected(device, &queue).await;
 }
 
-async fn send(vault: &VaultHandle, queue: &Arc<SessionQueue>, mut write: futures::io::WriteHalf<Stream>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn send(
+    vault: &VaultHandle,
+    queue: &Arc<SessionQueue>,
+    mut write: futures::io::WriteHalf<Stream>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     while let Some(work) = queue.next().await {
         match work {
-            Work::Message(message) => write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?,
+            Work::Message(message) => {
+                write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?
+            }
             Work::Grants { they_have } => {
-                let message = vault.inspect(move |core| core.grants_after(&they_have)).await?;
+                let message = vault
+                    .inspect(move |core| core.grants_after(&they_have))
+                    .await?;
                 write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?;
             }
             Work::Entries { writer, from, to } => {
                 let database = vault.database().clone();
-                let entries = tokio::task::spawn_blocking(move || -> Result<_, crate::store::StoreError> {
-                    logs::read_entries(&database.begin_read()?, writer, from, to, ENTRIES_TARGET)
-                })
-                .await??;
+                let entries =
+                    tokio::task::spawn_blocking(move || -> Result<_, crate::store::StoreError> {
+                        logs::read_entries(
+                            &database.begin_read()?,
+                            writer,
+                            from,
+                            to,
+                            ENTRIES_TARGET,
+                        )
+                    })
+                    .await??;
                 if entries.is_empty() {
                     return Err("entries that were to be sent are not in the store".into());
                 }
@@ -174,13 +214,23 @@ async fn send(vault: &VaultHandle, queue: &Arc<SessionQueue>, mut write: futures
 
 /// Whether a device belongs to the vault.
 pub async fn is_member(vault: &VaultHandle, device: Device) -> bool {
-    vault.inspect(move |core| core.state().membership.is_member(&DeviceId(device))).await.unwrap_or(false)
+    vault
+        .inspect(move |core| core.state().membership.is_member(&DeviceId(device)))
+        .await
+        .unwrap_or(false)
 }
 
 /// Keeps addresses at which a device was reached, for the next start.
 async fn remember(vault: &VaultHandle, device: Device, addresses: Vec<Multiaddr>) {
     let request = crate::vault::CommitRequest {
-        addresses: vec![(DeviceId(device), addresses.iter().take(ADDRESSES_KEPT).map(ToString::to_string).collect())],
+        addresses: vec![(
+            DeviceId(device),
+            addresses
+                .iter()
+                .take(ADDRESSES_KEPT)
+                .map(ToString::to_string)
+                .collect(),
+        )],
         ..Default::default()
     };
     if let Err(error) = vault.commit(request).await {

@@ -10,8 +10,8 @@ use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::stopped;
 use super::sessions::is_member;
+use super::stopped;
 use crate::blobs::{Blobs, ByteStream, Sources};
 use crate::net::{Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol};
 use crate::vault::VaultHandle;
@@ -31,8 +31,14 @@ impl Connected {
 
 impl Sources for Connected {
     fn candidates(&self) -> Vec<DeviceId> {
-        let Some(net) = &self.net else { return Vec::new() };
-        let mut devices: Vec<DeviceId> = net.connections().into_iter().map(|connection| DeviceId(connection.device)).collect();
+        let Some(net) = &self.net else {
+            return Vec::new();
+        };
+        let mut devices: Vec<DeviceId> = net
+            .connections()
+            .into_iter()
+            .map(|connection| DeviceId(connection.device))
+            .collect();
         devices.sort_unstable();
         devices.dedup();
         devices.retain(|device| self.vault.has_session(*device));
@@ -43,14 +49,19 @@ impl Sources for Connected {
         let net = self.net.clone();
         async move {
             let net = net.ok_or(io::ErrorKind::NotConnected)?;
-            let stream = net.open(device.0, StreamProtocol::new(version::BLOBS)).await.map_err(io::Error::other)?;
+            let stream = net
+                .open(device.0, StreamProtocol::new(version::BLOBS))
+                .await
+                .map_err(io::Error::other)?;
             Ok(Box::new(stream) as Box<dyn ByteStream>)
         }
         .boxed()
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {
-        let Some(net) = &self.net else { return std::future::pending().boxed() };
+        let Some(net) = &self.net else {
+            return std::future::pending().boxed();
+        };
         let mut events = net.events();
         let mut sessions = self.vault.sessions_changed();
         async move {
@@ -72,7 +83,12 @@ impl Sources for Connected {
 }
 
 /// Answers other devices' requests for bytes.
-pub async fn serve(vault: VaultHandle, blobs: Blobs, streams: Arc<Mutex<mpsc::Receiver<(Device, Stream)>>>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    vault: VaultHandle,
+    blobs: Blobs,
+    streams: Arc<Mutex<mpsc::Receiver<(Device, Stream)>>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut streams = streams.lock().await;
     let mut serving = JoinSet::new();
     loop {
@@ -103,5 +119,11 @@ pub fn listen_on(address: IpAddr, port: u16) -> Vec<Multiaddr> {
         IpAddr::V4(ip) => format!("/ip4/{ip}"),
         IpAddr::V6(ip) => format!("/ip6/{ip}"),
     };
-    [format!("{ip}/tcp/{port}"), format!("{ip}/udp/{port}/quic-v1")].iter().filter_map(|text| text.parse().ok()).collect()
+    [
+        format!("{ip}/tcp/{port}"),
+        format!("{ip}/udp/{port}/quic-v1"),
+    ]
+    .iter()
+    .filter_map(|text| text.parse().ok())
+    .collect()
 }

@@ -13,8 +13,8 @@ use coffer_protocol::log::Clock;
 use super::Node;
 use super::running::{Running, commit_error};
 use crate::control::{
-    ControlError, DeviceRow, DeviceStatus, Direction, FolderState, HeldLog, Holding, Missing, Reach, RecoveryState, Reply, Status, Transfer,
-    VaultStatus, Warning,
+    ControlError, DeviceRow, DeviceStatus, Direction, FolderState, HeldLog, Holding, Missing,
+    Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
@@ -46,10 +46,23 @@ impl Known {
             wanted: state.wanted,
             devices: devices
                 .iter()
-                .map(|(id, device)| (*id, device.role, state.membership.device_name(id, &state.keyring), device.admitted_ms))
+                .map(|(id, device)| {
+                    (
+                        *id,
+                        device.role,
+                        state.membership.device_name(id, &state.keyring),
+                        device.admitted_ms,
+                    )
+                })
                 .collect(),
-            held: devices.keys().filter_map(|device| core.held(*device).map(|held| (*device, held.clone()))).collect(),
-            announced: devices.keys().map(|device| (*device, core.acknowledged(*device).clone())).collect(),
+            held: devices
+                .keys()
+                .filter_map(|device| core.held(*device).map(|held| (*device, held.clone())))
+                .collect(),
+            announced: devices
+                .keys()
+                .map(|device| (*device, core.acknowledged(*device).clone()))
+                .collect(),
             has_recovery: core.recovery().is_ok_and(|key| key.is_some()),
             stale: core.held_is_stale(),
         }
@@ -57,7 +70,10 @@ impl Known {
 
     /// Other devices that keep a copy.
     fn others(&self, me: DeviceId) -> impl Iterator<Item = (DeviceId, Option<&Held>)> {
-        self.devices.iter().filter(move |(id, role, ..)| *id != me && role.holds_keys()).map(|(id, ..)| (*id, self.held.get(id)))
+        self.devices
+            .iter()
+            .filter(move |(id, role, ..)| *id != me && role.holds_keys())
+            .map(|(id, ..)| (*id, self.held.get(id)))
     }
 
     /// Whether a device, by its own statement, holds all that this one does, and this one all that it does.
@@ -71,17 +87,37 @@ impl Known {
 }
 
 /// Whether nothing is left to do here, and whether every device is known to agree.
-pub async fn sync_state(node: &Arc<Node>, running: &Arc<Running>) -> Result<(bool, bool), ControlError> {
-    let known = running.vault.inspect(Known::read).await.map_err(commit_error)?;
+pub async fn sync_state(
+    node: &Arc<Node>,
+    running: &Arc<Running>,
+) -> Result<(bool, bool), ControlError> {
+    let known = running
+        .vault
+        .inspect(Known::read)
+        .await
+        .map_err(commit_error)?;
     Ok(judge(node, running, &known).await)
 }
 
 async fn judge(node: &Arc<Node>, running: &Arc<Running>, known: &Known) -> (bool, bool) {
     let me = running.vault.device();
-    let behind = known.announced.values().any(|clock| !known.clock.covers_clock(clock));
-    let idle = known.wanted == 0 && !known.stale && !behind && running.folders.all_settled().await && !running.keeper.is_busy();
-    let connected = node.net.as_ref().is_some_and(|net| known.others(me).any(|(device, _)| net.is_connected(&device.0)));
-    let agree = known.others(me).all(|(_, held)| held.is_some_and(|held| known.agrees(held)));
+    let behind = known
+        .announced
+        .values()
+        .any(|clock| !known.clock.covers_clock(clock));
+    let idle = known.wanted == 0
+        && !known.stale
+        && !behind
+        && running.folders.all_settled().await
+        && !running.keeper.is_busy();
+    let connected = node.net.as_ref().is_some_and(|net| {
+        known
+            .others(me)
+            .any(|(device, _)| net.is_connected(&device.0))
+    });
+    let agree = known
+        .others(me)
+        .all(|(_, held)| held.is_some_and(|held| known.agrees(held)));
     (idle, idle && connected && agree)
 }
 
@@ -94,7 +130,9 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         uptime_s: node.started.elapsed().as_secs(),
         data_dir: node.data_dir().to_path_buf(),
         free_bytes: free_bytes(node.data_dir()),
-        listening: net.map(|net| net.listen_addresses().iter().map(show_address).collect()).unwrap_or_default(),
+        listening: net
+            .map(|net| net.listen_addresses().iter().map(show_address).collect())
+            .unwrap_or_default(),
         vault: None,
         devices: Vec::new(),
         idle: true,
@@ -110,17 +148,32 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         fill(node, &running, &mut status).await?;
     }
     if status.free_bytes.is_some_and(|free| free < LOW_SPACE) {
-        status.warnings.push(Warning { code: "low-space".into(), text: "The disk of the vault is nearly full.".into() });
+        status.warnings.push(Warning {
+            code: "low-space".into(),
+            text: "The disk of the vault is nearly full.".into(),
+        });
     }
     Ok(Reply::Status(Box::new(status)))
 }
 
-async fn fill(node: &Arc<Node>, running: &Arc<Running>, status: &mut Status) -> Result<(), ControlError> {
-    let known = running.vault.inspect(Known::read).await.map_err(commit_error)?;
+async fn fill(
+    node: &Arc<Node>,
+    running: &Arc<Running>,
+    status: &mut Status,
+) -> Result<(), ControlError> {
+    let known = running
+        .vault
+        .inspect(Known::read)
+        .await
+        .map_err(commit_error)?;
     let me = running.vault.device();
     (status.idle, status.in_sync) = judge(node, running, &known).await;
     let index = running.index.clone();
-    let documents = tokio::task::spawn_blocking(move || index.count()).await.ok().and_then(Result::ok).unwrap_or(0);
+    let documents = tokio::task::spawn_blocking(move || index.count())
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or(0);
     let contents = Contents::read(running);
     status.vault = Some(VaultStatus {
         id: known.vault.to_string(),
@@ -141,26 +194,49 @@ async fn fill(node: &Arc<Node>, running: &Arc<Running>, status: &mut Status) -> 
                 address: show_address(&connection.address),
                 transport: transport(connection.transport).into(),
                 relayed: false,
-                since_ms: connection.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+                since_ms: connection
+                    .since
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |since| since.as_millis() as u64),
                 in_per_s: rate.received_per_second,
                 out_per_s: rate.sent_per_second,
                 bytes_in: connection.bytes_in,
                 bytes_out: connection.bytes_out,
             },
             None => {
-                let addresses = super::founding::addresses(running.vault.database()).unwrap_or_default();
+                let addresses =
+                    super::founding::addresses(running.vault.database()).unwrap_or_default();
                 let addresses: Vec<String> = addresses
                     .into_iter()
                     .filter(|(known, _)| known == device)
                     .flat_map(|(_, list)| list)
                     .filter_map(|text| text.parse().ok().map(|address| show_address(&address)))
                     .collect();
-                if addresses.is_empty() { Reach::Unknown } else { Reach::Trying { addresses, last_error: None } }
+                if addresses.is_empty() {
+                    Reach::Unknown
+                } else {
+                    Reach::Trying {
+                        addresses,
+                        last_error: None,
+                    }
+                }
             }
         };
-        let holding = known.held.get(device).filter(|_| *device != me).map(|held| holding(&known, held, &contents));
-        let entry = DeviceStatus { device: row, reach, holding };
-        if *device == me { status.devices.insert(0, entry) } else { status.devices.push(entry) }
+        let holding = known
+            .held
+            .get(device)
+            .filter(|_| *device != me)
+            .map(|held| holding(&known, held, &contents));
+        let entry = DeviceStatus {
+            device: row,
+            reach,
+            holding,
+        };
+        if *device == me {
+            status.devices.insert(0, entry)
+        } else {
+            status.devices.push(entry)
+        }
         if rate.received_per_second > 0 {
             status.transfers.push(Transfer {
                 device: device.to_string(),
@@ -183,7 +259,11 @@ async fn fill(node: &Arc<Node>, running: &Arc<Running>, status: &mut Status) -> 
         }
     }
     status.only_here = only_here(&known, me, &contents);
-    status.missing_here = Missing { changes: missing_changes(&known), files: known.wanted, bytes: wanted_bytes(running) };
+    status.missing_here = Missing {
+        changes: missing_changes(&known),
+        files: known.wanted,
+        bytes: wanted_bytes(running),
+    };
     status.folders = running.folders.statuses(running);
     status.recovery = if known.has_recovery {
         RecoveryState::Unconfirmed
@@ -209,11 +289,17 @@ async fn fill(node: &Arc<Node>, running: &Arc<Running>, status: &mut Status) -> 
         match &folder.state {
             FolderState::NotThere => status.warnings.push(Warning {
                 code: "folder-missing".into(),
-                text: format!("The folder {} is not there; nothing is taken as deleted.", folder.dir.display()),
+                text: format!(
+                    "The folder {} is not there; nothing is taken as deleted.",
+                    folder.dir.display()
+                ),
             }),
             FolderState::Stopped { reason } => status.warnings.push(Warning {
                 code: "folder-stopped".into(),
-                text: format!("The folder {} is not kept in sync: {reason}.", folder.dir.display()),
+                text: format!(
+                    "The folder {} is not kept in sync: {reason}.",
+                    folder.dir.display()
+                ),
             }),
             _ => {}
         }
@@ -223,7 +309,11 @@ async fn fill(node: &Arc<Node>, running: &Arc<Running>, status: &mut Status) -> 
 
 /// The device that began the vault: admitted first.
 fn first_device(known: &Known) -> Option<DeviceId> {
-    known.devices.iter().min_by_key(|(.., admitted)| *admitted).map(|(id, ..)| *id)
+    known
+        .devices
+        .iter()
+        .min_by_key(|(.., admitted)| *admitted)
+        .map(|(id, ..)| *id)
 }
 
 /// What the tree says of contents.
@@ -238,9 +328,16 @@ struct Contents {
 impl Contents {
     fn read(running: &Arc<Running>) -> Contents {
         let tree = running.vault.tree();
-        let mut contents = Contents { files: 0, folders: 0, bytes: 0, all: Vec::new() };
+        let mut contents = Contents {
+            files: 0,
+            folders: 0,
+            bytes: 0,
+            all: Vec::new(),
+        };
         for id in tree.below(FileId::ROOT) {
-            let (Some(shown), Some(known)) = (tree.shown(id), tree.get(id)) else { continue };
+            let (Some(shown), Some(known)) = (tree.shown(id), tree.get(id)) else {
+                continue;
+            };
             if shown.trashed || shown.same_as.is_some() {
                 continue;
             }
@@ -263,21 +360,33 @@ impl Contents {
             return (0, 0);
         }
         let covered = by_actor(&held.chunks);
-        self.all.iter().filter(|(id, dot, _)| !holds(held, &covered, *id, *dot)).fold((0, 0), |(files, bytes), (_, _, size)| (files + 1, bytes + size))
+        self.all
+            .iter()
+            .filter(|(id, dot, _)| !holds(held, &covered, *id, *dot))
+            .fold((0, 0), |(files, bytes), (_, _, size)| {
+                (files + 1, bytes + size)
+            })
     }
 }
 
 fn by_actor(clock: &Clock) -> BTreeMap<[u8; 16], u64> {
-    clock.iter().map(|(writer, seq, _)| (writer.actor(), seq)).collect()
+    clock
+        .iter()
+        .map(|(writer, seq, _)| (writer.actor(), seq))
+        .collect()
 }
 
 fn holds(held: &Held, covered: &BTreeMap<[u8; 16], u64>, id: FileId, dot: Dot) -> bool {
-    covered.get(&dot.writer).is_some_and(|seq| *seq >= dot.seq) && (held.exceptions.is_empty() || !held.exceptions.contains(&id.to_string()))
+    covered.get(&dot.writer).is_some_and(|seq| *seq >= dot.seq)
+        && (held.exceptions.is_empty() || !held.exceptions.contains(&id.to_string()))
 }
 
 /// Entries of `clock` beyond those that `of` names for the same writers.
 fn beyond<'a>(clock: &Clock, of: impl Fn(&WriterId) -> u64 + 'a) -> u64 {
-    clock.iter().map(|(writer, seq, _)| seq.saturating_sub(of(writer))).sum()
+    clock
+        .iter()
+        .map(|(writer, seq, _)| seq.saturating_sub(of(writer)))
+        .sum()
 }
 
 fn holding(known: &Known, held: &Held, contents: &Contents) -> Holding {
@@ -291,7 +400,11 @@ fn holding(known: &Known, held: &Held, contents: &Contents) -> Holding {
     Holding {
         as_of_ms: held.at_ms,
         changes: changes.collect(),
-        lacks: Missing { changes: beyond(&known.clock, |writer| held.entries.seq(writer)), files, bytes },
+        lacks: Missing {
+            changes: beyond(&known.clock, |writer| held.entries.seq(writer)),
+            files,
+            bytes,
+        },
         keeps_all: held.pinned,
     }
 }
@@ -299,43 +412,81 @@ fn holding(known: &Known, held: &Held, contents: &Contents) -> Holding {
 /// What no other device is known to hold.
 fn only_here(known: &Known, me: DeviceId, contents: &Contents) -> Missing {
     let others: Vec<&Held> = known.others(me).filter_map(|(_, held)| held).collect();
-    let changes = beyond(&known.clock, |writer| others.iter().map(|held| held.entries.seq(writer)).max().unwrap_or(0));
+    let changes = beyond(&known.clock, |writer| {
+        others
+            .iter()
+            .map(|held| held.entries.seq(writer))
+            .max()
+            .unwrap_or(0)
+    });
     let (mut files, mut bytes) = (0, 0);
-    if !others.iter().any(|held| contents.lacking(held, &known.clock) == (0, 0)) {
-        let covered: Vec<_> = others.iter().map(|held| (*held, by_actor(&held.chunks))).collect();
+    if !others
+        .iter()
+        .any(|held| contents.lacking(held, &known.clock) == (0, 0))
+    {
+        let covered: Vec<_> = others
+            .iter()
+            .map(|held| (*held, by_actor(&held.chunks)))
+            .collect();
         for (id, dot, size) in &contents.all {
-            if !covered.iter().any(|(held, covered)| holds(held, covered, *id, *dot)) {
+            if !covered
+                .iter()
+                .any(|(held, covered)| holds(held, covered, *id, *dot))
+            {
                 files += 1;
                 bytes += size;
             }
         }
     }
-    Missing { changes, files, bytes }
+    Missing {
+        changes,
+        files,
+        bytes,
+    }
 }
 
 /// Entries that other devices announced and this one lacks.
 fn missing_changes(known: &Known) -> u64 {
-    let clocks = known.announced.values().chain(known.held.values().map(|held| &held.entries));
+    let clocks = known
+        .announced
+        .values()
+        .chain(known.held.values().map(|held| &held.entries));
     let mut best: BTreeMap<WriterId, u64> = BTreeMap::new();
     for (writer, seq, _) in clocks.flat_map(Clock::iter) {
         let known = best.entry(*writer).or_default();
         *known = seq.max(*known);
     }
-    best.into_iter().map(|(writer, seq)| seq.saturating_sub(known.clock.seq(&writer))).sum()
+    best.into_iter()
+        .map(|(writer, seq)| seq.saturating_sub(known.clock.seq(&writer)))
+        .sum()
 }
 
 fn wanted_bytes(running: &Arc<Running>) -> u64 {
-    running.vault.wanted().map(|wanted| wanted.iter().map(|wanted| wanted.size).sum()).unwrap_or(0)
+    running
+        .vault
+        .wanted()
+        .map(|wanted| wanted.iter().map(|wanted| wanted.size).sum())
+        .unwrap_or(0)
 }
 
 fn connections(node: &Node) -> BTreeMap<DeviceId, ConnectionInfo> {
-    let all = node.net.as_ref().map(|net| net.connections()).unwrap_or_default();
-    all.into_iter().map(|connection| (DeviceId(connection.device), connection)).collect()
+    let all = node
+        .net
+        .as_ref()
+        .map(|net| net.connections())
+        .unwrap_or_default();
+    all.into_iter()
+        .map(|connection| (DeviceId(connection.device), connection))
+        .collect()
 }
 
 fn row(node: &Node, known: &Known, device: DeviceId, me: DeviceId, running: &Running) -> DeviceRow {
     let found = known.devices.iter().find(|(id, ..)| *id == device);
-    let name = if device == me { Some(running.vault.device_label()) } else { found.and_then(|(_, _, name, _)| name.clone()) };
+    let name = if device == me {
+        Some(running.vault.device_label())
+    } else {
+        found.and_then(|(_, _, name, _)| name.clone())
+    };
     DeviceRow {
         id: device.to_string(),
         name: name.unwrap_or_else(|| "unknown".into()),
@@ -349,23 +500,43 @@ fn row(node: &Node, known: &Known, device: DeviceId, me: DeviceId, running: &Run
         .into(),
         this: device == me,
         admitted_ms: found.map_or(0, |(.., admitted)| *admitted),
-        connected: device == me || node.net.as_ref().is_some_and(|net| net.is_connected(&device.0)),
+        connected: device == me
+            || node
+                .net
+                .as_ref()
+                .is_some_and(|net| net.is_connected(&device.0)),
         last_seen_ms: known.held.get(&device).map(|held| held.at_ms),
     }
 }
 
 /// One device, as lists show it.
-pub async fn device_row(node: &Arc<Node>, running: &Arc<Running>, device: DeviceId) -> Result<DeviceRow, ControlError> {
-    let known = running.vault.inspect(Known::read).await.map_err(commit_error)?;
+pub async fn device_row(
+    node: &Arc<Node>,
+    running: &Arc<Running>,
+    device: DeviceId,
+) -> Result<DeviceRow, ControlError> {
+    let known = running
+        .vault
+        .inspect(Known::read)
+        .await
+        .map_err(commit_error)?;
     Ok(row(node, &known, device, running.vault.device(), running))
 }
 
 /// `device list`.
 pub async fn devices(node: &Arc<Node>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    let known = running.vault.inspect(Known::read).await.map_err(commit_error)?;
+    let known = running
+        .vault
+        .inspect(Known::read)
+        .await
+        .map_err(commit_error)?;
     let me = running.vault.device();
-    let mut devices: Vec<DeviceRow> = known.devices.iter().map(|(device, ..)| row(node, &known, *device, me, &running)).collect();
+    let mut devices: Vec<DeviceRow> = known
+        .devices
+        .iter()
+        .map(|(device, ..)| row(node, &known, *device, me, &running))
+        .collect();
     devices.sort_by_key(|device| (!device.this, device.admitted_ms));
     Ok(Reply::Devices { devices })
 }

@@ -55,7 +55,16 @@ pub struct Row {
 impl Row {
     /// A row of a document without changes.
     pub fn new(doctype: &str, id: &str) -> Row {
-        Row { doctype: doctype.into(), id: id.into(), deleted: false, changes: 0, base_len: 0, batches: 0, batches_len: 0, inline: Vec::new() }
+        Row {
+            doctype: doctype.into(),
+            id: id.into(),
+            deleted: false,
+            changes: 0,
+            base_len: 0,
+            batches: 0,
+            batches_len: 0,
+            inline: Vec::new(),
+        }
     }
 
     /// The document's only change, where it has just one and that lies in the row.
@@ -109,11 +118,19 @@ impl<'t> DocumentTables<'t> {
 
     /// Adds `change` to the document. `state` is the document with the change in it, where the caller has it loaded:
     /// without it nothing is folded this time.
-    pub fn append(&mut self, key: DocumentKey, mut row: Row, change: &[u8], state: Option<&mut Document>) -> Result<Row, StoreError> {
+    pub fn append(
+        &mut self,
+        key: DocumentKey,
+        mut row: Row,
+        change: &[u8],
+        state: Option<&mut Document>,
+    ) -> Result<Row, StoreError> {
         row.changes += 1;
         row.inline.push(change.to_vec());
         if row.inline.iter().map(Vec::len).sum::<usize>() > INLINE_MAX {
-            let batch = postcard::to_stdvec(&row.inline).map_err(|_| StoreError::Damaged("a batch of changes could not be encoded".into()))?;
+            let batch = postcard::to_stdvec(&row.inline).map_err(|_| {
+                StoreError::Damaged("a batch of changes could not be encoded".into())
+            })?;
             pieces::write(&mut self.tails, &tail_key(key, row.batches), &batch)?;
             row.batches += 1;
             row.batches_len = row.batches_len.saturating_add(batch.len() as u32);
@@ -130,12 +147,18 @@ impl<'t> DocumentTables<'t> {
 
     /// Writes `row` as it is.
     pub fn write_row(&mut self, key: DocumentKey, row: &Row) -> Result<(), StoreError> {
-        let bytes = postcard::to_stdvec(row).map_err(|_| StoreError::Damaged("a document row could not be encoded".into()))?;
+        let bytes = postcard::to_stdvec(row)
+            .map_err(|_| StoreError::Damaged("a document row could not be encoded".into()))?;
         self.documents.insert(&key.0, &bytes[..])?;
         Ok(())
     }
 
-    fn fold(&mut self, key: DocumentKey, row: &mut Row, document: &mut Document) -> Result<(), StoreError> {
+    fn fold(
+        &mut self,
+        key: DocumentKey,
+        row: &mut Row,
+        document: &mut Document,
+    ) -> Result<(), StoreError> {
         // Only a base that is proven to load takes the place of the changes it was made from.
         let base = match document.save_proven() {
             Ok(base) => base,
@@ -160,15 +183,30 @@ impl<'t> DocumentTables<'t> {
     }
 
     /// Keeps a change until those it depends on are here. Keeping it twice is harmless.
-    pub fn wait(&mut self, key: DocumentKey, hash: ChangeHash, waiting: &Waiting) -> Result<(), StoreError> {
-        let bytes = postcard::to_stdvec(waiting).map_err(|_| StoreError::Damaged("a waiting change could not be encoded".into()))?;
-        Ok(pieces::write(&mut self.waiting, &waiting_key(key, hash), &bytes)?)
+    pub fn wait(
+        &mut self,
+        key: DocumentKey,
+        hash: ChangeHash,
+        waiting: &Waiting,
+    ) -> Result<(), StoreError> {
+        let bytes = postcard::to_stdvec(waiting)
+            .map_err(|_| StoreError::Damaged("a waiting change could not be encoded".into()))?;
+        Ok(pieces::write(
+            &mut self.waiting,
+            &waiting_key(key, hash),
+            &bytes,
+        )?)
     }
 
     /// The changes of a document that wait, by hash.
     pub fn waiting(&self, key: DocumentKey) -> Result<Vec<(ChangeHash, Waiting)>, StoreError> {
-        let (from, to) = (waiting_key(key, ChangeHash([0; 32])), [&key.0[..], &[0xff; 34]].concat());
-        let to: [u8; 66] = to.try_into().map_err(|_| StoreError::Damaged("a key has the wrong length".into()))?;
+        let (from, to) = (
+            waiting_key(key, ChangeHash([0; 32])),
+            [&key.0[..], &[0xff; 34]].concat(),
+        );
+        let to: [u8; 66] = to
+            .try_into()
+            .map_err(|_| StoreError::Damaged("a key has the wrong length".into()))?;
         let mut found = Vec::new();
         for item in self.waiting.range::<&[u8; 66]>(&from..=&to)? {
             let name = *item?.0.value();
@@ -189,17 +227,35 @@ impl<'t> DocumentTables<'t> {
 }
 
 /// The row and, where it is wanted, the document, read outside of any write.
-pub fn read_row(transaction: &ReadTransaction, key: DocumentKey) -> Result<Option<Row>, StoreError> {
+pub fn read_row(
+    transaction: &ReadTransaction,
+    key: DocumentKey,
+) -> Result<Option<Row>, StoreError> {
     row_of(&transaction.open_table(tables::DOCUMENTS)?, key)
 }
 
 /// The whole document of `row`.
-pub fn read_document(transaction: &ReadTransaction, key: DocumentKey, row: &Row) -> Result<Document, StoreError> {
-    load_from(&transaction.open_table(tables::DOCUMENT_BASES)?, &transaction.open_table(tables::DOCUMENT_TAILS)?, key, row)
+pub fn read_document(
+    transaction: &ReadTransaction,
+    key: DocumentKey,
+    row: &Row,
+) -> Result<Document, StoreError> {
+    load_from(
+        &transaction.open_table(tables::DOCUMENT_BASES)?,
+        &transaction.open_table(tables::DOCUMENT_TAILS)?,
+        key,
+        row,
+    )
 }
 
-fn row_of(table: &impl ReadableTable<&'static [u8; 32], &'static [u8]>, key: DocumentKey) -> Result<Option<Row>, StoreError> {
-    table.get(&key.0)?.map(|value| decode(value.value(), "a document row")).transpose()
+fn row_of(
+    table: &impl ReadableTable<&'static [u8; 32], &'static [u8]>,
+    key: DocumentKey,
+) -> Result<Option<Row>, StoreError> {
+    table
+        .get(&key.0)?
+        .map(|value| decode(value.value(), "a document row"))
+        .transpose()
 }
 
 fn load_from(
@@ -210,7 +266,9 @@ fn load_from(
 ) -> Result<Document, StoreError> {
     let mut base = Vec::with_capacity(row.base_len as usize);
     for piece in 0..(row.base_len as usize).div_ceil(pieces::PIECE) {
-        let value = bases.get(&base_key(key, piece as u32))?.ok_or_else(|| damaged(row))?;
+        let value = bases
+            .get(&base_key(key, piece as u32))?
+            .ok_or_else(|| damaged(row))?;
         base.extend_from_slice(value.value());
     }
     let mut changes: Vec<Vec<u8>> = Vec::new();
@@ -223,11 +281,15 @@ fn load_from(
 }
 
 fn damaged(row: &Row) -> StoreError {
-    StoreError::Damaged(format!("document {}/{} cannot be read", row.doctype, row.id))
+    StoreError::Damaged(format!(
+        "document {}/{} cannot be read",
+        row.doctype, row.id
+    ))
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, StoreError> {
-    postcard::from_bytes(bytes).map_err(|_| StoreError::Damaged(format!("{what} cannot be decoded")))
+    postcard::from_bytes(bytes)
+        .map_err(|_| StoreError::Damaged(format!("{what} cannot be decoded")))
 }
 
 fn base_key(key: DocumentKey, piece: u32) -> [u8; 36] {
@@ -249,4 +311,3 @@ fn join<const N: usize>(a: &[u8], b: &[u8]) -> [u8; N] {
     out[a.len()..a.len() + b.len()].copy_from_slice(b);
     out
 }
-

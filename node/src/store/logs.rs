@@ -15,11 +15,20 @@ pub struct LogTables<'t> {
 impl<'t> LogTables<'t> {
     /// Opens them; one transaction can hold them once.
     pub fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
-        Ok(LogTables { entries: transaction.open_table(tables::ENTRIES)?, heads: transaction.open_table(tables::LOG_HEADS)? })
+        Ok(LogTables {
+            entries: transaction.open_table(tables::ENTRIES)?,
+            heads: transaction.open_table(tables::LOG_HEADS)?,
+        })
     }
 
     /// Adds an entry whose place in its log the caller has checked.
-    pub fn append(&mut self, writer: WriterId, seq: u64, header_hash: Hash, entry: &[u8]) -> Result<(), StoreError> {
+    pub fn append(
+        &mut self,
+        writer: WriterId,
+        seq: u64,
+        header_hash: Hash,
+        entry: &[u8],
+    ) -> Result<(), StoreError> {
         pieces::write(&mut self.entries, &entry_key(writer, seq), entry)?;
         let mut head = [0; 40];
         head[..8].copy_from_slice(&seq.to_be_bytes());
@@ -50,12 +59,20 @@ pub fn read_clock(transaction: &ReadTransaction) -> Result<Clock, StoreError> {
 }
 
 /// Entries `from..=to` of a log, in order, until `max_bytes` are gathered (one entry at least, where there is one).
-pub fn read_entries(transaction: &ReadTransaction, writer: WriterId, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+pub fn read_entries(
+    transaction: &ReadTransaction,
+    writer: WriterId,
+    from: u64,
+    to: u64,
+    max_bytes: usize,
+) -> Result<Vec<Vec<u8>>, StoreError> {
     let table = transaction.open_table(tables::ENTRIES)?;
     let mut found = Vec::new();
     let mut bytes = 0;
     for seq in from..=to {
-        let Some(entry) = pieces::read(&table, &entry_key(writer, seq))? else { break };
+        let Some(entry) = pieces::read(&table, &entry_key(writer, seq))? else {
+            break;
+        };
         bytes += entry.len();
         if bytes > max_bytes && !found.is_empty() {
             break;
@@ -83,5 +100,8 @@ fn writer_of(key: &[u8; 36]) -> WriterId {
     let (mut device, mut incarnation) = ([0; 32], [0; 4]);
     device.copy_from_slice(&key[..32]);
     incarnation.copy_from_slice(&key[32..]);
-    WriterId { device: DeviceId(device), incarnation: u32::from_be_bytes(incarnation) }
+    WriterId {
+        device: DeviceId(device),
+        incarnation: u32::from_be_bytes(incarnation),
+    }
 }

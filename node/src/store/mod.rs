@@ -33,7 +33,9 @@ pub enum StoreError {
     #[error("another coffer uses this data folder")]
     InUse,
     /// Written by a newer program.
-    #[error("the data folder was written by a newer coffer (layout {found}, this one reads up to {known})")]
+    #[error(
+        "the data folder was written by a newer coffer (layout {found}, this one reads up to {known})"
+    )]
     Newer {
         /// Layout number found.
         found: u32,
@@ -56,7 +58,11 @@ impl From<redb::Error> for StoreError {
             redb::Error::Corrupted(what) => StoreError::Damaged(what),
             other => {
                 let text = other.to_string();
-                if text.contains("No space left") { StoreError::DiskFull } else { StoreError::Database(text) }
+                if text.contains("No space left") {
+                    StoreError::DiskFull
+                } else {
+                    StoreError::Database(text)
+                }
             }
         }
     }
@@ -67,8 +73,12 @@ impl StoreError {
     pub fn from_io(error: impl Into<io::Error>) -> Self {
         let error = error.into();
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreError::DiskFull,
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreError::Permission,
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => StoreError::DiskFull,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                StoreError::Permission
+            }
             _ => StoreError::Database(error.to_string()),
         }
     }
@@ -88,7 +98,13 @@ macro_rules! through_redb_error {
         fn from(error: $kind) -> Self { StoreError::from(redb::Error::from(error)) }
     })* };
 }
-through_redb_error!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError, redb::DatabaseError);
+through_redb_error!(
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::DatabaseError
+);
 
 /// Opens the database at `path`, or makes it with mode 0600.
 ///
@@ -105,21 +121,41 @@ pub fn open(path: &Path) -> Result<Arc<Database>, StoreError> {
         file.set_len(0).map_err(StoreError::from_io)?;
         drop(prepare(Database::builder().create_with_backend(file)?)?);
         std::fs::rename(&unfinished, path).map_err(StoreError::from_io)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::from_io)?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        std::fs::File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(StoreError::from_io)?;
     }
-    prepare(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(FileBackend::new(open_file(path)?)?)?)
+    prepare(
+        Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(FileBackend::new(open_file(path)?)?)?,
+    )
 }
 
 fn open_file(path: &Path) -> Result<std::fs::File, StoreError> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(StoreError::from_io)
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(StoreError::from_io)
 }
 
 /// The same over another backend: the simulation's disk.
 pub fn open_with(backend: impl StorageBackend) -> Result<Arc<Database>, StoreError> {
-    prepare(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?)
+    prepare(
+        Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)?,
+    )
 }
 
 /// Makes every table and checks the layout number.
@@ -133,7 +169,12 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
         }
     };
     match found {
-        Some(found) if found > tables::LAYOUT => return Err(StoreError::Newer { found, known: tables::LAYOUT }),
+        Some(found) if found > tables::LAYOUT => {
+            return Err(StoreError::Newer {
+                found,
+                known: tables::LAYOUT,
+            });
+        }
         Some(_) => {}
         None => {
             let mut write = database.begin_write()?;

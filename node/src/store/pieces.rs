@@ -9,7 +9,11 @@ pub const PIECE: usize = 16 * 1024;
 ///
 /// Older pieces past the new end stay unless the caller removed them: use it for values that are written once, or
 /// call [`remove`] first.
-pub fn write<const N: usize>(table: &mut Table<'_, &'static [u8; N], &'static [u8]>, key: &[u8; N], bytes: &[u8]) -> Result<(), StorageError> {
+pub fn write<const N: usize>(
+    table: &mut Table<'_, &'static [u8; N], &'static [u8]>,
+    key: &[u8; N],
+    bytes: &[u8],
+) -> Result<(), StorageError> {
     let mut key = *key;
     let mut rest = bytes;
     let mut piece = 0u16;
@@ -21,12 +25,17 @@ pub fn write<const N: usize>(table: &mut Table<'_, &'static [u8; N], &'static [u
         if now.len() < PIECE {
             return Ok(());
         }
-        piece = piece.checked_add(1).ok_or_else(|| StorageError::ValueTooLarge(bytes.len()))?;
+        piece = piece
+            .checked_add(1)
+            .ok_or_else(|| StorageError::ValueTooLarge(bytes.len()))?;
     }
 }
 
 /// Reads what [`write`] wrote, or `None` where there is nothing.
-pub fn read<const N: usize>(table: &impl ReadableTable<&'static [u8; N], &'static [u8]>, key: &[u8; N]) -> Result<Option<Vec<u8>>, StorageError> {
+pub fn read<const N: usize>(
+    table: &impl ReadableTable<&'static [u8; N], &'static [u8]>,
+    key: &[u8; N],
+) -> Result<Option<Vec<u8>>, StorageError> {
     let mut key = *key;
     let mut bytes = Vec::new();
     for piece in 0..=u16::MAX {
@@ -43,7 +52,10 @@ pub fn read<const N: usize>(table: &impl ReadableTable<&'static [u8; N], &'stati
 }
 
 /// Removes every piece of `key`.
-pub fn remove<const N: usize>(table: &mut Table<'_, &'static [u8; N], &'static [u8]>, key: &[u8; N]) -> Result<(), StorageError> {
+pub fn remove<const N: usize>(
+    table: &mut Table<'_, &'static [u8; N], &'static [u8]>,
+    key: &[u8; N],
+) -> Result<(), StorageError> {
     let mut key = *key;
     for piece in 0..=u16::MAX {
         key[N - 2..].copy_from_slice(&piece.to_be_bytes());

@@ -23,9 +23,11 @@ pub const LOG_HEADS: TableDefinition<&[u8; 36], &[u8; 40]> = TableDefinition::ne
 /// Documents: document key → [`super::documents::Row`].
 pub const DOCUMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("documents_1");
 /// A document's folded past: document key ‖ piece (u32) → bytes of its Automerge `save()`.
-pub const DOCUMENT_BASES: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("document_bases_1");
+pub const DOCUMENT_BASES: TableDefinition<&[u8; 36], &[u8]> =
+    TableDefinition::new("document_bases_1");
 /// Changes that came after the base: document key ‖ batch (u32) ‖ piece (u16) → batch of raw changes.
-pub const DOCUMENT_TAILS: TableDefinition<&[u8; 38], &[u8]> = TableDefinition::new("document_tails_1");
+pub const DOCUMENT_TAILS: TableDefinition<&[u8; 38], &[u8]> =
+    TableDefinition::new("document_tails_1");
 /// Changes that wait for others of their document: document key ‖ change hash ‖ piece (u16) → [`super::documents::Waiting`].
 pub const WAITING: TableDefinition<&[u8; 66], &[u8]> = TableDefinition::new("waiting_1");
 /// Which documents each transaction touched, for the derived index: transaction (u64) ‖ n (u32) → document key.

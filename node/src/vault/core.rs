@@ -117,9 +117,14 @@ pub enum FileChange {
 
 impl FileChange {
     fn between(before: Option<&Known<'_>>, after: &FileState) -> FileChange {
-        let Some(before) = before else { return FileChange::Added };
+        let Some(before) = before else {
+            return FileChange::Added;
+        };
         let was_deleted = before.trash.is_some_and(|trash| !trash.is_restored());
-        let is_deleted = after.trash.as_ref().is_some_and(|trash| !trash.is_restored());
+        let is_deleted = after
+            .trash
+            .as_ref()
+            .is_some_and(|trash| !trash.is_restored());
         match (was_deleted, is_deleted) {
             (false, true) => FileChange::Deleted,
             (true, false) => FileChange::Restored,
@@ -144,10 +149,16 @@ pub struct Core {
 
 impl Core {
     /// Opens the vault in `database`. `label` names this device in conflict copies.
-    pub fn open(database: Arc<Database>, identity: Identity, label: String, rng: Box<dyn CryptoRng + Send>) -> Result<Core, StoreError> {
+    pub fn open(
+        database: Arc<Database>,
+        identity: Identity,
+        label: String,
+        rng: Box<dyn CryptoRng + Send>,
+    ) -> Result<Core, StoreError> {
         let (state, statements) = State::read(&database, identity.key.id())?;
         let tree = Arc::new(RwLock::new(read_tree(&database)?));
-        let replicator = Replicator::new(state.vault, state.membership.heads(), state.clock.clone());
+        let replicator =
+            Replicator::new(state.vault, state.membership.heads(), state.clock.clone());
         let mut core = Core {
             database,
             identity,
@@ -186,8 +197,19 @@ impl Core {
     }
 
     /// Entries of a log for [`Action::SendEntries`]: at most [`ENTRIES_TARGET`] bytes of them.
-    pub fn entries(&self, writer: WriterId, from: u64, upto: u64) -> Result<Vec<Vec<u8>>, StoreError> {
-        logs::read_entries(&self.database.begin_read()?, writer, from, upto, ENTRIES_TARGET)
+    pub fn entries(
+        &self,
+        writer: WriterId,
+        from: u64,
+        upto: u64,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        logs::read_entries(
+            &self.database.begin_read()?,
+            writer,
+            from,
+            upto,
+            ENTRIES_TARGET,
+        )
     }
 
     /// Takes in a batch. `now_ms` is the wall clock in milliseconds since 1970.
@@ -196,7 +218,9 @@ impl Core {
         let mut steps = Vec::new();
         for input in inputs {
             match input {
-                Input::Commit(ticket, request) => steps.push(Step::Commit(ticket, Box::new(request))),
+                Input::Commit(ticket, request) => {
+                    steps.push(Step::Commit(ticket, Box::new(request)))
+                }
                 Input::Admit(ticket, admission) => steps.push(Step::Admit(ticket, admission)),
                 Input::StateHeld => steps.push(Step::StateHeld),
                 Input::Connected(device) => {
@@ -205,7 +229,10 @@ impl Core {
                         let actions = self.replicator.connected(device);
                         self.act(actions, &mut steps, &mut out);
                     } else {
-                        out.push(Output::Close(device, "it is not a device of this vault".into()));
+                        out.push(Output::Close(
+                            device,
+                            "it is not a device of this vault".into(),
+                        ));
                     }
                 }
                 Input::Disconnected(device) => {
@@ -236,7 +263,9 @@ impl Core {
                     out.push(match steps.remove(index) {
                         Step::Admit(ticket, _) => Output::Admitted(ticket, Err(error)),
                         Step::Commit(ticket, _) => Output::Committed(ticket, Err(error)),
-                        Step::Ingest(..) | Step::Grants(..) | Step::Held(..) | Step::StateHeld => continue,
+                        Step::Ingest(..) | Step::Grants(..) | Step::Held(..) | Step::StateHeld => {
+                            continue;
+                        }
                     });
                     if steps.is_empty() {
                         return;
@@ -264,8 +293,12 @@ impl Core {
                     Step::Grants(from, grants) => work.ingest_grants(*from, grants)?,
                     Step::Held(from, statement) => work.ingest_held(*from, statement)?,
                     Step::StateHeld => state_held = true,
-                    Step::Commit(ticket, request) => work.request(*ticket, request).map_err(|error| error.at(index))?,
-                    Step::Admit(ticket, admission) => work.admit(*ticket, admission).map_err(|error| error.at(index))?,
+                    Step::Commit(ticket, request) => work
+                        .request(*ticket, request)
+                        .map_err(|error| error.at(index))?,
+                    Step::Admit(ticket, admission) => work
+                        .admit(*ticket, admission)
+                        .map_err(|error| error.at(index))?,
                 }
             }
             // Last, so that it is true of all that becomes durable with it.
@@ -285,11 +318,18 @@ impl Core {
     /// After the transaction is durable: memory, answers, and what may now leave the machine.
     fn publish(&mut self, done: Done, out: &mut Vec<Output>) {
         let local = done.appended.iter().all(|(from, ..)| from.is_none());
-        let mut changes = Changes { transaction: self.state.transaction, documents: done.documents, local, ..Changes::default() };
+        let mut changes = Changes {
+            transaction: self.state.transaction,
+            documents: done.documents,
+            local,
+            ..Changes::default()
+        };
         if !done.files.is_empty() {
             let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
             for (id, state) in done.files {
-                changes.file_events.push((id, FileChange::between(tree.get(id).as_ref(), &state)));
+                changes
+                    .file_events
+                    .push((id, FileChange::between(tree.get(id).as_ref(), &state)));
                 tree.set(id, &state);
             }
             changes.files = tree.take_changed();
@@ -302,7 +342,10 @@ impl Core {
         }
         let mut actions = Vec::new();
         if done.members_changed {
-            actions.extend(self.replicator.grants_changed(self.state.membership.heads()));
+            actions.extend(
+                self.replicator
+                    .grants_changed(self.state.membership.heads()),
+            );
             out.push(Output::MembersChanged);
         }
         let mut by_origin: BTreeMap<Option<DeviceId>, Vec<(WriterId, u64, Hash)>> = BTreeMap::new();
@@ -322,14 +365,20 @@ impl Core {
             out.push(Output::HeldChanged);
         }
         if let Some(statement) = done.own_held {
-            actions.extend(self.replicator.held_changed(self.identity.key.id(), statement, None));
+            actions.extend(
+                self.replicator
+                    .held_changed(self.identity.key.id(), statement, None),
+            );
         }
         for (device, statement, from) in done.others_held {
             actions.extend(self.replicator.held_changed(device, statement, Some(from)));
         }
         let mut more = Vec::new();
         self.act(actions, &mut more, out);
-        debug_assert!(more.is_empty(), "what follows a commit never takes anything in");
+        debug_assert!(
+            more.is_empty(),
+            "what follows a commit never takes anything in"
+        );
         if !changes.files.is_empty() || !changes.documents.is_empty() || done.wanted_changed {
             out.push(Output::Changed(changes));
         }
@@ -355,10 +404,19 @@ impl Core {
         for action in actions {
             match action {
                 Action::IngestGrants { peer, grants } => steps.push(Step::Grants(peer, grants)),
-                Action::Ingest { peer, entries, round } => steps.push(Step::Ingest(peer, entries, round)),
-                Action::IngestHeld { peer, statement, .. } => steps.push(Step::Held(peer, statement)),
+                Action::Ingest {
+                    peer,
+                    entries,
+                    round,
+                } => steps.push(Step::Ingest(peer, entries, round)),
+                Action::IngestHeld {
+                    peer, statement, ..
+                } => steps.push(Step::Held(peer, statement)),
                 Action::Fork { writer, seq, .. } => out.push(Output::Forked(writer, seq)),
-                Action::Send { peer, .. } | Action::SendEntries { peer, .. } | Action::SendGrants { peer, .. } | Action::Close { peer, .. } => {
+                Action::Send { peer, .. }
+                | Action::SendEntries { peer, .. }
+                | Action::SendGrants { peer, .. }
+                | Action::Close { peer, .. } => {
                     out.push(Output::To(peer, action));
                 }
             }
@@ -375,7 +433,10 @@ impl Core {
         let membership = &self.state.membership;
         Welcome {
             vault: membership.vault(),
-            grants: membership.grants().map(|(_, grant)| grant.bytes().to_vec()).collect(),
+            grants: membership
+                .grants()
+                .map(|(_, grant)| grant.bytes().to_vec())
+                .collect(),
             grant_heads: membership.heads(),
             clock: self.state.clock.clone(),
             addresses: Vec::new(),
@@ -386,21 +447,36 @@ impl Core {
     pub fn recovery(&self) -> Result<Option<RecoveryKey>, StoreError> {
         let sealed = founding::recovery_at_rest(&self.database)?;
         let open = |bytes: Vec<u8>| {
-            RecoveryKey::open_at_rest(&bytes, &self.identity.key, &self.state.vault)
-                .map_err(|error| StoreError::Damaged(format!("the recovery words cannot be read: {error}")))
+            RecoveryKey::open_at_rest(&bytes, &self.identity.key, &self.state.vault).map_err(
+                |error| StoreError::Damaged(format!("the recovery words cannot be read: {error}")),
+            )
         };
         sealed.map(open).transpose()
     }
 
     /// Grants that a device with these heads lacks, encoded, and this device's heads.
     pub fn grants_after(&self, they_have: &[Hash]) -> Message {
-        let grants = self.state.membership.missing(they_have).into_iter().map(|grant| grant.bytes().to_vec()).collect();
-        Message::Grants { heads: self.state.membership.heads(), grants }
+        let grants = self
+            .state
+            .membership
+            .missing(they_have)
+            .into_iter()
+            .map(|grant| grant.bytes().to_vec())
+            .collect();
+        Message::Grants {
+            heads: self.state.membership.heads(),
+            grants,
+        }
     }
 
     /// Whether what this device holds differs from what it last stated.
     pub fn held_is_stale(&self) -> bool {
-        let shown = self.state.own_held.as_ref().map(|(held, _)| (&held.entries, held.more_missing + held.exceptions.len() as u64));
+        let shown = self.state.own_held.as_ref().map(|(held, _)| {
+            (
+                &held.entries,
+                held.more_missing + held.exceptions.len() as u64,
+            )
+        });
         shown != Some((&self.state.clock, self.state.wanted))
     }
 

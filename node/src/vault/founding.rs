@@ -53,7 +53,15 @@ pub fn found(
     let founded = grants::found(&identity.key, &identity.sealing, name, now_ms, rng)?;
     let vault = founded.membership.vault();
     let recovery = founded.recovery.seal_at_rest(&identity.key, &vault, rng);
-    begin(database, &founded.membership, &founded.keyring, name, binding, Some(&recovery), rng)?;
+    begin(
+        database,
+        &founded.membership,
+        &founded.keyring,
+        name,
+        binding,
+        Some(&recovery),
+        rng,
+    )?;
     Ok(vault)
 }
 
@@ -68,7 +76,10 @@ pub fn join(
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<(), FoundingError> {
     let membership = Membership::from_bytes(vault, &welcome.grants)?;
-    let keyring = membership.keyring(SpaceId::HOME, Opener::Device(identity.key.id(), &identity.sealing))?;
+    let keyring = membership.keyring(
+        SpaceId::HOME,
+        Opener::Device(identity.key.id(), &identity.sealing),
+    )?;
     begin(database, &membership, &keyring, name, binding, None, rng)
 }
 
@@ -90,7 +101,10 @@ fn begin(
         let mut meta = transaction.open_table(tables::META)?;
         meta.insert(tables::meta::VAULT, &membership.vault().0[..])?;
         meta.insert(tables::meta::KEYRING, &keyring.to_bytes()[..])?;
-        meta.insert(tables::meta::INCARNATION, &new_incarnation(rng).to_be_bytes()[..])?;
+        meta.insert(
+            tables::meta::INCARNATION,
+            &new_incarnation(rng).to_be_bytes()[..],
+        )?;
         meta.insert(tables::meta::BINDING, binding)?;
         meta.insert(tables::meta::DEVICE_NAME, name.as_bytes())?;
         if let Some(recovery) = recovery {
@@ -108,7 +122,12 @@ fn begin(
 }
 
 /// Opens the vault in `database`. `binding` tells where the data folder is: see [`super::identity::binding`].
-pub fn open(database: Arc<Database>, identity: Identity, binding: &[u8], mut rng: Box<dyn CryptoRng + Send>) -> Result<Core, StoreError> {
+pub fn open(
+    database: Arc<Database>,
+    identity: Identity,
+    binding: &[u8],
+    mut rng: Box<dyn CryptoRng + Send>,
+) -> Result<Core, StoreError> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
     let mut moved = false;
@@ -120,11 +139,16 @@ pub fn open(database: Arc<Database>, identity: Identity, binding: &[u8], mut rng
         if records::get(&meta, tables::meta::BINDING)?.as_deref() != Some(binding) {
             moved = true;
             meta.insert(tables::meta::BINDING, binding)?;
-            meta.insert(tables::meta::INCARNATION, &new_incarnation(&mut *rng).to_be_bytes()[..])?;
+            meta.insert(
+                tables::meta::INCARNATION,
+                &new_incarnation(&mut *rng).to_be_bytes()[..],
+            )?;
         }
     }
     if moved {
-        tracing::warn!("this data folder was moved or copied: from now on it writes a log of its own");
+        tracing::warn!(
+            "this data folder was moved or copied: from now on it writes a log of its own"
+        );
         transaction.commit()?;
     } else {
         transaction.abort()?;
@@ -138,7 +162,11 @@ fn new_incarnation(rng: &mut (impl CryptoRng + ?Sized)) -> u32 {
 }
 
 /// Writes one accepted grant.
-pub(super) fn store_grant(table: &mut redb::Table<'_, &'static [u8; 34], &'static [u8]>, id: Hash, grant: &SignedGrant) -> Result<(), StoreError> {
+pub(super) fn store_grant(
+    table: &mut redb::Table<'_, &'static [u8; 34], &'static [u8]>,
+    id: Hash,
+    grant: &SignedGrant,
+) -> Result<(), StoreError> {
     let mut key = [0; 34];
     key[..32].copy_from_slice(&id.0);
     Ok(pieces::write(table, &key, grant.bytes())?)
@@ -146,7 +174,10 @@ pub(super) fn store_grant(table: &mut redb::Table<'_, &'static [u8; 34], &'stati
 
 /// The recovery words' sealed form, until a person has confirmed them.
 pub fn recovery_at_rest(database: &Database) -> Result<Option<Vec<u8>>, StoreError> {
-    records::get(&database.begin_read()?.open_table(tables::META)?, tables::meta::RECOVERY)
+    records::get(
+        &database.begin_read()?.open_table(tables::META)?,
+        tables::meta::RECOVERY,
+    )
 }
 
 /// Notes that the node runs, or that it stopped cleanly; says whether it had been running before.
@@ -173,7 +204,10 @@ pub fn addresses(database: &Database) -> Result<Vec<(DeviceId, Vec<String>)>, St
     let mut found = Vec::new();
     for item in table.iter()? {
         let (device, list) = item?;
-        found.push((DeviceId(*device.value()), postcard::from_bytes(list.value()).unwrap_or_default()));
+        found.push((
+            DeviceId(*device.value()),
+            postcard::from_bytes(list.value()).unwrap_or_default(),
+        ));
     }
     Ok(found)
 }

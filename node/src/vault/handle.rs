@@ -82,7 +82,10 @@ impl SessionQueue {
 
 enum Command {
     Input(Input),
-    Commit(CommitRequest, oneshot::Sender<Result<Committed, CommitError>>),
+    Commit(
+        CommitRequest,
+        oneshot::Sender<Result<Committed, CommitError>>,
+    ),
     Admit(Admission, oneshot::Sender<Result<Welcome, CommitError>>),
     Inspect(Box<dyn FnOnce(&Core) + Send>),
     Stop,
@@ -130,7 +133,9 @@ impl VaultThread {
 
 /// Wall clock in milliseconds since 1970.
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 impl VaultHandle {
@@ -154,9 +159,17 @@ impl VaultHandle {
             labels: Arc::default(),
             device: core.identity.key.id(),
         };
-        let thread = Thread { core, handle: handle.clone(), commits: BTreeMap::new(), admissions: BTreeMap::new(), tickets: 0 };
+        let thread = Thread {
+            core,
+            handle: handle.clone(),
+            commits: BTreeMap::new(),
+            admissions: BTreeMap::new(),
+            tickets: 0,
+        };
         let runtime = tokio::runtime::Handle::current();
-        let joined = std::thread::Builder::new().name("vault".into()).spawn(move || runtime.block_on(thread.run(commands)))?;
+        let joined = std::thread::Builder::new()
+            .name("vault".into())
+            .spawn(move || runtime.block_on(thread.run(commands)))?;
         Ok((handle, VaultThread(joined)))
     }
 
@@ -166,24 +179,33 @@ impl VaultHandle {
     /// [`CommitError`]; nothing of the request is there then. Dropping the future does not take the request back.
     pub async fn commit(&self, request: CommitRequest) -> Result<Committed, CommitError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Commit(request, answer)).await.map_err(|_| CommitError::Stopping)?;
+        self.send(Command::Commit(request, answer))
+            .await
+            .map_err(|_| CommitError::Stopping)?;
         answered.await.unwrap_or(Err(CommitError::Stopping))
     }
 
     /// Admits a device whose person was asked.
     pub async fn admit(&self, admission: Admission) -> Result<Welcome, CommitError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Admit(admission, answer)).await.map_err(|_| CommitError::Stopping)?;
+        self.send(Command::Admit(admission, answer))
+            .await
+            .map_err(|_| CommitError::Stopping)?;
         answered.await.unwrap_or(Err(CommitError::Stopping))
     }
 
     /// Reads something from the core between two batches.
-    pub async fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, CommitError> {
+    pub async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, CommitError> {
         let (answer, answered) = oneshot::channel();
         let look = move |core: &Core| {
             let _ = answer.send(look(core));
         };
-        self.send(Command::Inspect(Box::new(look))).await.map_err(|_| CommitError::Stopping)?;
+        self.send(Command::Inspect(Box::new(look)))
+            .await
+            .map_err(|_| CommitError::Stopping)?;
         answered.await.map_err(|_| CommitError::Stopping)
     }
 
@@ -235,13 +257,19 @@ impl VaultHandle {
     /// The name of the device behind an author of changes.
     pub fn device_label_of(&self, actor: &[u8; 16]) -> String {
         let labels = self.labels.read().unwrap_or_else(PoisonError::into_inner);
-        labels.get(actor).cloned().unwrap_or_else(|| "another device".into())
+        labels
+            .get(actor)
+            .cloned()
+            .unwrap_or_else(|| "another device".into())
     }
 
     /// The rows of a synced folder.
     pub fn folder_rows(&self, folder: u32) -> Result<BTreeMap<FileId, FolderRow>, CommitError> {
         let read = || -> Result<_, StoreError> {
-            let table = self.database.begin_read()?.open_table(tables::FOLDER_ROWS)?;
+            let table = self
+                .database
+                .begin_read()?
+                .open_table(tables::FOLDER_ROWS)?;
             let (mut from, mut to) = ([0; 20], [0xff; 20]);
             from[..4].copy_from_slice(&folder.to_be_bytes());
             to[..4].copy_from_slice(&folder.to_be_bytes());
@@ -250,7 +278,8 @@ impl VaultHandle {
                 let (key, value) = item?;
                 let mut id = [0; 16];
                 id.copy_from_slice(&key.value()[4..]);
-                let row = postcard::from_bytes(value.value()).map_err(|_| StoreError::Damaged("a folder row cannot be read".into()))?;
+                let row = postcard::from_bytes(value.value())
+                    .map_err(|_| StoreError::Damaged("a folder row cannot be read".into()))?;
                 rows.insert(FileId(id), row);
             }
             Ok(rows)
@@ -267,7 +296,11 @@ impl VaultHandle {
             let (mut hash, mut size) = ([0; 32], [0; 8]);
             hash.copy_from_slice(&value.value()[..32]);
             size.copy_from_slice(&value.value()[32..]);
-            wanted.push(Wanted { id: FileId(*id.value()), hash, size: u64::from_be_bytes(size) });
+            wanted.push(Wanted {
+                id: FileId(*id.value()),
+                hash,
+                size: u64::from_be_bytes(size),
+            });
         }
         Ok(wanted)
     }
@@ -278,14 +311,21 @@ impl VaultHandle {
         let mut key = [0; 18];
         key[..16].copy_from_slice(&id.0);
         let bytes = pieces::read(&table, &key)?;
-        bytes.map(|bytes| postcard::from_bytes(&bytes).map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))).transpose()
+        bytes
+            .map(|bytes| {
+                postcard::from_bytes(&bytes)
+                    .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))
+            })
+            .transpose()
     }
 
     /// The document behind a file, with all that it was.
     pub fn file_document(&self, id: FileId) -> Result<Option<Document>, StoreError> {
         let read = self.database.begin_read()?;
         let key = DocumentKey::new(FILES, &id.to_string());
-        read_row(&read, key)?.map(|row| read_document(&read, key, &row)).transpose()
+        read_row(&read, key)?
+            .map(|row| read_document(&read, key, &row))
+            .transpose()
     }
 
     /// The synced folders of this device.
@@ -294,7 +334,9 @@ impl VaultHandle {
         let mut settings = Vec::new();
         for item in table.iter()? {
             let (number, value) = item?;
-            let setting = postcard::from_bytes(value.value()).map_err(|_| StoreError::Damaged("a synced folder's setting cannot be read".into()))?;
+            let setting = postcard::from_bytes(value.value()).map_err(|_| {
+                StoreError::Damaged("a synced folder's setting cannot be read".into())
+            })?;
             settings.push((number.value(), setting));
         }
         Ok(settings)
@@ -304,7 +346,11 @@ impl VaultHandle {
     /// before is ended by it.
     pub async fn connected(&self, device: DeviceId) -> Result<Arc<SessionQueue>, CommitError> {
         let queue = Arc::new(SessionQueue::default());
-        let replaced = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(device, queue.clone());
+        let replaced = self
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(device, queue.clone());
         if let Some(replaced) = replaced {
             replaced.close();
             self.input(Input::Disconnected(device)).await?;
@@ -318,7 +364,9 @@ impl VaultHandle {
     pub async fn disconnected(&self, device: DeviceId, queue: &Arc<SessionQueue>) {
         let ours = {
             let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-            let ours = sessions.get(&device).is_some_and(|current| Arc::ptr_eq(current, queue));
+            let ours = sessions
+                .get(&device)
+                .is_some_and(|current| Arc::ptr_eq(current, queue));
             if ours {
                 sessions.remove(&device);
             }
@@ -332,7 +380,10 @@ impl VaultHandle {
 
     /// Whether a session with the device is up.
     pub fn has_session(&self, device: DeviceId) -> bool {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&device)
+        self.sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&device)
     }
 
     /// Counts up when a session begins or ends.
@@ -344,7 +395,11 @@ impl VaultHandle {
 
     /// Whether this queue is still the one of its device's session.
     pub fn is_current(&self, device: DeviceId, queue: &Arc<SessionQueue>) -> bool {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&device).is_some_and(|current| Arc::ptr_eq(current, queue))
+        self.sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&device)
+            .is_some_and(|current| Arc::ptr_eq(current, queue))
     }
 
     /// A device says something.
@@ -358,7 +413,9 @@ impl VaultHandle {
     }
 
     async fn input(&self, input: Input) -> Result<(), CommitError> {
-        self.send(Command::Input(input)).await.map_err(|_| CommitError::Stopping)
+        self.send(Command::Input(input))
+            .await
+            .map_err(|_| CommitError::Stopping)
     }
 
     async fn send(&self, command: Command) -> Result<(), ()> {
@@ -380,10 +437,12 @@ impl Thread {
         loop {
             let first = match state_held {
                 None => commands.recv().await,
-                Some((soon, latest)) => match tokio::time::timeout_at(soon.min(latest), commands.recv()).await {
-                    Ok(command) => command,
-                    Err(_) => Some(Command::Input(Input::StateHeld)),
-                },
+                Some((soon, latest)) => {
+                    match tokio::time::timeout_at(soon.min(latest), commands.recv()).await {
+                        Ok(command) => command,
+                        Err(_) => Some(Command::Input(Input::StateHeld)),
+                    }
+                }
             };
             let Some(first) = first else { return };
             let mut inputs = Vec::new();
@@ -415,7 +474,11 @@ impl Thread {
                         break;
                     }
                 }
-                next = if inputs.len() < BATCH { commands.try_recv().ok() } else { None };
+                next = if inputs.len() < BATCH {
+                    commands.try_recv().ok()
+                } else {
+                    None
+                };
             }
             self.process(inputs);
             if stop {
@@ -446,14 +509,30 @@ impl Thread {
     /// Keeps the names of authors in step with the logs.
     fn name_authors(&mut self) {
         let state = self.core.state();
-        let mut labels = self.handle.labels.write().unwrap_or_else(PoisonError::into_inner);
+        let mut labels = self
+            .handle
+            .labels
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if labels.len() > state.clock.len() {
             return;
         }
-        for writer in state.clock.iter().map(|(writer, _, _)| *writer).chain([state.writer]) {
+        for writer in state
+            .clock
+            .iter()
+            .map(|(writer, _, _)| *writer)
+            .chain([state.writer])
+        {
             let own = writer.device == self.handle.device;
-            let name = if own { Some(self.handle.label.to_string()) } else { state.membership.device_name(&writer.device, &state.keyring) };
-            labels.insert(writer.actor(), name.unwrap_or_else(|| "another device".into()));
+            let name = if own {
+                Some(self.handle.label.to_string())
+            } else {
+                state.membership.device_name(&writer.device, &state.keyring)
+            };
+            labels.insert(
+                writer.actor(),
+                name.unwrap_or_else(|| "another device".into()),
+            );
         }
     }
 
@@ -470,7 +549,13 @@ impl Thread {
                 }
             }
             Output::To(device, action) => {
-                let queue = self.handle.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
+                let queue = self
+                    .handle
+                    .sessions
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get(&device)
+                    .cloned();
                 if let Some(queue) = queue {
                     queue.push(action);
                 }
@@ -479,7 +564,10 @@ impl Thread {
             Output::Changed(changes) => {
                 let changes = Arc::new(changes);
                 if !changes.files.is_empty() {
-                    let _ = self.handle.tree_changes.send(Arc::new(changes.files.clone()));
+                    let _ = self
+                        .handle
+                        .tree_changes
+                        .send(Arc::new(changes.files.clone()));
                 }
                 let _ = self.handle.changes.send(changes);
             }
@@ -493,7 +581,13 @@ impl Thread {
 
     fn end_session(&mut self, device: DeviceId, reason: String) {
         tracing::info!(%device, reason, "a session is ended");
-        if let Some(queue) = self.handle.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&device) {
+        if let Some(queue) = self
+            .handle
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&device)
+        {
             queue.close();
             self.handle.session_count.send_modify(|count| *count += 1);
         }
@@ -526,18 +620,34 @@ impl FolderVault for VaultHandle {
     }
 
     fn file_contents(&self, files: &[FileId]) -> Result<Vec<Option<Content>>, CommitError> {
-        let read = || files.iter().map(|id| Ok(self.file(*id)?.and_then(|state| state.content))).collect::<Result<Vec<_>, StoreError>>();
+        let read = || {
+            files
+                .iter()
+                .map(|id| Ok(self.file(*id)?.and_then(|state| state.content)))
+                .collect::<Result<Vec<_>, StoreError>>()
+        };
         read().map_err(|error| CommitError::from(&error))
     }
 
     fn rival_contents(&self, file: FileId) -> Result<Vec<Content>, CommitError> {
-        let document = self.file_document(file).map_err(|error| CommitError::from(&error))?;
-        Ok(document.and_then(|document| coffer_crdt::files::rivals(&document).ok()).unwrap_or_default())
+        let document = self
+            .file_document(file)
+            .map_err(|error| CommitError::from(&error))?;
+        Ok(document
+            .and_then(|document| coffer_crdt::files::rivals(&document).ok())
+            .unwrap_or_default())
     }
 
     fn past_content(&self, file: FileId, hash: &[u8; 32]) -> Result<Option<Content>, CommitError> {
-        let document = self.file_document(file).map_err(|error| CommitError::from(&error))?;
-        let contents = document.and_then(|document| coffer_crdt::files::contents(&document).ok()).unwrap_or_default();
-        Ok(contents.into_iter().map(|(_, content)| content).find(|content| content.hash == *hash))
+        let document = self
+            .file_document(file)
+            .map_err(|error| CommitError::from(&error))?;
+        let contents = document
+            .and_then(|document| coffer_crdt::files::contents(&document).ok())
+            .unwrap_or_default();
+        Ok(contents
+            .into_iter()
+            .map(|(_, content)| content)
+            .find(|content| content.hash == *hash))
     }
 }

@@ -33,7 +33,10 @@ impl Identity {
         let (mut device, mut sealing) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
         rng.fill_bytes(&mut device[..]);
         rng.fill_bytes(&mut sealing[..]);
-        Identity { key: DeviceKey::from_secret(*device), sealing: SealingKey::from_seed(*sealing) }
+        Identity {
+            key: DeviceKey::from_secret(*device),
+            sealing: SealingKey::from_seed(*sealing),
+        }
     }
 
     /// Reads the keys in `data_dir`, or `None` where there are none yet.
@@ -44,18 +47,30 @@ impl Identity {
             Err(error) => return Err(StoreError::from_io(error)),
         };
         if bytes.get(..8) != Some(&MAGIC[..]) {
-            return Err(StoreError::Damaged("the file \"identity\" is not one of coffer's".into()));
+            return Err(StoreError::Damaged(
+                "the file \"identity\" is not one of coffer's".into(),
+            ));
         }
         if bytes.get(8).is_some_and(|version| *version > VERSION) {
-            return Err(StoreError::Newer { found: u32::from(bytes[8]), known: u32::from(VERSION) });
+            return Err(StoreError::Newer {
+                found: u32::from(bytes[8]),
+                known: u32::from(VERSION),
+            });
         }
-        if bytes.len() != LEN || blake3::hash(&bytes[..LEN - 32]).as_bytes()[..] != bytes[LEN - 32..] {
-            return Err(StoreError::Damaged("the file \"identity\" is cut short or altered".into()));
+        if bytes.len() != LEN
+            || blake3::hash(&bytes[..LEN - 32]).as_bytes()[..] != bytes[LEN - 32..]
+        {
+            return Err(StoreError::Damaged(
+                "the file \"identity\" is cut short or altered".into(),
+            ));
         }
         let mut halves = [Zeroizing::new([0; 32]), Zeroizing::new([0; 32])];
         halves[0].copy_from_slice(&bytes[9..41]);
         halves[1].copy_from_slice(&bytes[41..73]);
-        Ok(Some(Identity { key: DeviceKey::from_secret(*halves[0]), sealing: SealingKey::from_seed(*halves[1]) }))
+        Ok(Some(Identity {
+            key: DeviceKey::from_secret(*halves[0]),
+            sealing: SealingKey::from_seed(*halves[1]),
+        }))
     }
 
     /// Writes the keys, durably and whole or not at all.
@@ -69,7 +84,12 @@ impl Identity {
         bytes.extend_from_slice(check.as_bytes());
         let write = || -> std::io::Result<()> {
             let temporary = data_dir.join("identity.new");
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             std::fs::rename(&temporary, data_dir.join("identity"))?;
@@ -82,7 +102,14 @@ impl Identity {
 /// What binds an incarnation to its place: the machine's id, and device and inode of the identity file.
 pub fn binding(data_dir: &Path) -> Vec<u8> {
     let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
-    let (device, inode) = std::fs::metadata(data_dir.join("identity")).map(|m| (m.dev(), m.ino())).unwrap_or_default();
+    let (device, inode) = std::fs::metadata(data_dir.join("identity"))
+        .map(|m| (m.dev(), m.ino()))
+        .unwrap_or_default();
     let _ = device; // device numbers change between boots; the inode does not
-    blake3::Hasher::new_derive_key("coffer 2026-11 data folder binding").update(&machine).update(&inode.to_be_bytes()).finalize().as_bytes().to_vec()
+    blake3::Hasher::new_derive_key("coffer 2026-11 data folder binding")
+        .update(&machine)
+        .update(&inode.to_be_bytes())
+        .finalize()
+        .as_bytes()
+        .to_vec()
 }

@@ -1,9 +1,11 @@
 //! What this device's people, programs and folders ask of the vault.
 
 use coffer_crdt::document::Document;
-use coffer_crdt::files::{self, Content, Dot, FileId, FilePatch, FileState, Kind, MergedInto, Place, Stamp, Trash};
-use coffer_crdt::json::Texts;
 use coffer_crdt::fast;
+use coffer_crdt::files::{
+    self, Content, Dot, FileId, FilePatch, FileState, Kind, MergedInto, Place, Stamp, Trash,
+};
+use coffer_crdt::json::Texts;
 use coffer_protocol::grants::NewDevice;
 use coffer_protocol::log::{DOCTYPE_MAX_LEN, ID_MAX_LEN};
 use serde_json::Value;
@@ -13,8 +15,8 @@ use crate::blobs::placement;
 use super::core::{Admission, Refusal, Ticket};
 use super::request::{CommitError, CommitRequest, ContentDraft, Operation};
 use super::work::{FILES, Work};
-use crate::store::{StoreError, tables};
 use crate::store::documents::{DocumentKey, Row};
+use crate::store::{StoreError, tables};
 
 type Changed = Vec<(String, String)>;
 
@@ -27,10 +29,17 @@ impl Work<'_, '_> {
             trashed |= matches!(operation, Operation::TrashFile { .. });
             self.operation(operation, &mut changed)?;
         }
-        placement::forget(self.transaction, request.displaced.iter().map(|(blob, place)| (blob, place))).map_err(StoreError::from)?;
+        placement::forget(
+            self.transaction,
+            request.displaced.iter().map(|(blob, place)| (blob, place)),
+        )
+        .map_err(StoreError::from)?;
         placement::apply(
             self.transaction,
-            request.placements.iter().map(|(blob, place)| (blob, Some(place))),
+            request
+                .placements
+                .iter()
+                .map(|(blob, place)| (blob, Some(place))),
             request.chunks.iter().map(|(chunk, row)| (chunk, row)),
         )
         .map_err(StoreError::from)?;
@@ -40,8 +49,12 @@ impl Work<'_, '_> {
             key[4..].copy_from_slice(&id.0);
             match row {
                 Some(row) => {
-                    let bytes = postcard::to_stdvec(row).map_err(|_| StoreError::Damaged("a folder row could not be encoded".into()))?;
-                    self.folder_rows.insert(&key, &bytes[..]).map_err(StoreError::from)?;
+                    let bytes = postcard::to_stdvec(row).map_err(|_| {
+                        StoreError::Damaged("a folder row could not be encoded".into())
+                    })?;
+                    self.folder_rows
+                        .insert(&key, &bytes[..])
+                        .map_err(StoreError::from)?;
                 }
                 None => {
                     self.folder_rows.remove(&key).map_err(StoreError::from)?;
@@ -65,8 +78,12 @@ impl Work<'_, '_> {
         for id in &request.unwanted {
             self.unwant(*id)?;
         }
-        let rows = request.placements.len() + request.displaced.len() + request.chunks.len() + request.folder_rows.len();
-        self.done.wrote |= rows + request.recheck.len() + request.unwanted.len() > 0 || request.recheck_all;
+        let rows = request.placements.len()
+            + request.displaced.len()
+            + request.chunks.len()
+            + request.folder_rows.len();
+        self.done.wrote |=
+            rows + request.recheck.len() + request.unwanted.len() > 0 || request.recheck_all;
         self.answer(ticket, changed);
         if trashed {
             // The trash's clock covers all that its entry did before; what comes after must have a later seq.
@@ -78,7 +95,8 @@ impl Work<'_, '_> {
     /// This device's own records: addresses of others, synced folders.
     fn settings(&mut self, request: &CommitRequest) -> Result<(), StoreError> {
         for (device, addresses) in &request.addresses {
-            let bytes = postcard::to_stdvec(addresses).map_err(|_| StoreError::Damaged("addresses could not be encoded".into()))?;
+            let bytes = postcard::to_stdvec(addresses)
+                .map_err(|_| StoreError::Damaged("addresses could not be encoded".into()))?;
             self.addresses.insert(&device.0, &bytes[..])?;
             self.done.wrote = true;
         }
@@ -93,7 +111,9 @@ impl Work<'_, '_> {
             self.done.wrote = true;
             match setting {
                 Some(setting) => {
-                    let bytes = postcard::to_stdvec(setting).map_err(|_| StoreError::Damaged("a folder setting could not be encoded".into()))?;
+                    let bytes = postcard::to_stdvec(setting).map_err(|_| {
+                        StoreError::Damaged("a folder setting could not be encoded".into())
+                    })?;
                     self.folders.insert(number, &bytes[..])?;
                 }
                 None => {
@@ -101,7 +121,8 @@ impl Work<'_, '_> {
                     let (mut from, mut to) = ([0; 20], [0xff; 20]);
                     from[..4].copy_from_slice(&number.to_be_bytes());
                     to[..4].copy_from_slice(&number.to_be_bytes());
-                    self.folder_rows.retain_in::<&[u8; 20], _>(&from..=&to, |_, _| false)?;
+                    self.folder_rows
+                        .retain_in::<&[u8; 20], _>(&from..=&to, |_, _| false)?;
                 }
             }
         }
@@ -110,7 +131,12 @@ impl Work<'_, '_> {
 
     fn operation(&mut self, operation: &Operation, changed: &mut Changed) -> Result<(), Refusal> {
         match operation {
-            Operation::PutDocument { doctype, id, value, texts } => {
+            Operation::PutDocument {
+                doctype,
+                id,
+                value,
+                texts,
+            } => {
                 check_name(doctype, id)?;
                 check_size(value)?;
                 let texts = texts_of(doctype, texts);
@@ -118,7 +144,8 @@ impl Work<'_, '_> {
                 let key = DocumentKey::new(doctype, id);
                 let change = match self.documents.row(key)? {
                     None => {
-                        let change = fast::first_change(value, &texts, actor, time).map_err(invalid)?;
+                        let change =
+                            fast::first_change(value, &texts, actor, time).map_err(invalid)?;
                         Some((Row::new(doctype, id), change, None))
                     }
                     Some(row) => {
@@ -132,7 +159,13 @@ impl Work<'_, '_> {
                 }
                 Ok(())
             }
-            Operation::MergeDocument { doctype, id, patch, texts, must_exist } => {
+            Operation::MergeDocument {
+                doctype,
+                id,
+                patch,
+                texts,
+                must_exist,
+            } => {
                 check_name(doctype, id)?;
                 let (actor, time) = self.author();
                 let key = DocumentKey::new(doctype, id);
@@ -141,9 +174,18 @@ impl Work<'_, '_> {
                     return Err(CommitError::NotFound(format!("document {doctype}/{id}")).into());
                 }
                 let row = row.unwrap_or_else(|| Row::new(doctype, id));
-                let mut document = if row.changes == 0 { Document::empty() } else { self.load(key, &row)? };
-                match document.merge_fields(patch, &texts_of(doctype, texts), actor, time).map_err(invalid)? {
-                    Some(change) => self.written(key, row, change.bytes, Some(document), changed)?,
+                let mut document = if row.changes == 0 {
+                    Document::empty()
+                } else {
+                    self.load(key, &row)?
+                };
+                match document
+                    .merge_fields(patch, &texts_of(doctype, texts), actor, time)
+                    .map_err(invalid)?
+                {
+                    Some(change) => {
+                        self.written(key, row, change.bytes, Some(document), changed)?
+                    }
                     None => self.keep(key, document),
                 }
                 Ok(())
@@ -153,65 +195,138 @@ impl Work<'_, '_> {
                 let (actor, time) = self.author();
                 let key = DocumentKey::new(doctype, id);
                 let row = self.documents.row(key)?.filter(|row| !row.deleted);
-                let row = row.ok_or_else(|| CommitError::NotFound(format!("document {doctype}/{id}")))?;
+                let row =
+                    row.ok_or_else(|| CommitError::NotFound(format!("document {doctype}/{id}")))?;
                 let mut document = self.load(key, &row)?;
                 let change = document.delete(actor, time).map_err(invalid)?;
                 self.written(key, row, change.bytes, Some(document), changed)
             }
-            Operation::CreateFile { id, kind, parent, name, content, created_ms } => {
+            Operation::CreateFile {
+                id,
+                kind,
+                parent,
+                name,
+                content,
+                created_ms,
+            } => {
                 files::check_name(name).map_err(|error| CommitError::Invalid(error.to_string()))?;
                 if self.file(*id)?.is_some() {
                     return Err(CommitError::Exists(format!("a file with id {id}")).into());
                 }
-                let place = Place::new(*parent, name.clone(), self.stamp(), self.dot(), self.core.label.clone());
+                let place = Place::new(
+                    *parent,
+                    name.clone(),
+                    self.stamp(),
+                    self.dot(),
+                    self.core.label.clone(),
+                );
                 let content = content.as_ref().map(|draft| self.content(draft));
-                let state = FileState { kind: *kind, created_ms: *created_ms, place, content, trash: None, merged_into: None };
+                let state = FileState {
+                    kind: *kind,
+                    created_ms: *created_ms,
+                    place,
+                    content,
+                    trash: None,
+                    merged_into: None,
+                };
                 self.create_file(*id, state, changed)
             }
             Operation::MoveFile { id, parent, name } => {
                 files::check_name(name).map_err(|error| CommitError::Invalid(error.to_string()))?;
                 let state = self.known_file(*id)?;
-                let place = state.place.moved(*parent, name.clone(), self.stamp_after(state.place.stamp), self.dot(), &self.core.label);
-                let patch = FilePatch { place: Some(place), ..FilePatch::default() };
+                let place = state.place.moved(
+                    *parent,
+                    name.clone(),
+                    self.stamp_after(state.place.stamp),
+                    self.dot(),
+                    &self.core.label,
+                );
+                let patch = FilePatch {
+                    place: Some(place),
+                    ..FilePatch::default()
+                };
                 self.edit_file(*id, &patch, changed)
             }
             Operation::SetContent { id, content } => {
                 let state = self.known_file(*id)?;
                 if state.kind == Kind::Folder {
-                    return Err(CommitError::Invalid("a folder has no content of its own".into()).into());
+                    return Err(
+                        CommitError::Invalid("a folder has no content of its own".into()).into(),
+                    );
                 }
                 let mut content = self.content(content);
                 if let Some(replaced) = &state.content {
                     content.stamp = self.stamp_after(replaced.stamp);
                 }
-                let patch = FilePatch { content: Some(content), ..FilePatch::default() };
+                let patch = FilePatch {
+                    content: Some(content),
+                    ..FilePatch::default()
+                };
                 self.edit_file(*id, &patch, changed)
             }
             Operation::TrashFile { id } => {
                 let state = self.known_file(*id)?;
-                let mut clock: std::collections::BTreeMap<_, _> = self.core.state.clock.iter().map(|(writer, seq, _)| (writer.actor(), seq)).collect();
+                let mut clock: std::collections::BTreeMap<_, _> = self
+                    .core
+                    .state
+                    .clock
+                    .iter()
+                    .map(|(writer, seq, _)| (writer.actor(), seq))
+                    .collect();
                 let dot = self.dot();
                 clock.insert(dot.writer, dot.seq);
                 let replaced = state.trash.map_or(Stamp(0), |trash| trash.stamp);
-                let trash = Trash { clock, stamp: self.stamp_after(replaced), dot };
-                self.edit_file(*id, &FilePatch { trash: Some(trash), ..FilePatch::default() }, changed)
+                let trash = Trash {
+                    clock,
+                    stamp: self.stamp_after(replaced),
+                    dot,
+                };
+                self.edit_file(
+                    *id,
+                    &FilePatch {
+                        trash: Some(trash),
+                        ..FilePatch::default()
+                    },
+                    changed,
+                )
             }
             Operation::RestoreFile { id } => {
-                let Some(trash) = self.known_file(*id)?.trash else { return Ok(()) };
+                let Some(trash) = self.known_file(*id)?.trash else {
+                    return Ok(());
+                };
                 let trash = Trash::restored(self.stamp_after(trash.stamp), self.dot());
-                self.edit_file(*id, &FilePatch { trash: Some(trash), ..FilePatch::default() }, changed)?;
+                self.edit_file(
+                    *id,
+                    &FilePatch {
+                        trash: Some(trash),
+                        ..FilePatch::default()
+                    },
+                    changed,
+                )?;
                 let state = self.known_file(*id)?;
                 Ok(self.want(*id, &state)?)
             }
             Operation::MergeFileInto { id, into } => {
                 let state = self.known_file(*id)?;
                 let merged = MergedInto::of(&state, *into, self.stamp(), self.dot());
-                self.edit_file(*id, &FilePatch { merged_into: Some(merged), ..FilePatch::default() }, changed)
+                self.edit_file(
+                    *id,
+                    &FilePatch {
+                        merged_into: Some(merged),
+                        ..FilePatch::default()
+                    },
+                    changed,
+                )
             }
         }
     }
 
-    fn create_file(&mut self, id: FileId, state: FileState, changed: &mut Changed) -> Result<(), Refusal> {
+    fn create_file(
+        &mut self,
+        id: FileId,
+        state: FileState,
+        changed: &mut Changed,
+    ) -> Result<(), Refusal> {
         let name = id.to_string();
         let (actor, time) = self.author();
         let key = DocumentKey::new(FILES, &name);
@@ -222,11 +337,19 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn edit_file(&mut self, id: FileId, patch: &FilePatch, changed: &mut Changed) -> Result<(), Refusal> {
+    fn edit_file(
+        &mut self,
+        id: FileId,
+        patch: &FilePatch,
+        changed: &mut Changed,
+    ) -> Result<(), Refusal> {
         let name = id.to_string();
         let (actor, time) = self.author();
         let key = DocumentKey::new(FILES, &name);
-        let row = self.documents.row(key)?.ok_or_else(|| CommitError::NotFound(format!("file {id}")))?;
+        let row = self
+            .documents
+            .row(key)?
+            .ok_or_else(|| CommitError::NotFound(format!("file {id}")))?;
         let mut document = self.load(key, &row)?;
         let change = files::edit(&mut document, patch, actor, time).map_err(invalid)?;
         self.append_local(key, row, change.bytes, Some(&mut document))?;
@@ -238,7 +361,14 @@ impl Work<'_, '_> {
     }
 
     /// A change to an ordinary document is made: appends it and settles what derives from it.
-    fn written(&mut self, key: DocumentKey, row: Row, bytes: Vec<u8>, document: Option<Document>, changed: &mut Changed) -> Result<(), Refusal> {
+    fn written(
+        &mut self,
+        key: DocumentKey,
+        row: Row,
+        bytes: Vec<u8>,
+        document: Option<Document>,
+        changed: &mut Changed,
+    ) -> Result<(), Refusal> {
         changed.push((row.doctype.clone(), row.id.clone()));
         match document {
             None => {
@@ -255,13 +385,21 @@ impl Work<'_, '_> {
 
     fn known_file(&self, id: FileId) -> Result<FileState, Refusal> {
         if id == FileId::ROOT {
-            return Err(CommitError::Invalid("the vault's top folder itself cannot be changed".into()).into());
+            return Err(CommitError::Invalid(
+                "the vault's top folder itself cannot be changed".into(),
+            )
+            .into());
         }
-        Ok(self.file(id)?.ok_or_else(|| CommitError::NotFound(format!("file {id}")))?)
+        Ok(self
+            .file(id)?
+            .ok_or_else(|| CommitError::NotFound(format!("file {id}")))?)
     }
 
     fn author(&self) -> ([u8; 16], i64) {
-        (self.core.state.writer.actor(), i64::try_from(self.now_ms).unwrap_or(i64::MAX))
+        (
+            self.core.state.writer.actor(),
+            i64::try_from(self.now_ms).unwrap_or(i64::MAX),
+        )
     }
 
     fn stamp(&mut self) -> Stamp {
@@ -270,7 +408,10 @@ impl Work<'_, '_> {
     }
 
     fn dot(&self) -> Dot {
-        Dot { writer: self.core.state.writer.actor(), seq: self.next_seq() }
+        Dot {
+            writer: self.core.state.writer.actor(),
+            seq: self.next_seq(),
+        }
     }
 
     /// A stamp that wins over what it replaces.
@@ -295,12 +436,24 @@ impl Work<'_, '_> {
     /// Admits a device: signs the grant and gathers what the newcomer needs to begin.
     pub fn admit(&mut self, ticket: Ticket, admission: &Admission) -> Result<(), Refusal> {
         let state = &self.core.state;
-        let new = NewDevice { device: admission.device, sealing: &admission.sealing, role: admission.role, name: &admission.name };
+        let new = NewDevice {
+            device: admission.device,
+            sealing: &admission.sealing,
+            role: admission.role,
+            name: &admission.name,
+        };
         let grant = state
             .membership
-            .admit(&self.core.identity.key, &state.keyring, &new, self.now_ms, &mut *self.core.rng)
+            .admit(
+                &self.core.identity.key,
+                &state.keyring,
+                &new,
+                self.now_ms,
+                &mut *self.core.rng,
+            )
             .map_err(|error| CommitError::Invalid(error.to_string()))?;
-        self.take_grant(grant)?.map_err(|error| CommitError::Invalid(error.to_string()))?;
+        self.take_grant(grant)?
+            .map_err(|error| CommitError::Invalid(error.to_string()))?;
         let welcome = self.core.welcome();
         self.done.admitted.push((ticket, welcome));
         Ok(())
@@ -310,11 +463,15 @@ impl Work<'_, '_> {
 /// Checks type and id of an ordinary document.
 fn check_name(doctype: &str, id: &str) -> Result<(), CommitError> {
     if doctype == FILES {
-        return Err(CommitError::Invalid("files and folders are changed with the file commands, not as documents".into()));
+        return Err(CommitError::Invalid(
+            "files and folders are changed with the file commands, not as documents".into(),
+        ));
     }
     for (what, name, max) in [("type", doctype, DOCTYPE_MAX_LEN), ("id", id, ID_MAX_LEN)] {
         if name.is_empty() || name.len() > max || name.chars().any(char::is_control) {
-            return Err(CommitError::Invalid(format!("a document's {what} has 1 to {max} bytes and no control characters")));
+            return Err(CommitError::Invalid(format!(
+                "a document's {what} has 1 to {max} bytes and no control characters"
+            )));
         }
     }
     Ok(())
@@ -326,7 +483,11 @@ fn invalid(error: impl std::fmt::Display) -> Refusal {
 
 /// The fields declared as text, by the doctype or by the caller.
 fn texts_of(doctype: &str, declared: &[String]) -> Texts {
-    declared.iter().fold(Texts::for_doctype(doctype), |texts, pointer| texts.with(pointer))
+    declared
+        .iter()
+        .fold(Texts::for_doctype(doctype), |texts, pointer| {
+            texts.with(pointer)
+        })
 }
 
 /// The largest document accepted, as JSON text in bytes: one that every device can load.
@@ -336,7 +497,10 @@ pub const DOCUMENT_MAX: usize = 4 << 20;
 pub fn check_size(value: &Value) -> Result<(), CommitError> {
     let len = serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len());
     if len > DOCUMENT_MAX {
-        return Err(CommitError::Invalid(format!("a document has at most {} MiB as JSON; put large data into a file", DOCUMENT_MAX >> 20)));
+        return Err(CommitError::Invalid(format!(
+            "a document has at most {} MiB as JSON; put large data into a file",
+            DOCUMENT_MAX >> 20
+        )));
     }
     Ok(())
 }

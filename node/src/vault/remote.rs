@@ -14,9 +14,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::work::{Work, file_id, first_state};
+use super::{founding, state};
 use crate::store::documents::{DocumentKey, Row, Waiting};
 use crate::store::{StoreError, tables};
-use super::{founding, state};
 
 /// Changes of one document that may wait for others, at most: past that the newest is dropped with its entry unread,
 /// and asked for again when the log is next compared.
@@ -24,7 +24,12 @@ const WAITING_MAX: usize = 4096;
 
 impl Work<'_, '_> {
     /// Takes in entries that `from` sent, in the order given.
-    pub fn ingest(&mut self, from: DeviceId, entries: &[Vec<u8>], round: u32) -> Result<(), StoreError> {
+    pub fn ingest(
+        &mut self,
+        from: DeviceId,
+        entries: &[Vec<u8>],
+        round: u32,
+    ) -> Result<(), StoreError> {
         // What was made here before closes first: its clock must not cover what it had not seen.
         self.close_entry()?;
         let mut refused: BTreeSet<WriterId> = BTreeSet::new();
@@ -38,11 +43,17 @@ impl Work<'_, '_> {
                 }
             };
             let writer = entry.header.writer;
-            if refused.contains(&writer) || self.core.state.clock.covers(&writer, entry.header.seq) {
+            if refused.contains(&writer) || self.core.state.clock.covers(&writer, entry.header.seq)
+            {
                 continue;
             }
             match self.ingest_entry(&entry, bytes)? {
-                Ok(()) => self.done.appended.push((Some(from), writer, entry.header.seq, entry.header_hash())),
+                Ok(()) => self.done.appended.push((
+                    Some(from),
+                    writer,
+                    entry.header.seq,
+                    entry.header_hash(),
+                )),
                 Err(reason) => {
                     tracing::warn!(?reason, seq = entry.header.seq, "an entry was refused");
                     refused.insert(writer);
@@ -53,22 +64,35 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn ingest_entry(&mut self, entry: &Entry, bytes: &[u8]) -> Result<Result<(), Rejection>, StoreError> {
+    fn ingest_entry(
+        &mut self,
+        entry: &Entry,
+        bytes: &[u8],
+    ) -> Result<Result<(), Rejection>, StoreError> {
         let header = &entry.header;
         let state = &self.core.state;
-        let may_write = state.membership.role(&header.writer.device).is_some_and(|role| matches!(role, Role::Owner | Role::Member));
+        let may_write = state
+            .membership
+            .role(&header.writer.device)
+            .is_some_and(|role| matches!(role, Role::Owner | Role::Member));
         if !may_write || header.space != state.keyring.space() {
             return Ok(Err(Rejection::UnknownWriter));
         }
         let (seq, previous) = state.clock.get(&header.writer).unwrap_or((0, Hash::ZERO));
         if header.seq != seq + 1 || header.prev != previous {
-            return Ok(Err(if header.seq > seq + 1 { Rejection::Gap } else { Rejection::Invalid }));
+            return Ok(Err(if header.seq > seq + 1 {
+                Rejection::Gap
+            } else {
+                Rejection::Invalid
+            }));
         }
         if let Err(error) = entry.verify(&state.vault) {
             tracing::warn!(%error, "an entry does not verify");
             return Ok(Err(Rejection::Invalid));
         }
-        let Some(key) = state.keyring.epoch(&header.epoch) else { return Ok(Err(Rejection::UnknownWriter)) };
+        let Some(key) = state.keyring.epoch(&header.epoch) else {
+            return Ok(Err(Rejection::UnknownWriter));
+        };
         let body = match log::open_entry(entry, key) {
             Ok(body) => body,
             Err(error) => {
@@ -81,7 +105,10 @@ impl Work<'_, '_> {
         }
         let hash = entry.header_hash();
         self.logs.append(header.writer, header.seq, hash, bytes)?;
-        self.core.state.clock.observe(header.writer, header.seq, hash);
+        self.core
+            .state
+            .clock
+            .observe(header.writer, header.seq, hash);
         self.done.wrote = true;
         Ok(Ok(()))
     }
@@ -100,13 +127,21 @@ impl Work<'_, '_> {
                 return Ok(());
             }
         };
-        if change.doctype.is_empty() || change.id.is_empty() || change.doctype.len() > DOCTYPE_MAX_LEN || change.id.len() > ID_MAX_LEN {
+        if change.doctype.is_empty()
+            || change.id.is_empty()
+            || change.doctype.len() > DOCTYPE_MAX_LEN
+            || change.id.len() > ID_MAX_LEN
+        {
             tracing::warn!("a change names no possible document and is left out");
             return Ok(());
         }
         let key = DocumentKey::new(&change.doctype, &change.id);
         let row = self.documents.row(key)?;
-        let waiting = Waiting { doctype: change.doctype, id: change.id, bytes: change.bytes };
+        let waiting = Waiting {
+            doctype: change.doctype,
+            id: change.id,
+            bytes: change.bytes,
+        };
         match row {
             None if info.deps.is_empty() && info.message.is_none() => {
                 let row = Row::new(&waiting.doctype, &waiting.id);
@@ -126,8 +161,18 @@ impl Work<'_, '_> {
         }
     }
 
-    fn apply_loaded(&mut self, key: DocumentKey, row: Row, hash: ChangeHash, waiting: Waiting) -> Result<(), StoreError> {
-        let mut document = if row.changes == 0 { Document::empty() } else { self.load(key, &row)? };
+    fn apply_loaded(
+        &mut self,
+        key: DocumentKey,
+        row: Row,
+        hash: ChangeHash,
+        waiting: Waiting,
+    ) -> Result<(), StoreError> {
+        let mut document = if row.changes == 0 {
+            Document::empty()
+        } else {
+            self.load(key, &row)?
+        };
         match document.apply(&waiting.bytes) {
             Ok(Applied::Done) => {
                 let row = self.append(key, row, &waiting.bytes, Some(&mut document))?;
@@ -145,7 +190,9 @@ impl Work<'_, '_> {
                 if self.documents.waiting(key)?.len() < WAITING_MAX {
                     self.documents.wait(key, hash, &waiting)?;
                 } else {
-                    tracing::warn!("too many changes of one document wait for others; one is left out");
+                    tracing::warn!(
+                        "too many changes of one document wait for others; one is left out"
+                    );
                 }
                 Ok(())
             }
@@ -161,7 +208,9 @@ impl Work<'_, '_> {
         loop {
             let mut progress = false;
             for (hash, waiting) in self.documents.waiting(key)? {
-                let Some(row) = self.documents.row(key)? else { return Ok(()) };
+                let Some(row) = self.documents.row(key)? else {
+                    return Ok(());
+                };
                 let mut document = self.load(key, &row)?;
                 match document.apply(&waiting.bytes) {
                     Ok(Applied::Missing(_)) => {
@@ -174,7 +223,9 @@ impl Work<'_, '_> {
                         progress = true;
                     }
                     Ok(Applied::Duplicate) => self.keep(key, document),
-                    Err(error) => tracing::warn!(%error, "a change that waited cannot be applied and is left out"),
+                    Err(error) => {
+                        tracing::warn!(%error, "a change that waited cannot be applied and is left out")
+                    }
                 }
                 self.documents.stop_waiting(key, hash)?;
             }
@@ -198,7 +249,9 @@ impl Work<'_, '_> {
     }
 
     fn derive(&mut self, key: DocumentKey) -> Result<(), StoreError> {
-        let Some(row) = self.documents.row(key)? else { return Ok(()) };
+        let Some(row) = self.documents.row(key)? else {
+            return Ok(());
+        };
         let document = self.load(key, &row)?;
         self.settle(key, row, document)
     }
@@ -219,7 +272,10 @@ impl Work<'_, '_> {
     }
 
     /// Checks one grant, stores what it makes count, and takes the keys that it brings for this device.
-    pub(super) fn take_grant(&mut self, grant: SignedGrant) -> Result<Result<(), GrantError>, StoreError> {
+    pub(super) fn take_grant(
+        &mut self,
+        grant: SignedGrant,
+    ) -> Result<Result<(), GrantError>, StoreError> {
         let state = &mut self.core.state;
         let membership = Arc::make_mut(&mut state.membership);
         let accepted = match membership.insert(grant) {
@@ -227,7 +283,10 @@ impl Work<'_, '_> {
             Ok(Inserted::Duplicate | Inserted::Waiting(_)) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
         };
-        for grant in accepted.iter().filter_map(|id| membership.get(id).map(|grant| (*id, grant))) {
+        for grant in accepted
+            .iter()
+            .filter_map(|id| membership.get(id).map(|grant| (*id, grant)))
+        {
             founding::store_grant(&mut self.grants, grant.0, grant.1)?;
         }
         let opener = Opener::Device(self.core.identity.key.id(), &self.core.identity.sealing);
@@ -236,7 +295,8 @@ impl Work<'_, '_> {
                 for key in state.keyring.epochs() {
                     fresh.add(key.clone());
                 }
-                self.meta.insert(tables::meta::KEYRING, &fresh.to_bytes()[..])?;
+                self.meta
+                    .insert(tables::meta::KEYRING, &fresh.to_bytes()[..])?;
                 state.keyring = Arc::new(fresh);
             }
             Err(error) => tracing::debug!(%error, "the grants bring no new keys for this device"),
@@ -267,13 +327,21 @@ impl Work<'_, '_> {
             }
             return Ok(());
         }
-        if self.core.state.held.get(&device).is_some_and(|known| known.counter >= held.counter) {
+        if self
+            .core
+            .state
+            .held
+            .get(&device)
+            .is_some_and(|known| known.counter >= held.counter)
+        {
             return Ok(());
         }
         self.write_held(device, statement)?;
         self.core.state.held.insert(device, held);
         self.done.held_changed = true;
-        self.done.others_held.push((device, statement.to_vec(), from));
+        self.done
+            .others_held
+            .push((device, statement.to_vec(), from));
         Ok(())
     }
 }

@@ -12,20 +12,46 @@ use std::path::PathBuf;
 
 use crate::blobs::placement::{ChunkRow, Placement};
 
-/// One thing that a person or a program does to the vault.
+/// One thing that a person or a program does to the vault. The variants' fields are what their names say.
 #[derive(Clone, Debug)]
+#[expect(
+    missing_docs,
+    reason = "each variant explains its fields where that is needed"
+)]
 pub enum Operation {
     /// Makes the document's JSON equal to `value` by the smallest set of changes; creates it if it is not there. `texts` are
     /// JSON pointers of fields that are text which several people may type into, beyond those of the doctype.
-    PutDocument { doctype: String, id: String, value: Value, texts: Vec<String> },
+    PutDocument {
+        doctype: String,
+        id: String,
+        value: Value,
+        texts: Vec<String>,
+    },
     /// Applies a JSON merge patch (RFC 7396). With `must_exist` an absent document is an error, else it is created.
-    MergeDocument { doctype: String, id: String, patch: Value, texts: Vec<String>, must_exist: bool },
+    MergeDocument {
+        doctype: String,
+        id: String,
+        patch: Value,
+        texts: Vec<String>,
+        must_exist: bool,
+    },
     /// Deletes a document; an edit that another device makes meanwhile keeps it alive.
     DeleteDocument { doctype: String, id: String },
     /// Adds a file or folder. `id` is fresh and random, chosen by the caller.
-    CreateFile { id: FileId, kind: Kind, parent: FileId, name: String, content: Option<ContentDraft>, created_ms: i64 },
+    CreateFile {
+        id: FileId,
+        kind: Kind,
+        parent: FileId,
+        name: String,
+        content: Option<ContentDraft>,
+        created_ms: i64,
+    },
     /// Moves or renames.
-    MoveFile { id: FileId, parent: FileId, name: String },
+    MoveFile {
+        id: FileId,
+        parent: FileId,
+        name: String,
+    },
     /// Gives a file new bytes.
     SetContent { id: FileId, content: ContentDraft },
     /// Moves a file, or a folder with all that this device has seen in it, to the trash.

@@ -49,17 +49,22 @@ impl State {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] where a record that must be there is missing or unreadable.
-    pub fn read(database: &Database, device: DeviceId) -> Result<(State, Vec<(DeviceId, Vec<u8>)>), StoreError> {
+    pub fn read(
+        database: &Database,
+        device: DeviceId,
+    ) -> Result<(State, Vec<(DeviceId, Vec<u8>)>), StoreError> {
         let read = database.begin_read()?;
         let meta = read.open_table(tables::META)?;
         let vault: [u8; 32] = records::get(&meta, tables::meta::VAULT)?
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or_else(|| StoreError::Damaged("the vault's id is missing".into()))?;
         let vault = VaultId(vault);
-        let keyring = records::get(&meta, tables::meta::KEYRING)?.ok_or_else(|| StoreError::Damaged("the vault's keys are missing".into()))?;
-        let keyring = Keyring::from_bytes(&keyring).map_err(|_| StoreError::Damaged("the vault's keys cannot be read".into()))?;
-        let incarnation =
-            records::get_u32(&meta, tables::meta::INCARNATION)?.ok_or_else(|| StoreError::Damaged("the incarnation is missing".into()))?;
+        let keyring = records::get(&meta, tables::meta::KEYRING)?
+            .ok_or_else(|| StoreError::Damaged("the vault's keys are missing".into()))?;
+        let keyring = Keyring::from_bytes(&keyring)
+            .map_err(|_| StoreError::Damaged("the vault's keys cannot be read".into()))?;
+        let incarnation = records::get_u32(&meta, tables::meta::INCARNATION)?
+            .ok_or_else(|| StoreError::Damaged("the incarnation is missing".into()))?;
         let mut grants = Vec::new();
         let table = read.open_table(tables::GRANTS)?;
         for item in table.iter()? {
@@ -68,15 +73,21 @@ impl State {
                 grants.extend(pieces::read(&table, &key)?);
             }
         }
-        let membership =
-            Membership::from_bytes(vault, &grants).map_err(|error| StoreError::Damaged(format!("a stored grant cannot be read: {error}")))?;
+        let membership = Membership::from_bytes(vault, &grants).map_err(|error| {
+            StoreError::Damaged(format!("a stored grant cannot be read: {error}"))
+        })?;
         let mut state = State {
             vault,
-            writer: WriterId { device, incarnation },
+            writer: WriterId {
+                device,
+                incarnation,
+            },
             membership: Arc::new(membership),
             keyring: Arc::new(keyring),
             clock: logs::read_clock(&read)?,
-            hlc: Hlc::resume(Stamp(records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0))),
+            hlc: Hlc::resume(Stamp(
+                records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0),
+            )),
             transaction: records::get_u64(&meta, tables::meta::TRANSACTION)?.unwrap_or(0),
             held: BTreeMap::new(),
             own_held: None,
@@ -131,7 +142,8 @@ pub fn read_tree(database: &Database) -> Result<Tree, StoreError> {
             whole = pieces::read(&table, &key)?.unwrap_or_default();
             &whole
         };
-        let state: FileState = postcard::from_bytes(bytes).map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))?;
+        let state: FileState = postcard::from_bytes(bytes)
+            .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))?;
         tree.set(FileId(id), &state);
     }
     tree.take_changed();
@@ -156,7 +168,11 @@ impl DocumentCache {
         self.uses += 1;
         self.documents.insert(key, (self.uses, document));
         if self.documents.len() > CACHED_DOCUMENTS
-            && let Some(oldest) = self.documents.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
+            && let Some(oldest) = self
+                .documents
+                .iter()
+                .min_by_key(|(_, (used, _))| *used)
+                .map(|(key, _)| *key)
         {
             self.documents.remove(&oldest);
         }

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use coffer_crdt::document::Document;
 use coffer_crdt::chunks::ChunkRoot;
+use coffer_crdt::document::Document;
 use coffer_crdt::files::{self, FileId, FileState};
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceId, Hash};
@@ -54,7 +54,11 @@ pub(super) struct Work<'c, 't> {
 }
 
 impl<'c, 't> Work<'c, 't> {
-    pub fn open(core: &'c mut Core, transaction: &'t WriteTransaction, now_ms: u64) -> Result<Self, StoreError> {
+    pub fn open(
+        core: &'c mut Core,
+        transaction: &'t WriteTransaction,
+        now_ms: u64,
+    ) -> Result<Self, StoreError> {
         Ok(Work {
             core,
             now_ms,
@@ -102,10 +106,20 @@ impl<'c, 't> Work<'c, 't> {
     }
 
     /// Adds a change that this device made to its document and to the entry under way.
-    pub fn append_local(&mut self, key: DocumentKey, row: Row, bytes: Vec<u8>, state: Option<&mut Document>) -> Result<Row, StoreError> {
+    pub fn append_local(
+        &mut self,
+        key: DocumentKey,
+        row: Row,
+        bytes: Vec<u8>,
+        state: Option<&mut Document>,
+    ) -> Result<Row, StoreError> {
         let row = self.append(key, row, &bytes, state)?;
         self.body_bytes += bytes.len() + row.doctype.len() + row.id.len();
-        self.body.changes.push(Change { doctype: row.doctype.clone(), id: row.id.clone(), bytes });
+        self.body.changes.push(Change {
+            doctype: row.doctype.clone(),
+            id: row.id.clone(),
+            bytes,
+        });
         if self.body_bytes >= ENTRY_BYTES || self.body.changes.len() >= ENTRY_CHANGES {
             self.close_entry()?;
         }
@@ -113,15 +127,28 @@ impl<'c, 't> Work<'c, 't> {
     }
 
     /// Adds a change to its document; what derives from it follows with [`Work::derive`].
-    pub fn append(&mut self, key: DocumentKey, row: Row, bytes: &[u8], state: Option<&mut Document>) -> Result<Row, StoreError> {
+    pub fn append(
+        &mut self,
+        key: DocumentKey,
+        row: Row,
+        bytes: &[u8],
+        state: Option<&mut Document>,
+    ) -> Result<Row, StoreError> {
         let row = self.documents.append(key, row, bytes, state)?;
-        self.touched.entry(key).or_insert_with(|| (row.doctype.clone(), row.id.clone()));
+        self.touched
+            .entry(key)
+            .or_insert_with(|| (row.doctype.clone(), row.id.clone()));
         self.done.wrote = true;
         Ok(row)
     }
 
     /// Puts the deletion mark right after changes with `document` loaded.
-    pub fn mark_deleted(&mut self, key: DocumentKey, mut row: Row, deleted: bool) -> Result<Row, StoreError> {
+    pub fn mark_deleted(
+        &mut self,
+        key: DocumentKey,
+        mut row: Row,
+        deleted: bool,
+    ) -> Result<Row, StoreError> {
         if row.deleted != deleted {
             row.deleted = deleted;
             self.documents.write_row(key, &row)?;
@@ -130,8 +157,14 @@ impl<'c, 't> Work<'c, 't> {
     }
 
     /// Records the new state of a file document, and whether its bytes are here.
-    pub fn set_file(&mut self, id: FileId, state: FileState, local: bool) -> Result<(), StoreError> {
-        let bytes = postcard::to_stdvec(&state).map_err(|_| StoreError::Damaged("the state of a file could not be encoded".into()))?;
+    pub fn set_file(
+        &mut self,
+        id: FileId,
+        state: FileState,
+        local: bool,
+    ) -> Result<(), StoreError> {
+        let bytes = postcard::to_stdvec(&state)
+            .map_err(|_| StoreError::Damaged("the state of a file could not be encoded".into()))?;
         let key = file_key(id);
         pieces::remove(&mut self.files, &key)?;
         pieces::write(&mut self.files, &key, &bytes)?;
@@ -153,7 +186,10 @@ impl<'c, 't> Work<'c, 't> {
             return Ok(Some(state.clone()));
         }
         pieces::read(&self.files, &file_key(id))?
-            .map(|bytes| postcard::from_bytes(&bytes).map_err(|_| StoreError::Damaged("the state of a file cannot be read".into())))
+            .map(|bytes| {
+                postcard::from_bytes(&bytes)
+                    .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))
+            })
             .transpose()
     }
 
@@ -197,7 +233,9 @@ impl<'c, 't> Work<'c, 't> {
 
     /// Whether every byte of a content is known to be here: for a list of lists only a transfer can tell.
     fn holds(&self, root: &ChunkRoot) -> Result<bool, StoreError> {
-        let ChunkRoot::Inline(list) = root else { return Ok(false) };
+        let ChunkRoot::Inline(list) = root else {
+            return Ok(false);
+        };
         let table = self.transaction.open_table(tables::PLACEMENT)?;
         for chunk in &list.chunks {
             if table.get(&chunk.blob)?.is_none() {
@@ -216,7 +254,10 @@ impl<'c, 't> Work<'c, 't> {
 
     /// Notes that a content is held whole now; a newer one that came meanwhile stays wanted.
     pub fn got(&mut self, id: FileId, hash: [u8; 32]) -> Result<(), StoreError> {
-        let is_it = self.wanted.get(&id.0)?.is_some_and(|value| value.value()[..32] == hash);
+        let is_it = self
+            .wanted
+            .get(&id.0)?
+            .is_some_and(|value| value.value()[..32] == hash);
         if is_it {
             self.wanted.remove(&id.0)?;
             self.done.wanted_changed = true;
@@ -244,10 +285,17 @@ impl<'c, 't> Work<'c, 't> {
             prev: previous,
             grant_heads: &heads,
         };
-        let entry = log::seal_entry(&self.core.identity.key, &params, &body, state.keyring.current(), &mut *self.core.rng)
-            .map_err(|error| StoreError::Damaged(format!("an entry could not be sealed: {error}")))?;
+        let entry = log::seal_entry(
+            &self.core.identity.key,
+            &params,
+            &body,
+            state.keyring.current(),
+            &mut *self.core.rng,
+        )
+        .map_err(|error| StoreError::Damaged(format!("an entry could not be sealed: {error}")))?;
         let hash = entry.header_hash();
-        self.logs.append(state.writer, seq + 1, hash, &entry.encode())?;
+        self.logs
+            .append(state.writer, seq + 1, hash, &entry.encode())?;
         state.clock.observe(state.writer, seq + 1, hash);
         self.done.appended.push((None, state.writer, seq + 1, hash));
         self.done.wrote = true;
@@ -274,15 +322,27 @@ impl<'c, 't> Work<'c, 't> {
             device: self.core.identity.key.id(),
             counter: before.map_or(0, |held| held.counter).max(self.now_ms) + 1,
             entries: state.clock.clone(),
-            chunks: if many { before.map(|held| held.chunks.clone()).unwrap_or_default() } else { state.clock.clone() },
+            chunks: if many {
+                before.map(|held| held.chunks.clone()).unwrap_or_default()
+            } else {
+                state.clock.clone()
+            },
             exceptions,
             more_missing: if many { state.wanted } else { 0 },
             pinned: true,
             at_ms: self.now_ms,
         };
         let bytes = held
-            .seal(&self.core.identity.key, state.vault, state.keyring.space(), state.keyring.current(), &mut *self.core.rng)
-            .map_err(|error| StoreError::Damaged(format!("a statement could not be sealed: {error}")))?;
+            .seal(
+                &self.core.identity.key,
+                state.vault,
+                state.keyring.space(),
+                state.keyring.current(),
+                &mut *self.core.rng,
+            )
+            .map_err(|error| {
+                StoreError::Damaged(format!("a statement could not be sealed: {error}"))
+            })?;
         let bytes = bytes.bytes().to_vec();
         self.write_held(held.device, &bytes)?;
         self.core.state.own_held = Some((held, bytes.clone()));
@@ -305,7 +365,8 @@ impl<'c, 't> Work<'c, 't> {
         let mut end = [0xff; 12];
         end[..8].copy_from_slice(&upto.to_be_bytes());
         self.feed.retain_in::<&[u8; 12], _>(..=&end, |_, _| false)?;
-        self.meta.insert(tables::meta::FEED_PRUNED, &upto.to_be_bytes()[..])?;
+        self.meta
+            .insert(tables::meta::FEED_PRUNED, &upto.to_be_bytes()[..])?;
         self.done.wrote = true;
         Ok(())
     }
@@ -317,8 +378,12 @@ impl<'c, 't> Work<'c, 't> {
             let state = &mut self.core.state;
             state.transaction += 1;
             state.wanted = self.wanted.len()?;
-            self.meta.insert(tables::meta::TRANSACTION, &state.transaction.to_be_bytes()[..])?;
-            self.meta.insert(tables::meta::HLC, &state.hlc.last().0.to_be_bytes()[..])?;
+            self.meta.insert(
+                tables::meta::TRANSACTION,
+                &state.transaction.to_be_bytes()[..],
+            )?;
+            self.meta
+                .insert(tables::meta::HLC, &state.hlc.last().0.to_be_bytes()[..])?;
             let mut key = [0; 12];
             key[..8].copy_from_slice(&state.transaction.to_be_bytes());
             for (n, document) in self.touched.keys().enumerate() {
@@ -335,7 +400,13 @@ impl<'c, 't> Work<'c, 't> {
     }
 
     pub fn answer(&mut self, ticket: Ticket, changed: Vec<(String, String)>) {
-        self.done.committed.push((ticket, Committed { transaction: self.core.state.transaction, changed }));
+        self.done.committed.push((
+            ticket,
+            Committed {
+                transaction: self.core.state.transaction,
+                changed,
+            },
+        ));
     }
 }
 
