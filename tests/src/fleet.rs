@@ -285,7 +285,8 @@ impl Fleet {
             .filter(|replica| replica.device == self.replicas[place].device)
             .count()
             > 1;
-        if self.replicas.len() >= MOST || copied {
+        let began = self.replicas[place].node.is_some();
+        if self.replicas.len() >= MOST || copied || !began {
             return;
         }
         // Somebody stops the node and copies the folder, or restores last night's snapshot of a running one.

@@ -199,10 +199,11 @@ pub fn check_statement(replica: &mut Replica) {
     }
 }
 
-/// Files that are shown outside of the trash and whose bytes are not all here.
+/// Files that are shown outside of the trash, have a content that `upto` covers, and whose bytes are not all here.
 fn missing_bytes(
     database: &Database,
     bytes: &BTreeSet<(FileId, [u8; 32])>,
+    upto: &Clock,
 ) -> Result<Vec<FileId>, StoreError> {
     let tree = read_tree(database)?;
     let read = database.begin_read()?;
@@ -212,7 +213,8 @@ fn missing_bytes(
         let Some(content) = &state.content else {
             continue;
         };
-        if tree.shown(id).is_some_and(|shown| shown.trashed) {
+        let covered = upto.iter().any(|(writer, seq, _)| writer.actor() == content.dot.writer && seq >= content.dot.seq);
+        if !covered || tree.shown(id).is_some_and(|shown| shown.trashed) {
             continue;
         }
         let here = match &content.root {

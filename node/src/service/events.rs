@@ -41,10 +41,10 @@ pub async fn events(
             change = changes.recv() => match change {
                 Ok(change) => {
                     for (found, id) in &change.documents {
-                        if doctype.as_ref().is_none_or(|wanted| wanted == found) && found != FILES {
-                            if let Some(event) = document_event(&running, found, id, values, change.local).await? {
-                                session.item(Item::Event(event)).await?;
-                            }
+                        if doctype.as_ref().is_none_or(|wanted| wanted == found) && found != FILES
+                            && let Some(event) = document_event(&running, found, id, values, change.local).await?
+                        {
+                            session.item(Item::Event(event)).await?;
                         }
                     }
                     for event in file_events(&running, &change) {

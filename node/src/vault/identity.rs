@@ -95,7 +95,7 @@ impl Identity {
             std::fs::rename(&temporary, data_dir.join("identity"))?;
             std::fs::File::open(data_dir)?.sync_all()
         };
-        write().map_err(|error| StoreError::from_io(error))
+        write().map_err(StoreError::from_io)
     }
 }
 

@@ -19,6 +19,9 @@ use crate::store::{StoreError, logs, pieces, records, tables};
 /// Documents kept loaded, at most: enough that someone who types is not made to wait for a load at each key.
 const CACHED_DOCUMENTS: usize = 64;
 
+/// Statements of what devices hold, as bytes.
+pub type Statements = Vec<(DeviceId, Vec<u8>)>;
+
 /// State that a failed commit must put back: cheap to clone.
 #[derive(Clone)]
 pub struct State {
@@ -52,7 +55,7 @@ impl State {
     pub fn read(
         database: &Database,
         device: DeviceId,
-    ) -> Result<(State, Vec<(DeviceId, Vec<u8>)>), StoreError> {
+    ) -> Result<(State, Statements), StoreError> {
         let read = database.begin_read()?;
         let meta = read.open_table(tables::META)?;
         let vault: [u8; 32] = records::get(&meta, tables::meta::VAULT)?

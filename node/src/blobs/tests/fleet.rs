@@ -307,10 +307,9 @@ impl AsyncRead for Pipe {
             .faults
             .flip_at
             .and_then(|at| at.checked_sub(self.received))
+            && let Some(byte) = into.filled_mut().get_mut(at as usize)
         {
-            if let Some(byte) = into.filled_mut().get_mut(at as usize) {
-                *byte ^= 0x10;
-            }
+            *byte ^= 0x10;
         }
         self.received += n as u64;
         Poll::Ready(Ok(n))
