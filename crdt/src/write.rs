@@ -93,15 +93,15 @@ impl<'a, 'doc> Writer<'a, 'doc> {
         for id in ids {
             texts.push(self.tx.text(id)?);
         }
-        // An edit within one of the texts stays in that one.
+        // An edit within one of the texts stays in that one; erasing all of it takes the line end along.
         for (at, id) in ids.iter().enumerate() {
-            let Some(edited) = edit_within(&texts[at], old, new) else {
-                continue;
-            };
-            let mut after = texts.clone();
-            after[at].clone_from(&edited);
-            if unite(after) == new {
-                return self.edit_text(id, &texts[at], &edited);
+            for edited in [edit_within(&texts[at], old, new), Some(String::new())] {
+                let Some(edited) = edited else { continue };
+                let mut after = texts.clone();
+                after[at].clone_from(&edited);
+                if unite(after) == new {
+                    return self.edit_text(id, &texts[at], &edited);
+                }
             }
         }
         // Otherwise the latest takes up everything, and the others are emptied.

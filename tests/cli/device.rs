@@ -43,11 +43,6 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The only JSON object on standard output.
-    pub fn json(&self) -> Value {
-        serde_json::from_str(self.out.trim()).unwrap_or_else(|error| panic!("{error} in {self:?}"))
-    }
-
     /// Checks the exit code, and that standard error names `about`.
     #[track_caller]
     pub fn fails(&self, code: i32, about: &str) {
@@ -74,12 +69,10 @@ impl Device {
     }
 
     /// One whose data folder is `data`.
-    #[allow(dead_code, reason = "one of the two targets needs it")]
     pub fn with_data_folder(name: &'static str, data: PathBuf) -> Device {
-        Device {
-            data,
-            ..Device::new(name)
-        }
+        let mut device = Device::new(name);
+        device.data = data;
+        device
     }
 
     /// One that has started, with a vault of its own.
@@ -219,8 +212,12 @@ impl Device {
         said["ready"].clone()
     }
 
+    /// Has the next start ask for this port.
+    pub fn listen_on(&mut self, port: u16) {
+        self.port = port;
+    }
+
     /// The port that the node listens on.
-    #[allow(dead_code, reason = "one of the two targets needs it")]
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -352,7 +349,6 @@ impl Invitation {
     }
 
     /// Takes it back.
-    #[allow(dead_code, reason = "one of the two targets needs it")]
     pub fn take_back(self) {
         drop(self);
     }

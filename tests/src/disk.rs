@@ -29,6 +29,18 @@ pub enum Call {
     Sync,
 }
 
+impl Call {
+    /// Its name in the coverage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Call::Read => "in a read, between begin and commit",
+            Call::Write => "in a write of a commit",
+            Call::Resize => "while the file grows",
+            Call::Sync => "in the sync of a commit",
+        }
+    }
+}
+
 /// What becomes of writes that were not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Crash {
@@ -43,6 +55,16 @@ pub enum Crash {
 }
 
 impl Crash {
+    /// Its name in the coverage.
+    pub fn name(self) -> &'static str {
+        match self {
+            Crash::Killed => "killed",
+            Crash::PowerLost => "power lost, nothing unsynced kept",
+            Crash::Reordered => "power lost, some writes kept",
+            Crash::Torn => "power lost, some sectors kept",
+        }
+    }
+
     /// All of them.
     pub const ALL: [Crash; 4] = [
         Crash::Killed,

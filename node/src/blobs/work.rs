@@ -54,13 +54,14 @@ impl<S: Sink> Transfer<S> {
 
     /// Reads a run of chunks on this device; false when there are none left.
     fn read_local(&self, desk: &mut Desk) -> bool {
-        let Some(mut item) = self.board.next_local() else {
-            return false;
-        };
-        let mut seam = Seam::new(&self.shared).ok();
+        let mut seam = None;
         for _ in 0..LOCAL_RUN {
+            let Some(item) = self.board.next_local() else {
+                return seam.is_some();
+            };
+            let seam = seam.get_or_insert_with(|| Seam::new(&self.shared).ok());
             let named = &self.wanted[item as usize];
-            let read = match &mut seam {
+            let read = match seam {
                 Some(seam) => seam.plain(named, &mut desk.plain).unwrap_or(None),
                 None => None,
             };
@@ -77,10 +78,6 @@ impl<S: Sink> Transfer<S> {
                     self.take(item, &arrived);
                 }
                 None => self.board.not_local(item),
-            }
-            match self.board.next_local() {
-                Some(next) => item = next,
-                None => break,
             }
         }
         true

@@ -124,6 +124,18 @@ impl Index {
         *self.seen.borrow()
     }
 
+    /// Makes all that the index has seen so far durable, and says up to which transaction that is.
+    pub fn make_durable(&self) -> Result<u64, IndexError> {
+        let connection = Connection::open(self.path.as_path())?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        let seen = seen_by(&connection)?;
+        connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
+        let synced = std::fs::File::open(self.path.as_path()).and_then(|file| file.sync_all());
+        synced
+            .map_err(|error| IndexError::Query(format!("the index cannot be synced: {error}")))?;
+        Ok(seen)
+    }
+
     fn reader(&self) -> Result<Connection, IndexError> {
         let connection = Connection::open_with_flags(
             self.path.as_path(),

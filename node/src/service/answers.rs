@@ -103,7 +103,7 @@ async fn answer(
         Request::FileHistory { path } => files::history(node, path).await,
         Request::FolderAdd { dir, to } => folders::add(node, dir, to, session).await,
         Request::FolderList => folders::list(node).await,
-        Request::FolderRemove { dir } => folders::remove(node, dir).await,
+        Request::FolderRemove { dir } => folders::remove(node, dir, session).await,
         Request::FolderRescan { dir } => folders::rescan(node, dir).await,
         Request::Export { dir } => export::export(node, dir, session).await,
         Request::Events { doctype, values } => events::events(node, doctype, values, session).await,

@@ -481,6 +481,18 @@ pub async fn add(
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
+    for local in &locals {
+        // What a person names must be there; what a folder holds may go while it is read.
+        local.symlink_metadata().map_err(|error| {
+            let what = format_args!("read {}", local.display());
+            match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    ControlError::not_found(format!("there is no {}", local.display()))
+                }
+                _ => ControlError::io(what, &error),
+            }
+        })?;
+    }
     let one_file = locals.len() == 1
         && locals[0]
             .symlink_metadata()
@@ -499,6 +511,11 @@ pub async fn add(
             .trim_matches('/')
             .rsplit_once('/')
             .unwrap_or(("", to.trim_matches('/')));
+        if files::check_name(name).is_err() {
+            return Err(ControlError::usage(format!(
+                "\"{name}\" is not a name that every device can take"
+            )));
+        }
         (parent.to_string(), Some(name.to_string()))
     } else {
         (to.clone(), None)
@@ -822,6 +839,21 @@ pub async fn get(
         plan.push(Writing { id, dest, content });
     }
     let (files, bytes) = write_all(&running, plan, overwrite, session, &mut skipped).await?;
+    if let (false, 0, [only]) = (is_folder, files, &skipped[..]) {
+        let kind = if only.reason.contains("already") {
+            ErrorKind::Conflict
+        } else {
+            ErrorKind::Unavailable
+        };
+        let error = ControlError::new(
+            kind,
+            format!("{} was not written: {}", only.path, only.reason),
+        );
+        return Err(match kind {
+            ErrorKind::Conflict => error.with_code("file-exists"),
+            _ => error,
+        });
+    }
     Ok(Reply::FilesGot {
         files,
         bytes,

@@ -11,10 +11,10 @@ use tokio::sync::Mutex;
 
 use super::running::{Running, commit_error};
 use super::{Node, files, store_error};
-use crate::blobs::placement;
+use crate::blobs::{FolderPaths, Import, ImportError, ImportJob, placement};
 use crate::control::{
     Answer, ControlError, ErrorKind, FolderIssue, FolderMerge, FolderRow, FolderState,
-    FolderStatus, Question, Reply, Session,
+    FolderStatus, Progress, Question, Reply, Session, Stage,
 };
 use crate::folder::{
     self, Activity, BlobContents, FolderConfig, FolderEngine, FolderError, FolderHandle,
@@ -29,6 +29,12 @@ const NAMED: usize = 20;
 /// How often, and with what pauses, a stop waits for those who ask an engine something.
 const STOP_TRIES: u32 = 200;
 const STOP_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Files copied into the store per commit when a folder is removed.
+const KEPT_AT_ONCE: usize = 256;
+
+/// What every name of a conflict copy holds.
+const CONFLICT_WORDS: &str = " (conflict from ";
 
 /// The engines that run.
 #[derive(Default)]
@@ -67,6 +73,17 @@ impl Synced {
         false
     }
 
+    /// Whether a synced folder has this content of a file on disk, as far as its rows say.
+    pub fn holds(&self, running: &Running, file: FileId, hash: [u8; 32]) -> bool {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        settings.keys().any(|number| {
+            running
+                .vault
+                .folder_row(*number, file)
+                .is_ok_and(|row| row.is_some_and(|row| row.hash == hash))
+        })
+    }
+
     /// What each folder is doing.
     pub fn statuses(&self, running: &Running) -> Vec<FolderStatus> {
         let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
@@ -90,6 +107,7 @@ impl Synced {
 
 fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderState) -> FolderStatus {
     let tree = running.vault.tree();
+    let conflicts = conflict_copies(&tree, setting.folder);
     FolderStatus {
         dir: setting.path.clone(),
         to: tree.path(setting.folder).unwrap_or_default(),
@@ -118,9 +136,19 @@ fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderStat
             })
             .collect(),
         error_count: state.problem_count,
-        conflicts: Vec::new(),
-        conflict_count: state.conflicts,
+        conflict_count: (conflicts.len() as u64).max(state.conflicts),
+        conflicts: conflicts.into_iter().take(NAMED).collect(),
     }
+}
+
+/// Paths of the conflict copies in a folder of the vault: they are known by the words in their names.
+fn conflict_copies(tree: &Tree, folder: FileId) -> Vec<String> {
+    let copies = tree.below(folder).filter(|id| {
+        tree.shown(*id).is_some_and(|shown| {
+            !shown.trashed && shown.same_as.is_none() && shown.name.contains(CONFLICT_WORDS)
+        })
+    });
+    copies.filter_map(|id| tree.path(id)).collect()
 }
 
 /// Starts the engines of all folders that are set.
@@ -393,9 +421,14 @@ fn find(running: &Running, dir: &Path) -> Result<(u32, FolderSetting), ControlEr
 }
 
 /// `folder remove`: deletes nothing. Bytes that only the folder held for this device are kept by the vault's own store.
-pub async fn remove(node: &Arc<Node>, dir: PathBuf) -> Result<Reply, ControlError> {
+pub async fn remove(
+    node: &Arc<Node>,
+    dir: PathBuf,
+    session: &Session,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let (number, setting) = find(&running, &dir)?;
+    let paths = present_files(&running, number)?;
     let engine = running.folders.engines.lock().await.remove(&number);
     if let Some(engine) = engine {
         stop_engine(engine).await;
@@ -412,6 +445,7 @@ pub async fn remove(node: &Arc<Node>, dir: PathBuf) -> Result<Reply, ControlErro
         .write()
         .unwrap_or_else(PoisonError::into_inner)
         .remove(&number);
+    keep_bytes(&running, paths, &setting, session).await?;
     let path = running
         .vault
         .tree()
@@ -443,6 +477,64 @@ pub async fn remove(node: &Arc<Node>, dir: PathBuf) -> Result<Reply, ControlErro
             to: path,
         },
     })
+}
+
+/// Where the files of a synced folder are; to be asked while its engine runs.
+fn present_files(running: &Running, number: u32) -> Result<Vec<PathBuf>, ControlError> {
+    let rows = running.vault.folder_rows(number).map_err(commit_error)?;
+    let files = rows.into_iter().filter(|(_, row)| row.kind == 0);
+    Ok(files
+        .filter_map(|(id, _)| running.paths.file(number, &id.0))
+        .collect())
+}
+
+/// Brings into the store what this device holds only as files of a synced folder: the folder's present files, and the
+/// contents that were moved aside in it.
+async fn keep_bytes(
+    running: &Arc<Running>,
+    mut paths: Vec<PathBuf>,
+    setting: &FolderSetting,
+    session: &Session,
+) -> Result<(), ControlError> {
+    let kept = std::fs::read_dir(setting.path.join(".vault").join("kept"));
+    paths.extend(
+        kept.into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path()),
+    );
+    let total = paths.len() as u64;
+    for (round, batch) in paths.chunks(KEPT_AT_ONCE).enumerate() {
+        session.progress(Progress {
+            stage: Stage::Saving,
+            done: (round * KEPT_AT_ONCE) as u64,
+            total: Some(total),
+            about: None,
+        });
+        let jobs = batch.iter().map(|path| ImportJob {
+            path: path.clone(),
+            into: Import::Store,
+        });
+        let mut request = CommitRequest::default();
+        for imported in running.blobs.import(jobs.collect()).await {
+            match imported {
+                Ok(imported) => {
+                    request.placements.extend(imported.rows.placements);
+                    request.chunks.extend(imported.rows.chunks);
+                }
+                Err(ImportError::DiskFull) => {
+                    return Err(ControlError::new(
+                        ErrorKind::DiskFull,
+                        "the disk of the vault has no room for a copy of the folder",
+                    ));
+                }
+                // It was changed or removed after the last look: the vault holds what it was elsewhere, or not at all.
+                Err(error) => tracing::warn!(%error, "a file of the folder could not be kept"),
+            }
+        }
+        running.vault.commit(request).await.map_err(commit_error)?;
+    }
+    Ok(())
 }
 
 fn folder_error(error: FolderError) -> ControlError {

@@ -20,6 +20,9 @@ const BATCH: usize = 256;
 /// Pause after a batch of which something could not be had, unless devices come and go before.
 const RETRY_AFTER: Duration = Duration::from_secs(15);
 
+/// After a change, how long more of them are let come: a first sync changes something all the time.
+const GATHER: Duration = Duration::from_millis(150);
+
 /// Whether it works.
 #[derive(Default)]
 pub struct Keeper(AtomicBool);
@@ -53,6 +56,7 @@ pub async fn run(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
                 () = tokio::time::sleep(RETRY_AFTER) => {}
             },
         }
+        tokio::time::sleep(GATHER).await;
         changes = changes.resubscribe();
     }
 }
@@ -67,27 +71,45 @@ enum Outcome {
 }
 
 async fn pass(running: &Arc<Running>) -> Outcome {
+    let displaced = running.blobs.take_stale();
+    if !displaced.is_empty() {
+        let request = CommitRequest {
+            displaced,
+            recheck_all: true,
+            ..Default::default()
+        };
+        if let Err(error) = running.vault.commit(request).await {
+            tracing::warn!(%error, "places of bytes that are gone could not be forgotten");
+        }
+    }
     let Ok(wanted) = running.vault.wanted() else {
         return Outcome::Waiting;
     };
-    let (mut jobs, mut unwanted) = (Vec::new(), Vec::new());
+    let (mut jobs, mut covered, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
     {
         let tree = running.vault.tree();
         for file in wanted {
             match tree.shown(file.id) {
                 Some(shown) if shown.trashed => unwanted.push(file.id),
-                Some(_) if running.folders.covers(&tree, file.id) => {}
+                Some(_) if running.folders.covers(&tree, file.id) => covered.push(file),
                 _ => jobs.push(file.id),
             }
         }
     }
+    // A file that a folder's engine had written before it was wanted again is held already.
+    let held: Vec<_> = covered
+        .into_iter()
+        .filter(|file| running.folders.holds(running, file.id, file.hash))
+        .map(|file| (file.id, file.hash))
+        .collect();
     let mut outcome = Outcome::Nothing;
-    if !unwanted.is_empty() {
+    if !unwanted.is_empty() || !held.is_empty() {
         outcome = Outcome::More;
         if running
             .vault
             .commit(CommitRequest {
                 unwanted,
+                held,
                 ..Default::default()
             })
             .await

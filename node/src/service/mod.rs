@@ -98,6 +98,10 @@ impl Node {
     /// Begins a vault in this data folder.
     async fn found(&self, name: Option<String>) -> Result<Arc<Running>, ControlError> {
         let guard = self.founding.lock().await;
+        if self.running.read().await.is_some() {
+            let message = format!("there is a vault in {} already", self.data_dir().display());
+            return Err(ControlError::conflict(message).with_code("vault-exists"));
+        }
         let identity = self.identity()?;
         let name = device_name(name.or_else(|| self.options.device_name.clone()));
         let (path, place) = (self.data_dir().join(DATABASE), binding(self.data_dir()));
@@ -172,6 +176,7 @@ pub async fn run(
     let net = if options.network {
         let (net, streams) = start_network(&options, &identity).await?;
         incoming = Some(streams);
+        notes.extend(other_port(&options, &net));
         Some(net)
     } else {
         notes.push("it does not connect to other devices (--no-network)".to_string());
@@ -336,6 +341,21 @@ async fn start_network(
             format!("the network cannot be used: {error}"),
         )
     })
+}
+
+/// What to tell where the wanted port was taken.
+fn other_port(options: &Options, net: &Net) -> Option<String> {
+    let wanted = options.port.unwrap_or(crate::net::DEFAULT_PORT);
+    let ends = [format!(":{wanted}/tcp"), format!(":{wanted}/quic")];
+    let addresses: Vec<String> = net
+        .listen_addresses()
+        .iter()
+        .map(status::show_address)
+        .collect();
+    let has_it = |address: &String| ends.iter().any(|end| address.ends_with(end));
+    let first = addresses.first()?;
+    (wanted != 0 && !addresses.iter().any(has_it))
+        .then(|| format!("port {wanted} is taken; it listens on {first} instead"))
 }
 
 /// Resolves when a node or a vault is to stop.

@@ -129,6 +129,7 @@ impl Running {
                 ));
             }
         }
+        running.spawn(prune_feed(running.clone(), stopping.clone()));
         running.spawn(keeper::run(running.clone(), stopping));
         super::folders::start_all(&running).await?;
         Ok(running)
@@ -180,6 +181,32 @@ impl Running {
     /// A receiver that turns true when this vault is to stop.
     pub(super) fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
+    }
+}
+
+/// Once after a start: what the index durably has need not stay in its feed.
+async fn prune_feed(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
+    let prune = async {
+        let now = running
+            .vault
+            .inspect(|core| core.state().transaction)
+            .await
+            .ok()?;
+        running.index.wait_for(now).await.ok()?;
+        let index = running.index.clone();
+        let seen = tokio::task::spawn_blocking(move || index.make_durable())
+            .await
+            .ok()?
+            .ok()?;
+        let request = CommitRequest {
+            prune_feed: Some(seen),
+            ..Default::default()
+        };
+        running.vault.commit(request).await.ok()
+    };
+    tokio::select! {
+        () = stopped(&mut stop) => {}
+        _ = prune => {}
     }
 }
 

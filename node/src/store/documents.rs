@@ -6,7 +6,7 @@
 
 use coffer_crdt::change::ChangeHash;
 use coffer_crdt::document::Document;
-use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::{StoreError, pieces, tables};
@@ -92,7 +92,7 @@ pub struct DocumentTables<'t> {
     documents: Table<'t, &'static [u8; 32], &'static [u8]>,
     bases: Table<'t, &'static [u8; 36], &'static [u8]>,
     tails: Table<'t, &'static [u8; 38], &'static [u8]>,
-    waiting: Table<'t, &'static [u8; 66], &'static [u8]>,
+    waiting: Table<'t, &'static [u8; 98], &'static [u8]>,
 }
 
 impl<'t> DocumentTables<'t> {
@@ -182,47 +182,49 @@ impl<'t> DocumentTables<'t> {
         Ok(())
     }
 
-    /// Keeps a change until those it depends on are here. Keeping it twice is harmless.
+    /// Keeps a change until `missing`, which it builds on, is here. Keeping it twice is harmless.
     pub fn wait(
         &mut self,
         key: DocumentKey,
+        missing: ChangeHash,
         hash: ChangeHash,
         waiting: &Waiting,
     ) -> Result<(), StoreError> {
         let bytes = postcard::to_stdvec(waiting)
             .map_err(|_| StoreError::Damaged("a waiting change could not be encoded".into()))?;
-        Ok(pieces::write(
-            &mut self.waiting,
-            &waiting_key(key, hash),
-            &bytes,
-        )?)
+        let name = waiting_key(key, missing, hash);
+        Ok(pieces::write(&mut self.waiting, &name, &bytes)?)
     }
 
-    /// The changes of a document that wait, by hash.
-    pub fn waiting(&self, key: DocumentKey) -> Result<Vec<(ChangeHash, Waiting)>, StoreError> {
-        let (from, to) = (
-            waiting_key(key, ChangeHash([0; 32])),
-            [&key.0[..], &[0xff; 34]].concat(),
-        );
-        let to: [u8; 66] = to
-            .try_into()
-            .map_err(|_| StoreError::Damaged("a key has the wrong length".into()))?;
-        let mut found = Vec::new();
-        for item in self.waiting.range::<&[u8; 66]>(&from..=&to)? {
+    /// Takes out the changes that waited for `arrived`.
+    pub fn take_waiting(
+        &mut self,
+        key: DocumentKey,
+        arrived: ChangeHash,
+    ) -> Result<Vec<(ChangeHash, Waiting)>, StoreError> {
+        let (from, mut to) = (waiting_key(key, arrived, ChangeHash([0; 32])), [0xff; 98]);
+        to[..64].copy_from_slice(&from[..64]);
+        let mut names = Vec::new();
+        for item in self.waiting.range::<&[u8; 98]>(&from..=&to)? {
             let name = *item?.0.value();
-            if name[64..] == [0, 0] {
-                let mut hash = [0; 32];
-                hash.copy_from_slice(&name[32..64]);
-                let bytes = pieces::read(&self.waiting, &name)?.unwrap_or_default();
-                found.push((ChangeHash(hash), decode(&bytes, "a waiting change")?));
+            if name[96..] == [0, 0] {
+                names.push(name);
             }
         }
-        Ok(found)
+        let mut taken = Vec::with_capacity(names.len());
+        for name in names {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(&name[64..96]);
+            let bytes = pieces::read(&self.waiting, &name)?.unwrap_or_default();
+            pieces::remove(&mut self.waiting, &name)?;
+            taken.push((ChangeHash(hash), decode(&bytes, "a waiting change")?));
+        }
+        Ok(taken)
     }
 
-    /// Forgets a waiting change.
-    pub fn stop_waiting(&mut self, key: DocumentKey, hash: ChangeHash) -> Result<(), StoreError> {
-        Ok(pieces::remove(&mut self.waiting, &waiting_key(key, hash))?)
+    /// How many pieces of changes wait, over all documents.
+    pub fn waiting_len(&self) -> Result<u64, StoreError> {
+        Ok(self.waiting.len()?)
     }
 }
 
@@ -300,8 +302,12 @@ fn tail_key(key: DocumentKey, batch: u32) -> [u8; 38] {
     join(&key.0, &batch.to_be_bytes())
 }
 
-fn waiting_key(key: DocumentKey, hash: ChangeHash) -> [u8; 66] {
-    join(&key.0, &hash.0)
+fn waiting_key(key: DocumentKey, missing: ChangeHash, hash: ChangeHash) -> [u8; 98] {
+    let mut name = [0; 98];
+    name[..32].copy_from_slice(&key.0);
+    name[32..64].copy_from_slice(&missing.0);
+    name[64..96].copy_from_slice(&hash.0);
+    name
 }
 
 /// `a` ‖ `b`, then zeros to the end.

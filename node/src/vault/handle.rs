@@ -287,6 +287,23 @@ impl VaultHandle {
         read().map_err(|error| CommitError::from(&error))
     }
 
+    /// One row of a synced folder.
+    pub fn folder_row(&self, folder: u32, file: FileId) -> Result<Option<FolderRow>, StoreError> {
+        let table = self
+            .database
+            .begin_read()?
+            .open_table(tables::FOLDER_ROWS)?;
+        let mut key = [0; 20];
+        key[..4].copy_from_slice(&folder.to_be_bytes());
+        key[4..].copy_from_slice(&file.0);
+        let row = table.get(&key)?;
+        row.map(|row| {
+            postcard::from_bytes(row.value())
+                .map_err(|_| StoreError::Damaged("a folder row cannot be read".into()))
+        })
+        .transpose()
+    }
+
     /// Files of which bytes are still to be fetched.
     pub fn wanted(&self) -> Result<Vec<Wanted>, StoreError> {
         let table = self.database.begin_read()?.open_table(tables::WANTED)?;

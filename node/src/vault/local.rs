@@ -1,5 +1,6 @@
 //! What this device's people, programs and folders ask of the vault.
 
+use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::document::Document;
 use coffer_crdt::fast;
 use coffer_crdt::files::{
@@ -7,27 +8,36 @@ use coffer_crdt::files::{
 };
 use coffer_crdt::json::Texts;
 use coffer_protocol::grants::NewDevice;
+use coffer_protocol::identity::Hash;
 use coffer_protocol::log::{DOCTYPE_MAX_LEN, ID_MAX_LEN};
 use serde_json::Value;
 
 use crate::blobs::placement;
 
 use super::core::{Admission, Refusal, Ticket};
-use super::request::{CommitError, CommitRequest, ContentDraft, Operation};
+use super::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 use super::work::{FILES, Work};
 use crate::store::documents::{DocumentKey, Row};
 use crate::store::{StoreError, tables};
+use redb::ReadableTable;
 
 type Changed = Vec<(String, String)>;
+/// A synced folder's number, a file in it, and blobs that it no longer holds.
+type LeftBehind = (u32, FileId, Vec<Hash>);
 
 impl Work<'_, '_> {
     /// Carries out a request whole; after an error the attempt must be abandoned.
     pub fn request(&mut self, ticket: Ticket, request: &CommitRequest) -> Result<(), Refusal> {
         let mut changed = Changed::new();
         let mut trashed = false;
+        let left = self.bytes_left_behind(request)?;
         for operation in &request.operations {
             trashed |= matches!(operation, Operation::TrashFile { .. });
             self.operation(operation, &mut changed)?;
+        }
+        for (folder, id, blobs) in &left {
+            placement::left_file(self.transaction, blobs, (*folder, id.0))
+                .map_err(StoreError::from)?;
         }
         placement::forget(
             self.transaction,
@@ -90,6 +100,33 @@ impl Work<'_, '_> {
             self.close_entry()?;
         }
         Ok(())
+    }
+
+    /// Blobs that files of synced folders no longer hold once this request is carried out: files that were removed, or
+    /// that have other bytes now. Places are claims; these are known to be void.
+    fn bytes_left_behind(&self, request: &CommitRequest) -> Result<Vec<LeftBehind>, StoreError> {
+        let mut left = Vec::new();
+        for (folder, id, row) in &request.folder_rows {
+            let mut key = [0; 20];
+            key[..4].copy_from_slice(&folder.to_be_bytes());
+            key[4..].copy_from_slice(&id.0);
+            let before: Option<FolderRow> = match self.folder_rows.get(&key)? {
+                Some(value) => postcard::from_bytes(value.value()).ok(),
+                None => None,
+            };
+            let Some(before) = before else { continue };
+            if row.as_ref().is_some_and(|row| row.hash == before.hash) {
+                continue;
+            }
+            let content = self.file(*id)?.and_then(|state| state.content);
+            if let Some(content) = content.filter(|content| content.hash == before.hash)
+                && let ChunkRoot::Inline(list) = &content.root
+            {
+                let blobs = list.chunks.iter().map(|chunk| Hash(chunk.blob)).collect();
+                left.push((*folder, *id, blobs));
+            }
+        }
+        Ok(left)
     }
 
     /// This device's own records: addresses of others, synced folders.

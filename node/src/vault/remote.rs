@@ -18,9 +18,9 @@ use super::{founding, state};
 use crate::store::documents::{DocumentKey, Row, Waiting};
 use crate::store::{StoreError, tables};
 
-/// Changes of one document that may wait for others, at most: past that the newest is dropped with its entry unread,
-/// and asked for again when the log is next compared.
-const WAITING_MAX: usize = 4096;
+/// Pieces of changes that may wait for others, at most, over all documents: beyond that entries are left with those who
+/// have them, and asked for again, until what is waited for has come.
+const WAITING_MAX: u64 = 1 << 20;
 
 impl Work<'_, '_> {
     /// Takes in entries that `from` sent, in the order given.
@@ -90,6 +90,9 @@ impl Work<'_, '_> {
             tracing::warn!(%error, "an entry does not verify");
             return Ok(Err(Rejection::Invalid));
         }
+        if self.documents.waiting_len()? > WAITING_MAX {
+            return Ok(Err(Rejection::Gap));
+        }
         let Some(key) = state.keyring.epoch(&header.epoch) else {
             return Ok(Err(Rejection::UnknownWriter));
         };
@@ -152,7 +155,7 @@ impl Work<'_, '_> {
                         None => self.derive(key)?,
                     }
                 }
-                self.apply_waiting(key)
+                self.apply_waiting(key, info.hash)
             }
             row => {
                 let row = row.unwrap_or_else(|| Row::new(&waiting.doctype, &waiting.id));
@@ -168,71 +171,64 @@ impl Work<'_, '_> {
         hash: ChangeHash,
         waiting: Waiting,
     ) -> Result<(), StoreError> {
-        let mut document = if row.changes == 0 {
-            Document::empty()
-        } else {
-            self.load(key, &row)?
-        };
-        match document.apply(&waiting.bytes) {
-            Ok(Applied::Done) => {
-                let row = self.append(key, row, &waiting.bytes, Some(&mut document))?;
-                self.settle(key, row, document)?;
-                self.apply_waiting(key)
-            }
-            Ok(Applied::Duplicate) => {
-                self.keep(key, document);
-                Ok(())
-            }
-            Ok(Applied::Missing(_)) => {
-                if row.changes > 0 {
-                    self.keep(key, document);
-                }
-                if self.documents.waiting(key)?.len() < WAITING_MAX {
-                    self.documents.wait(key, hash, &waiting)?;
-                } else {
-                    tracing::warn!(
-                        "too many changes of one document wait for others; one is left out"
-                    );
-                }
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a change cannot be applied and is left out");
-                Ok(())
-            }
+        if self.apply_or_wait(key, row, hash, &waiting)? {
+            self.apply_waiting(key, hash)?;
         }
+        Ok(())
     }
 
-    /// Applies what waited for a change of this document, until nothing more can be.
-    fn apply_waiting(&mut self, key: DocumentKey) -> Result<(), StoreError> {
-        loop {
-            let mut progress = false;
-            for (hash, waiting) in self.documents.waiting(key)? {
+    /// Applies a change, or keeps it until one that it misses is here. Says whether it is part of the document now and
+    /// was not before.
+    fn apply_or_wait(
+        &mut self,
+        key: DocumentKey,
+        row: Row,
+        hash: ChangeHash,
+        waiting: &Waiting,
+    ) -> Result<bool, StoreError> {
+        let known = row.changes > 0;
+        let mut document = if known {
+            self.load(key, &row)?
+        } else {
+            Document::empty()
+        };
+        let outcome = document.apply(&waiting.bytes);
+        if let Ok(Applied::Done) = outcome {
+            let row = self.append(key, row, &waiting.bytes, Some(&mut document))?;
+            self.settle(key, row, document)?;
+            return Ok(true);
+        }
+        if known {
+            self.keep(key, document);
+        }
+        match outcome {
+            Ok(Applied::Missing(missing)) => {
+                if let Some(first) = missing.first() {
+                    self.documents.wait(key, *first, hash, waiting)?;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a change cannot be applied and is left out");
+            }
+        }
+        Ok(false)
+    }
+
+    /// Applies what waited for a change that has just become part of its document, and what waited for that in turn.
+    fn apply_waiting(&mut self, key: DocumentKey, arrived: ChangeHash) -> Result<(), StoreError> {
+        let mut arrivals = vec![arrived];
+        while let Some(arrived) = arrivals.pop() {
+            for (hash, waiting) in self.documents.take_waiting(key, arrived)? {
                 let Some(row) = self.documents.row(key)? else {
                     return Ok(());
                 };
-                let mut document = self.load(key, &row)?;
-                match document.apply(&waiting.bytes) {
-                    Ok(Applied::Missing(_)) => {
-                        self.keep(key, document);
-                        continue;
-                    }
-                    Ok(Applied::Done) => {
-                        let row = self.append(key, row, &waiting.bytes, Some(&mut document))?;
-                        self.settle(key, row, document)?;
-                        progress = true;
-                    }
-                    Ok(Applied::Duplicate) => self.keep(key, document),
-                    Err(error) => {
-                        tracing::warn!(%error, "a change that waited cannot be applied and is left out")
-                    }
+                if self.apply_or_wait(key, row, hash, &waiting)? {
+                    arrivals.push(hash);
                 }
-                self.documents.stop_waiting(key, hash)?;
-            }
-            if !progress {
-                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Settles what derives from a document that is loaded and up to date.

@@ -52,10 +52,7 @@ impl State {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] where a record that must be there is missing or unreadable.
-    pub fn read(
-        database: &Database,
-        device: DeviceId,
-    ) -> Result<(State, Statements), StoreError> {
+    pub fn read(database: &Database, device: DeviceId) -> Result<(State, Statements), StoreError> {
         let read = database.begin_read()?;
         let meta = read.open_table(tables::META)?;
         let vault: [u8; 32] = records::get(&meta, tables::meta::VAULT)?

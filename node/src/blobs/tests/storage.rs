@@ -207,7 +207,7 @@ async fn what_is_no_readable_file_is_refused_by_kind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_and_small_contents_of_memory_are_stored() {
     let node = Node::new().await;
-    for len in [0, 1, 100_000, 30 << 20] {
+    for len in [0, 1, 100_000, 60 << 20] {
         let bytes = noise(len as u64, len);
         let imported = node.blobs.import_bytes(bytes.clone()).await.unwrap();
         node.commit(&imported.rows);

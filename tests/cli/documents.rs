@@ -1,0 +1,239 @@
+//! Documents between two devices, connected and apart.
+
+use serde_json::{Value, json};
+
+use crate::device::{Device, eventually, pair_of_devices};
+
+const CONTACTS: &str = "io.cozy.contacts";
+const NOTES: &str = "io.cozy.notes";
+
+fn value(device: &Device, doctype: &str, id: &str) -> Value {
+    device.row(&["doc", "get", doctype, id])["value"].clone()
+}
+
+fn put(device: &Device, doctype: &str, id: &str, value: &Value) {
+    device.ok(&["doc", "put", doctype, id, &value.to_string()]);
+}
+
+/// Lets each device edit while the other is off, and then brings them together.
+fn apart(
+    first: &mut Device,
+    second: &mut Device,
+    on_first: impl FnOnce(&Device),
+    on_second: impl FnOnce(&Device),
+) {
+    second.stop();
+    on_first(first);
+    first.stop();
+    second.start();
+    on_second(second);
+    first.start();
+    first.in_sync();
+    second.in_sync();
+}
+
+#[test]
+fn edits_flow_both_ways() {
+    let (first, second) = pair_of_devices();
+    put(
+        &first,
+        CONTACTS,
+        "ana",
+        &json!({ "name": "Ana", "age": 40 }),
+    );
+    eventually("the second device has it", || {
+        second.run(&["doc", "get", CONTACTS, "ana"]).code == Some(0)
+    });
+    second.ok(&[
+        "doc",
+        "edit",
+        CONTACTS,
+        "ana",
+        "age=41",
+        "address.city=Porto",
+    ]);
+    let expected = json!({ "name": "Ana", "age": 41, "address": { "city": "Porto" } });
+    eventually("the first device has the edit", || {
+        value(&first, CONTACTS, "ana") == expected
+    });
+    first.ok(&["doc", "delete", CONTACTS, "ana"]);
+    eventually("it is deleted on the second device", || {
+        second.rows(&["doc", "list", CONTACTS]).is_empty()
+    });
+    put(&second, CONTACTS, "ana", &json!({ "name": "Ana again" }));
+    eventually("it is back on the first device", || {
+        value(&first, CONTACTS, "ana") == json!({ "name": "Ana again" })
+    });
+}
+
+#[test]
+fn different_fields_edited_apart_are_both_kept() {
+    let (mut first, mut second) = pair_of_devices();
+    put(
+        &first,
+        CONTACTS,
+        "ana",
+        &json!({ "name": "Ana", "phone": "1", "city": "Porto" }),
+    );
+    first.in_sync();
+    apart(
+        &mut first,
+        &mut second,
+        |first| drop(first.ok(&["doc", "edit", CONTACTS, "ana", "phone=\"2\""])),
+        |second| drop(second.ok(&["doc", "edit", CONTACTS, "ana", "city=Braga"])),
+    );
+    let expected = json!({ "name": "Ana", "phone": "2", "city": "Braga" });
+    assert_eq!(value(&first, CONTACTS, "ana"), expected);
+    assert_eq!(value(&second, CONTACTS, "ana"), expected);
+}
+
+#[test]
+fn same_field_edited_apart_shows_one_winner_everywhere_and_keeps_the_other_in_the_history() {
+    let (mut first, mut second) = pair_of_devices();
+    put(&first, CONTACTS, "ana", &json!({ "phone": "1" }));
+    first.in_sync();
+    apart(
+        &mut first,
+        &mut second,
+        |first| drop(first.ok(&["doc", "edit", CONTACTS, "ana", "phone=\"2\""])),
+        |second| drop(second.ok(&["doc", "edit", CONTACTS, "ana", "phone=\"3\""])),
+    );
+    let shown = value(&first, CONTACTS, "ana");
+    assert_eq!(shown, value(&second, CONTACTS, "ana"));
+    let document = first.row(&["doc", "get", CONTACTS, "ana"]);
+    assert_eq!(document["conflicts"], json!(["/phone"]));
+    let mut seen: Vec<String> = Vec::new();
+    for revision in second.rows(&["doc", "history", CONTACTS, "ana"]) {
+        let at = revision["revision"].as_str().unwrap().to_owned();
+        let then = second.row(&["doc", "get", CONTACTS, "ana", "--at", &at]);
+        seen.push(then["value"]["phone"].as_str().unwrap().to_owned());
+    }
+    seen.sort();
+    assert_eq!(seen, ["1", "2", "3"]);
+}
+
+#[test]
+fn same_id_created_apart_has_the_fields_of_both() {
+    let (mut first, mut second) = pair_of_devices();
+    apart(
+        &mut first,
+        &mut second,
+        |first| {
+            put(
+                first,
+                CONTACTS,
+                "new",
+                &json!({ "name": "Ana", "tags": { "a": 1 } }),
+            )
+        },
+        |second| {
+            put(
+                second,
+                CONTACTS,
+                "new",
+                &json!({ "phone": "2", "tags": { "b": 2 } }),
+            )
+        },
+    );
+    let expected = json!({ "name": "Ana", "phone": "2", "tags": { "a": 1, "b": 2 } });
+    assert_eq!(value(&first, CONTACTS, "new"), expected);
+    assert_eq!(value(&second, CONTACTS, "new"), expected);
+}
+
+#[test]
+fn declared_text_typed_on_both_keeps_what_both_typed() {
+    let (mut first, mut second) = pair_of_devices();
+    let text = "The quick fox jumps over the dog.";
+    put(
+        &first,
+        NOTES,
+        "today",
+        &json!({ "title": "t", "content": text }),
+    );
+    first.in_sync();
+    apart(
+        &mut first,
+        &mut second,
+        |first| {
+            put(
+                first,
+                NOTES,
+                "today",
+                &json!({ "title": "t", "content": text.replace("quick", "quick brown") }),
+            );
+        },
+        |second| {
+            put(
+                second,
+                NOTES,
+                "today",
+                &json!({ "title": "t", "content": text.replace("the dog", "the lazy dog") }),
+            );
+        },
+    );
+    let expected =
+        json!({ "title": "t", "content": "The quick brown fox jumps over the lazy dog." });
+    assert_eq!(value(&first, NOTES, "today"), expected);
+    assert_eq!(value(&second, NOTES, "today"), expected);
+}
+
+#[test]
+fn edit_made_apart_from_a_deletion_keeps_the_document() {
+    let (mut first, mut second) = pair_of_devices();
+    put(&first, CONTACTS, "ana", &json!({ "name": "Ana", "n": 1 }));
+    first.in_sync();
+    apart(
+        &mut first,
+        &mut second,
+        |first| drop(first.ok(&["doc", "delete", CONTACTS, "ana"])),
+        |second| drop(second.ok(&["doc", "edit", CONTACTS, "ana", "n=2"])),
+    );
+    for device in [&first, &second] {
+        assert_eq!(value(device, CONTACTS, "ana")["n"], 2);
+        assert_eq!(device.rows(&["doc", "list", CONTACTS]).len(), 1);
+    }
+}
+
+#[test]
+fn documents_are_found_by_what_is_in_them_on_the_other_device() {
+    let (first, second) = pair_of_devices();
+    let lines: String = (0..300)
+        .map(|n| {
+            let line = json!({ "doctype": "bills", "id": format!("b{n}"), "value": { "n": n, "paid": n % 3 == 0, "text": format!("bill number {n}") } });
+            format!("{line}\n")
+        })
+        .collect();
+    std::fs::write(first.path("bills.jsonl"), lines).unwrap();
+    let summary = first.row(&["doc", "put", "--lines", "bills.jsonl"]);
+    assert_eq!(summary["written"], 300, "{summary}");
+    first.in_sync();
+    assert_eq!(
+        second
+            .rows(&["doc", "find", "bills", "--where", "paid=true"])
+            .len(),
+        100
+    );
+    let found = second.rows(&["doc", "find", "bills", "--text", "number 77"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["value"]["n"], 77);
+}
+
+#[test]
+fn what_is_no_document_is_refused() {
+    let device = Device::founded("first");
+    for (arguments, code) in [
+        (&["doc", "put", "t", "a", "[1]"][..], 2),
+        (&["doc", "put", "t", "a", "{\"n\":"], 2),
+        (&["doc", "put", "t", "a", "{\"_id\":\"x\"}"], 2),
+        (&["doc", "put", "", "a", "{}"], 2),
+        (&["doc", "get", "t", "absent"], 3),
+        (&["doc", "edit", "t", "absent", "n=1"], 3),
+        (&["doc", "delete", "t", "absent"], 3),
+        (&["doc", "put", "io.cozy.files", "a", "{}"], 2),
+    ] {
+        let outcome = device.run(arguments);
+        assert_eq!(outcome.code, Some(code), "{arguments:?}: {outcome:?}");
+        assert!(outcome.err.starts_with("error: "), "{outcome:?}");
+    }
+    assert!(device.rows(&["doc", "list"]).is_empty());
+}

@@ -1,0 +1,15 @@
+//! The whole program as people and scripts meet it: the real binary, real nodes, real sockets, temporary folders.
+//!
+//! What needs root (cutting the power, filling a disk) stands in `tests/root`. Rules that a lower layer can show are
+//! tested there; here is what only the whole can show.
+
+mod crashes;
+#[allow(dead_code, reason = "each of the two targets needs a part of it")]
+mod device;
+mod documents;
+mod files;
+mod folders;
+mod pairing;
+mod scripts;
+mod secrets;
+mod starting;

@@ -1,0 +1,148 @@
+//! What scripts build on: JSON from every command, exit codes, acknowledgements in order, events.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::device::{Device, noise, write};
+
+#[test]
+fn every_command_prints_json_when_asked_to() {
+    let device = Device::founded("first");
+    write(&device.path("in/a.txt"), "a");
+    write(&device.path("Documents/b.txt"), "b");
+    for arguments in [
+        &["status"][..],
+        &["device", "list"],
+        &["doc", "put", "t", "a", "{\"n\":1}"],
+        &["doc", "edit", "t", "a", "n=2"],
+        &["doc", "get", "t", "a"],
+        &["doc", "history", "t", "a"],
+        &["doc", "list"],
+        &["doc", "list", "t"],
+        &["doc", "find", "t", "--where", "n=2"],
+        &["doc", "delete", "t", "a"],
+        &["file", "add", "in"],
+        &["file", "list", "-r"],
+        &["file", "get", "in", "out"],
+        &["file", "history", "in/a.txt"],
+        &["file", "move", "in/a.txt", "in/c.txt"],
+        &["file", "delete", "in/c.txt"],
+        &["file", "list", "--trash"],
+        &["file", "restore", "in/c.txt"],
+        &["folder", "add", "Documents", "--yes"],
+        &["folder", "list"],
+        &["folder", "rescan"],
+        &["export", "everything"],
+        &["folder", "remove", "Documents"],
+        &["exit-codes"],
+    ] {
+        let rows = device.rows(arguments);
+        assert!(!rows.is_empty(), "{arguments:?} prints nothing");
+        assert!(rows.iter().all(Value::is_object), "{arguments:?}: {rows:?}");
+    }
+}
+
+#[test]
+fn every_failure_is_one_json_object_when_asked_for() {
+    let device = Device::founded("first");
+    for (arguments, code) in [
+        (&["doc", "get", "t", "absent"][..], 3),
+        (&["file", "get", "absent"], 3),
+        (&["doc", "put", "t", "a", "{"], 2),
+        (&["join", "coffer:pair/1/AAAA"], 15),
+        (&["pair"], 2),
+        (&["recovery", "show"], 2),
+        (&["folder", "remove", "absent"], 3),
+        (&["init"], 4),
+        (&["start"], 9),
+    ] {
+        let outcome = device.run(&[arguments, &["--json"]].concat());
+        assert_eq!(outcome.code, Some(code), "{arguments:?}: {outcome:?}");
+        assert_eq!(outcome.out, "", "{arguments:?}");
+        let said: Value = serde_json::from_str(outcome.err.trim())
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {outcome:?}"));
+        assert_eq!(said["exit_code"], code);
+        assert!(said["error"]["message"].is_string(), "{said}");
+    }
+}
+
+#[test]
+fn lines_are_acknowledged_in_order_while_standard_input_stays_open() {
+    let device = Device::founded("first");
+    let mut process = device
+        .command(&["doc", "put", "--lines", "-", "--json"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = process.stdin.take().unwrap();
+    let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+    for n in 0..20 {
+        let value = if n == 7 {
+            "7".to_owned()
+        } else {
+            format!("{{\"n\":{n}}}")
+        };
+        writeln!(
+            input,
+            "{{\"doctype\":\"t\",\"id\":\"d{n}\",\"value\":{value}}}"
+        )
+        .unwrap();
+        let ack: Value = serde_json::from_str(&output.next().unwrap().unwrap()).unwrap();
+        if n == 7 {
+            assert_eq!(
+                (&ack["line"], &ack["error"]["kind"]),
+                (&8.into(), &"usage".into()),
+                "{ack}"
+            );
+        } else {
+            assert_eq!(ack["id"], format!("d{n}"), "{ack}");
+            assert!(ack["revision"].is_string(), "{ack}");
+        }
+    }
+    drop(input);
+    let output = process.wait_with_output().unwrap();
+    assert_ne!(output.status.code(), Some(0), "one line was refused");
+    assert_eq!(device.rows(&["doc", "list", "t"]).len(), 19);
+}
+
+#[test]
+fn events_tell_what_changes() {
+    let device = Device::founded("first");
+    let mut process = device
+        .command(&["events", "--values", "--doctype", "t"])
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = |kind: &str| loop {
+        let event: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if event["event"] == kind {
+            break event;
+        }
+    };
+    next("listening");
+    device.ok(&["doc", "put", "t", "a", "{\"n\":1}"]);
+    let event = next("document");
+    assert_eq!(
+        (&event["id"], &event["value"]["n"]),
+        (&"a".into(), &1.into())
+    );
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
+fn reader_that_leaves_early_is_no_error_message() {
+    let device = Device::founded("first");
+    write(&device.path("big.bin"), noise(1, 2_000_000));
+    device.ok(&["file", "add", "big.bin"]);
+    let mut process = device
+        .command(&["file", "get", "big.bin", "-"])
+        .spawn()
+        .unwrap();
+    drop(process.stdout.take());
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

@@ -1,0 +1,169 @@
+//! First starts, second starts, ends, and data folders that cannot be used.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use crate::device::{Device, READY_WITHIN, SOON, first_line};
+
+/// The promise for an end by signal.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
+
+#[test]
+fn first_start_creates_a_vault_and_is_ready_within_ten_seconds_without_home_and_terminal() {
+    let device = Device::new("alone");
+    let begun = Instant::now();
+    let mut node = device
+        .command(&["start", "--no-discovery", "--listen=127.0.0.1", "--port=0"])
+        .env_clear()
+        .env("COFFER_DATA_DIR", &device.data)
+        .spawn()
+        .unwrap();
+    let line = first_line(node.stdout.take().unwrap(), SOON).unwrap_or_default();
+    let took = begun.elapsed();
+    let ended = device.run(&["stop"]);
+    let status = node.wait().unwrap();
+    assert!(line.starts_with("ready: "), "{line}");
+    assert!(line.contains(device.data.to_str().unwrap()), "{line}");
+    assert!(
+        line.contains("pair"),
+        "it does not say how to add a device: {line}"
+    );
+    assert!(took < READY_WITHIN, "{took:?}");
+    assert_eq!((ended.code, status.code()), (Some(0), Some(0)));
+}
+
+#[test]
+fn without_any_home_folder_it_asks_for_a_data_folder() {
+    let device = Device::new("homeless");
+    let output = device
+        .command(&["doc", "list"])
+        .env_clear()
+        .env("HOME", "")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Where the system knows a home for the user nonetheless, that one is used: nothing runs there, or something does.
+    // So only the refusal itself is looked at.
+    if output.status.code() == Some(2) {
+        assert!(said.contains("--data-dir"), "{said}");
+    }
+}
+
+#[test]
+fn interrupt_and_terminate_end_it_with_zero_within_five_seconds() {
+    let mut device = Device::founded("ending");
+    for signal in ["INT", "TERM"] {
+        let (status, took) = device.signal(signal);
+        assert_eq!(status.code(), Some(0), "{signal}: {status:?}");
+        assert!(took < ENDED_WITHIN, "{signal}: {took:?}");
+        device.start();
+    }
+    device.stop();
+}
+
+#[test]
+fn second_start_on_the_same_data_folder_is_told_so_and_harms_nothing() {
+    let device = Device::founded("one");
+    device.ok(&["doc", "put", "t", "a", "{\"n\":1}"]);
+    for arguments in [&["start"][..], &["start", "--background"], &[]] {
+        device.run(arguments).fails(9, "coffer is running already");
+    }
+    assert_eq!(device.row(&["doc", "get", "t", "a"])["value"]["n"], 1);
+}
+
+#[test]
+fn taken_port_makes_it_pick_another_and_say_so() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut device = Device::new("crowded");
+    device.listen_on(port);
+    let ready = device.start_with(&[]);
+    assert_ne!(device.port(), port);
+    let notes = ready["notes"].to_string();
+    assert!(notes.contains(&port.to_string()), "{ready}");
+}
+
+#[test]
+fn commands_start_coffer_in_the_background_where_a_vault_is() {
+    let mut device = Device::founded("quiet");
+    device.ok(&["doc", "put", "t", "a", "{\"n\":1}"]);
+    device.stop();
+    device.run(&["stop"]).fails(10, "not running");
+    // A command that needs the vault starts it; what it starts outlives the command.
+    let found = device.row(&["doc", "get", "t", "a"]);
+    assert_eq!(found["value"]["n"], 1);
+    assert_eq!(device.status()["running"], true);
+    device.ok(&["stop"]);
+    assert_eq!(device.status()["running"], false);
+}
+
+#[test]
+fn status_starts_nothing() {
+    let device = Device::new("untouched");
+    device.run(&["status"]);
+    assert!(!device.data.join("vault.redb").exists());
+}
+
+#[test]
+fn data_folder_of_a_newer_layout_is_refused_and_unharmed() {
+    const META: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta_1");
+    let mut device = Device::founded("behind");
+    device.ok(&["doc", "put", "t", "a", "{\"n\":1}"]);
+    device.stop();
+    let set_layout = |layout: u32| {
+        let database = redb::Database::open(device.data.join("vault.redb")).unwrap();
+        let write = database.begin_write().unwrap();
+        let before = {
+            let mut table = write.open_table(META).unwrap();
+            let before = table
+                .insert("layout", &layout.to_be_bytes()[..])
+                .unwrap()
+                .map(|value| value.value().to_vec());
+            before
+        };
+        write.commit().unwrap();
+        before.unwrap()
+    };
+    let ours = set_layout(4000);
+    let before = std::fs::read(device.data.join("vault.redb")).unwrap();
+    device
+        .run(&["start", "--listen=127.0.0.1", "--no-discovery", "--port=0"])
+        .fails(16, "newer coffer");
+    device.run(&["doc", "list"]).fails(16, "newer");
+    let after = std::fs::read(device.data.join("vault.redb")).unwrap();
+    // The database's own header says whether it was closed; everything else stays.
+    assert_eq!(before.len(), after.len());
+    set_layout(u32::from_be_bytes(ours.try_into().unwrap()));
+    device.start();
+    assert_eq!(device.row(&["doc", "get", "t", "a"])["value"]["n"], 1);
+}
+
+#[test]
+fn data_folder_without_permission_is_refused_with_a_clear_error() {
+    let device = Device::new("locked-out");
+    std::fs::create_dir(device.path("locked")).unwrap();
+    let locked = device.path("locked");
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o500)).unwrap();
+    // Root may write everywhere; proc takes nothing from anybody.
+    let is_root = std::fs::write(locked.join("probe"), "").is_ok();
+    let inner = if is_root {
+        std::path::PathBuf::from("/proc/coffer")
+    } else {
+        locked.join("data")
+    };
+    let outcome = device.run(&["start", "--data-dir", inner.to_str().unwrap()]);
+    assert!([Some(14), Some(12)].contains(&outcome.code), "{outcome:?}");
+    assert!(outcome.err.contains("error: cannot"), "{outcome:?}");
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn file_in_place_of_the_data_folder_is_refused() {
+    let device = Device::new("mistaken");
+    std::fs::write(&device.data, "precious").unwrap();
+    let outcome = device.run(&["start"]);
+    assert_ne!(outcome.code, Some(0));
+    assert!(outcome.err.starts_with("error: "), "{outcome:?}");
+    assert_eq!(std::fs::read(&device.data).unwrap(), b"precious");
+}

@@ -1,0 +1,242 @@
+//! All is mended, the fleet comes to rest, and is looked at: it must agree, and nothing be lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_node::vault::Input;
+use coffer_protocol::identity::DeviceId;
+
+use super::Fleet;
+use crate::operations::{Person, all_arrived};
+use crate::oracle;
+
+/// Rounds in which a healed fleet must come to rest. A round lets everyone send and process all that they have; the
+/// longest chain of cause and effect (an edit through all replicas, statements, bytes, statements again) is far shorter.
+const ROUNDS: usize = 400;
+/// Times that copies of one data folder take turns until all must agree.
+const TURNS: usize = 8;
+
+impl Fleet {
+    /// Mends everything and lets the fleet come to rest; then all must agree, and nothing be lost.
+    pub fn heal(&mut self) {
+        self.healing = true;
+        for place in 0..self.replicas.len() {
+            self.replicas[place].disk.remove_fuse();
+            if self.replicas[place].died_in().is_some() {
+                self.die(place);
+            }
+            if self.replicas[place].node.is_none() {
+                self.start(place);
+            }
+        }
+        let all: Vec<_> = self.network.connections().collect();
+        for (id, ends) in all {
+            for to in ends {
+                self.network.withhold(id, to, false);
+            }
+            if self.network.is_damaged(id) {
+                self.network.cut(id);
+            }
+        }
+        for turn in 0..TURNS {
+            let active = self.active(turn);
+            self.rest(&active);
+            if turn + 1 >= self.copies() && self.disagreement().is_none() {
+                break;
+            }
+        }
+        if let Some(difference) = self.disagreement() {
+            panic!("the healed fleet does not agree: {difference}");
+        }
+        self.check_end();
+    }
+
+    /// How many copies the most copied data folder has.
+    pub(super) fn copies(&self) -> usize {
+        let count = |device: DeviceId| {
+            self.replicas
+                .iter()
+                .filter(|replica| replica.device == device)
+                .count()
+        };
+        self.replicas
+            .iter()
+            .map(|replica| count(replica.device))
+            .max()
+            .unwrap_or(1)
+    }
+
+    /// Who is connected in this turn: of copies of one data folder, one.
+    pub(super) fn active(&self, turn: usize) -> Vec<usize> {
+        let mut by_device: BTreeMap<DeviceId, Vec<usize>> = BTreeMap::new();
+        for (place, replica) in self.replicas.iter().enumerate() {
+            by_device.entry(replica.device).or_default().push(place);
+        }
+        let mut active: Vec<usize> = by_device
+            .into_values()
+            .map(|places| places[turn % places.len()])
+            .collect();
+        active.sort_unstable();
+        active
+    }
+
+    pub(super) fn rest(&mut self, active: &[usize]) {
+        for (id, ends) in self.network.connections().collect::<Vec<_>>() {
+            if ends.iter().any(|end| !active.contains(end)) {
+                self.network.cut(id);
+            }
+        }
+        for _ in 0..ROUNDS {
+            self.now_ms += 50;
+            if !self.round(active) {
+                return;
+            }
+        }
+        panic!("the healed fleet does not come to rest");
+    }
+
+    /// Everyone does all that they can. False if nobody had anything to do.
+    pub(super) fn round(&mut self, active: &[usize]) -> bool {
+        let mut busy = false;
+        let ends: Vec<_> = self
+            .network
+            .connections()
+            .flat_map(|(id, [a, b])| [(id, a, b), (id, b, a)])
+            .collect();
+        for (id, to, from) in ends {
+            while self.deliver(id, to, from) {
+                busy = true;
+            }
+        }
+        for place in 0..self.replicas.len() {
+            let Some(node) = &self.replicas[place].node else {
+                // It had met a full disk before.
+                self.start(place);
+                busy = true;
+                continue;
+            };
+            busy |= !node.inbox.is_empty() || !node.outputs.is_empty();
+            self.settle(place);
+            let Some(node) = &self.replicas[place].node else {
+                continue;
+            };
+            let devices: Vec<DeviceId> = node.sessions.keys().copied().collect();
+            for device in devices {
+                while self.send(place, device) {
+                    busy = true;
+                }
+            }
+        }
+        if !busy {
+            busy = self.reconnect(active) || self.finish_bytes(active);
+        }
+        busy
+    }
+
+    pub(super) fn reconnect(&mut self, active: &[usize]) -> bool {
+        let mut any = false;
+        for &a in active {
+            for &b in active {
+                let device = self.replicas[b].device;
+                let there = self.replicas[a]
+                    .node
+                    .as_ref()
+                    .is_some_and(|node| node.sessions.contains_key(&device));
+                if a < b && !there {
+                    any |= self.connect(a, b);
+                }
+            }
+        }
+        any
+    }
+
+    /// All bytes arrive, and everyone says what they hold.
+    pub(super) fn finish_bytes(&mut self, active: &[usize]) -> bool {
+        let mut any = false;
+        for &place in active {
+            let replica = &mut self.replicas[place];
+            let wall_ms = replica.wall_ms(self.now_ms);
+            let Some(node) = &mut replica.node else {
+                continue;
+            };
+            let person = Person::new(&node.core, &mut self.ledger, &mut self.rng, wall_ms);
+            match all_arrived(person) {
+                Ok(Some((request, issued, bytes))) => {
+                    self.next_ticket += 1;
+                    replica.bytes.extend(bytes);
+                    node.tickets.insert(self.next_ticket, issued);
+                    node.inbox.push(Input::Commit(self.next_ticket, request));
+                    any = true;
+                }
+                Ok(None) => {}
+                Err(error) => panic!("{}: {error}", replica.name),
+            }
+            if node.core.held_is_stale() {
+                node.inbox.push(Input::StateHeld);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The first difference between two replicas.
+    pub(super) fn disagreement(&self) -> Option<String> {
+        let pictures: Vec<_> = self
+            .replicas
+            .iter()
+            .filter_map(|replica| {
+                replica
+                    .node
+                    .as_ref()
+                    .map(|node| (&replica.name, oracle::picture(&replica.name, &node.core)))
+            })
+            .collect();
+        let (first, rest) = pictures.split_first()?;
+        rest.iter()
+            .find_map(|(name, picture)| {
+                first
+                    .1
+                    .difference(picture)
+                    .map(|difference| format!("{} and {name}: {difference}", first.0))
+            })
+            .or_else(|| self.statements_lack())
+    }
+
+    /// What somebody's statement lacks, as somebody knows it.
+    pub(super) fn statements_lack(&self) -> Option<String> {
+        let devices: BTreeSet<DeviceId> =
+            self.replicas.iter().map(|replica| replica.device).collect();
+        self.replicas.iter().find_map(|replica| {
+            let lack = replica
+                .node
+                .as_ref()
+                .and_then(|node| oracle::statements_lack(&node.core, &devices));
+            lack.map(|lack| format!("{}: {lack}", replica.name))
+        })
+    }
+
+    pub(super) fn check_end(&mut self) {
+        for replica in &self.replicas {
+            let Some(node) = &replica.node else { continue };
+            for other in &self.replicas {
+                oracle::check_acknowledged(
+                    &replica.name,
+                    node.core.database(),
+                    &other.acknowledged,
+                );
+            }
+        }
+        let Some(node) = self.replicas[0].node.as_ref() else {
+            return;
+        };
+        oracle::check_complete(&node.core, &self.ledger);
+        oracle::count_conflicts(&node.core, &mut self.coverage);
+        let picture = oracle::picture(&self.replicas[0].name, &node.core);
+        let entries: u64 = picture.clock().iter().map(|(_, seq, _)| seq).sum();
+        self.coverage.add("run", "entries", entries);
+        self.coverage
+            .add("run", "replicas", self.replicas.len() as u64);
+        self.coverage.hit("run", "runs");
+        self.trace
+            .bytes("clock", format!("{:?}", picture.clock()).as_bytes());
+    }
+}

@@ -1,0 +1,153 @@
+//! The fleet and its days: random steps, then healing.
+//!
+//! ```text
+//! life.rs      devices start, stop, die, are copied and admitted
+//! work.rs      what goes on in one of them: requests, batches, answers
+//! sessions.rs  what goes on between two of them, and what a network does to it
+//! healing.rs   all is mended, the fleet comes to rest, and is looked at
+//! ```
+
+mod healing;
+mod life;
+mod sessions;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_node::vault::Input;
+use coffer_node::vault::core::Ticket;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::Report;
+use crate::coverage::Coverage;
+use crate::ledger::Ledger;
+use crate::network::Network;
+use crate::replica::{Origin, Replica};
+use crate::trace::Trace;
+
+/// Devices that a fleet begins with.
+const FIRST: usize = 3;
+/// Random steps of a run.
+const STEPS: usize = 500;
+
+/// The fleet.
+pub struct Fleet {
+    rng: ChaCha8Rng,
+    now_ms: u64,
+    replicas: Vec<Replica>,
+    network: Network,
+    ledger: Ledger,
+    trace: Trace,
+    coverage: Coverage,
+    next_ticket: Ticket,
+    /// Who was admitted and not yet heard of: by the ticket of the admission.
+    newcomers: BTreeMap<Ticket, Replica>,
+    /// While it heals, nothing breaks.
+    healing: bool,
+    /// Replicas that cannot reach the others.
+    apart: Option<BTreeSet<usize>>,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("The last events:\n{}", self.trace.story());
+        }
+    }
+}
+
+impl Fleet {
+    /// A fleet of three devices that know each other.
+    pub fn new(seed: u64) -> Fleet {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let founder = Replica::new("device 0".into(), Origin::Founds, &mut rng);
+        let mut fleet = Fleet {
+            rng,
+            now_ms: 1_790_000_000_000,
+            replicas: vec![founder],
+            network: Network::default(),
+            ledger: Ledger::default(),
+            trace: Trace::default(),
+            coverage: Coverage::default(),
+            next_ticket: 0,
+            newcomers: BTreeMap::new(),
+            healing: true,
+            apart: None,
+        };
+        fleet.start(0);
+        for _ in 1..FIRST {
+            fleet.admit(0);
+            fleet.settle(0);
+        }
+        for place in 1..fleet.replicas.len() {
+            fleet.start(place);
+        }
+        fleet.rest(&[0, 1, 2]);
+        fleet.healing = false;
+        fleet
+    }
+
+    /// What the run leaves.
+    pub fn report(&self) -> Report {
+        Report {
+            hash: self.trace.hash(),
+            coverage: self.coverage.clone(),
+        }
+    }
+
+    /// The random part.
+    pub fn live(&mut self) {
+        for _ in 0..STEPS {
+            self.now_ms += self.rng.random_range(1..60);
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let place = self.rng.random_range(0..self.replicas.len());
+        match self.rng.random_range(0..1000) {
+            0..280 => self.operate(place),
+            280..460 => self.each(Fleet::tick),
+            460..630 => self.each(Fleet::send_some),
+            630..770 => self.deliver_some(),
+            770..840 => self.connect_some(place),
+            840..846 => self.cut_some(),
+            846..930 => self.misbehave(),
+            930..950 => self.input(place, Input::StateHeld),
+            950..960 => self.light_fuse(place),
+            960..966 => self.pull_the_plug(place),
+            966..971 => self.restart(place),
+            971..975 => self.fill_up(place),
+            975..979 => self.copy(place),
+            979..983 => self.admit(place),
+            983..988 => self.partition(),
+            _ => self.apart = None,
+        }
+        for place in 0..self.replicas.len() {
+            if self.replicas[place].node.is_none()
+                && self.now_ms >= self.replicas[place].off_until_ms
+            {
+                self.start(place);
+            }
+        }
+    }
+
+    /// Does something in every second replica or so.
+    fn each(&mut self, act: fn(&mut Fleet, usize)) {
+        for place in 0..self.replicas.len() {
+            if self.rng.random_bool(0.6) {
+                act(self, place);
+            }
+        }
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        (!from.is_empty()).then(|| from[self.rng.random_range(0..from.len())])
+    }
+
+    fn event(&mut self, event: String) {
+        let at = self.now_ms % 1_000_000;
+        self.trace.event(format!("{at:>6} {event}"));
+    }
+}

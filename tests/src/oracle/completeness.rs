@@ -1,0 +1,132 @@
+//! Completeness: what was acknowledged is there.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use coffer_crdt::change::ChangeHash;
+use coffer_crdt::files::{Actor, FileId};
+use coffer_crdt::tree::Tree;
+use coffer_node::store::StoreError;
+use coffer_node::store::documents::{DocumentKey, read_document, read_row};
+use coffer_node::vault::Core;
+use redb::{Database, ReadableDatabase};
+
+use super::history;
+use crate::ledger::{Acknowledged, Ledger};
+use crate::operations::NOTES;
+
+/// Checks that what a replica acknowledged is in its store.
+pub fn check_acknowledged(name: &str, database: &Database, acknowledged: &Acknowledged) {
+    for ((doctype, id), changes) in acknowledged {
+        let history =
+            history(database, doctype, id).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let there: BTreeSet<ChangeHash> = history.iter().map(|revision| revision.hash).collect();
+        let lost: Vec<_> = changes.difference(&there).collect();
+        assert!(
+            lost.is_empty(),
+            "{name} has lost acknowledged changes of {doctype}/{id}: {lost:?}"
+        );
+    }
+}
+
+/// The changes of a document that one actor made.
+pub fn changes_of(
+    database: &Database,
+    doctype: &str,
+    id: &str,
+    actor: Actor,
+) -> Result<BTreeSet<ChangeHash>, StoreError> {
+    let history = history(database, doctype, id)?;
+    Ok(history
+        .into_iter()
+        .filter(|revision| revision.actor == actor)
+        .map(|revision| revision.hash)
+        .collect())
+}
+
+/// Nothing that was acknowledged is lost.
+pub fn check_complete(core: &Core, ledger: &Ledger) {
+    let database = core.database();
+    for (id, typed) in &ledger.typed {
+        let read = database
+            .begin_read()
+            .unwrap_or_else(|error| panic!("{error}"));
+        let key = DocumentKey::new(NOTES, id);
+        let row = read_row(&read, key).unwrap_or_else(|error| panic!("{error}"));
+        let json = row.map(|row| {
+            read_document(&read, key, &row)
+                .unwrap_or_else(|error| panic!("{error}"))
+                .json()
+        });
+        let text = json
+            .as_ref()
+            .and_then(|json| json["content"].as_str())
+            .unwrap_or_default();
+        for (character, typed) in typed {
+            let there = text.contains(*character);
+            assert!(
+                there || !typed.acknowledged || typed.erasing,
+                "{character} was typed into {id} and is gone: {text:?}"
+            );
+            assert!(
+                !there || !typed.erased,
+                "{character} was erased from {id} and is there: {text:?}"
+            );
+        }
+    }
+    let tree = core.tree().read().unwrap_or_else(PoisonError::into_inner);
+    for id in &ledger.files {
+        let Some(shown) = tree.shown(*id) else {
+            panic!("file {id} was made and is gone")
+        };
+        if let Some(other) = shown.same_as {
+            check_same(&tree, *id, other, ledger);
+        } else if shown.trashed {
+            let above = std::iter::successors(Some(*id), |id| {
+                tree.shown(*id)
+                    .map(|shown| shown.parent)
+                    .filter(|parent| *parent != FileId::ROOT)
+            });
+            // Bounded: the tree has no cycles; a bound all the same, as this is what checks it.
+            let trashed = above.take(1000).any(|id| {
+                ledger.trashing.contains(&id)
+                    || tree
+                        .group(id)
+                        .iter()
+                        .any(|other| ledger.trashing.contains(other))
+            });
+            let merged = ledger
+                .trashing
+                .iter()
+                .any(|trashed| tree.below(*trashed).any(|below| below == *id));
+            assert!(
+                trashed || merged,
+                "file {id} is in the trash, and nobody put it or what it stands in there"
+            );
+        } else {
+            assert_eq!(
+                tree.lookup(shown.parent, &shown.name),
+                Some(*id),
+                "file {id} is not found under its name"
+            );
+            assert!(tree.path(*id).is_some(), "file {id} has no path");
+        }
+    }
+}
+
+fn check_same(tree: &Tree, id: FileId, other: FileId, ledger: &Ledger) {
+    let (mine, theirs) = (tree.get(id), tree.get(other));
+    let (Some(mine), Some(theirs)) = (mine, theirs) else {
+        panic!("file {id} is shown as {other}, which is not there")
+    };
+    assert_eq!(
+        mine.kind, theirs.kind,
+        "file {id} is shown as something else"
+    );
+    let equal =
+        mine.content.map(|content| content.hash) == theirs.content.map(|content| content.hash);
+    assert!(
+        equal || ledger.merging.contains(&id),
+        "file {id} is shown as {other}, which has other bytes"
+    );
+}
