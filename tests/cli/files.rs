@@ -139,10 +139,7 @@ fn names_that_no_file_system_takes_are_refused_and_named() {
     let device = Device::founded("first");
     write(&device.path("a.txt"), "a");
     let long = "x".repeat(256);
-    for name in ["a/../b", "..", "a\0b", &long, "a//..//b", "x/./y"] {
-        if name.contains('\0') {
-            continue;
-        }
+    for name in ["a/../b", "..", &long, "a//..//b"] {
         let outcome = device.run(&["file", "add", "a.txt", "--to", name]);
         assert_eq!(outcome.code, Some(2), "{name}: {outcome:?}");
         assert!(outcome.err.starts_with("error: "), "{name}: {outcome:?}");
@@ -175,7 +172,7 @@ fn file_without_permission_is_named_and_the_rest_goes_on() {
     write(&device.path("in/good.txt"), "good");
     write(&device.path("in/locked.txt"), "locked");
     let locked = device.path("in/locked.txt");
-    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
     let is_root = std::fs::read(&locked).is_ok();
     let added = device.row(&["file", "add", "in"]);
     let expected = if is_root { 2 } else { 1 };

@@ -85,8 +85,8 @@ struct State {
     durable: Vec<u8>,
     unsynced: Vec<Unsynced>,
     syncs: u64,
-    /// Calls that still succeed.
-    fuse: Option<u64>,
+    /// Calls, of this kind or of any, that still succeed.
+    fuse: Option<(Option<Call>, u64)>,
     died_in: Option<Call>,
     /// Writes that still succeed; the next one after them finds the disk full.
     full_after: Option<u64>,
@@ -124,9 +124,9 @@ impl Disk {
         (state.live, state.durable, state.unsynced) = Default::default();
     }
 
-    /// After `calls` more calls, all fail: the machine is gone.
-    pub fn light_fuse(&self, calls: u64) {
-        self.lock().fuse = Some(calls);
+    /// After `calls` more calls (of one kind, or of any), all fail: the machine is gone.
+    pub fn light_fuse(&self, kind: Option<Call>, calls: u64) {
+        self.lock().fuse = Some((kind, calls));
     }
 
     /// Takes the fuse out again, unless it burnt through.
@@ -206,11 +206,13 @@ impl Disk {
 
     fn call(&self, call: Call) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.lock();
-        if let Some(left) = state.fuse {
+        if let Some((kind, left)) = state.fuse
+            && kind.is_none_or(|kind| kind == call)
+        {
             if left == 0 {
                 state.died_in.get_or_insert(call);
             }
-            state.fuse = Some(left.saturating_sub(1));
+            state.fuse = Some((kind, left.saturating_sub(1)));
         }
         match state.died_in {
             Some(_) => Err(io::Error::other("the machine is gone")),

@@ -47,5 +47,8 @@ pub fn run(seed: u64) -> Report {
     let mut fleet = fleet::Fleet::new(seed);
     fleet.live();
     fleet.heal();
+    if std::env::var_os("COFFER_SIM_STORY").is_some() {
+        println!("The story of seed {seed}:\n{}", fleet.story());
+    }
     fleet.report()
 }

@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use crate::contents;
 use crate::ledger::Ledger;
 
+/// A request, what it is about, and contents that arrive with it.
+type Drawn = (CommitRequest, Issued, Vec<(FileId, [u8; 32])>);
+
 /// Doctype of the texts that several people type into.
 pub const NOTES: &str = "io.cozy.notes";
 /// Doctype of the other documents.
@@ -179,7 +182,7 @@ impl<'a, R: Rng> Person<'a, R> {
     pub fn act(
         mut self,
         act: Act,
-    ) -> Result<Option<(CommitRequest, Issued, Vec<(FileId, [u8; 32])>)>, StoreError> {
+    ) -> Result<Option<Drawn>, StoreError> {
         let done = match act {
             Act::Batch => {
                 let mut any = false;
@@ -507,6 +510,7 @@ impl<'a, R: Rng> Person<'a, R> {
     fn merge_group(&mut self, id: FileId) {
         for other in self.tree(|tree| tree.group(id)) {
             self.ledger.merging.insert(other);
+            self.issued.acts.push(Act::Merge.name());
             self.push(Operation::MergeFileInto {
                 id: other,
                 into: id,
@@ -622,7 +626,7 @@ pub fn wanted(core: &Core) -> Result<Vec<(FileId, [u8; 32])>, StoreError> {
 /// A request that says that all the bytes which a device still wants have arrived.
 pub fn all_arrived<R: Rng>(
     mut person: Person<'_, R>,
-) -> Result<Option<(CommitRequest, Issued, Vec<(FileId, [u8; 32])>)>, StoreError> {
+) -> Result<Option<Drawn>, StoreError> {
     let wanted = wanted(person.core)?;
     for (id, hash) in &wanted {
         person.fetch(*id, *hash);

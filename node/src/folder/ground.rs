@@ -90,7 +90,7 @@ impl Ground {
         self.device
     }
 
-    /// Opens a folder within it, as [`Place::folder`].
+    /// Opens a folder within it, as [`Place::folder`](super::place::Place::folder).
     ///
     /// # Errors
     /// What the system says.

@@ -40,6 +40,15 @@ pub struct Running {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// Bytes that stay free on the data folder's disk, so that a transaction which has begun can end: several times the
+/// largest one.
+const SPARE_BYTES: u64 = 24 << 20;
+
+/// Whether the disk of the data folder has room for a transaction, as far as is known.
+fn has_room(data_dir: &std::path::Path) -> bool {
+    super::status::free_bytes(data_dir).is_none_or(|free| free >= SPARE_BYTES)
+}
+
 impl Running {
     /// Opens the vault in the node's data folder and starts everything around it.
     pub(super) async fn start(node: &Node) -> Result<Arc<Running>, ControlError> {
@@ -53,10 +62,12 @@ impl Running {
             let core = founding::open(database, identity, &place, Box::new(random()))?;
             Ok((core, unclean))
         });
-        let (core, unclean) = opened
+        let (mut core, unclean) = opened
             .await
             .map_err(|error| ControlError::internal(error.to_string()))?
             .map_err(store_error)?;
+        let disk = dir.clone();
+        core.write_only_while(Box::new(move || has_room(&disk)));
         let (keyring, id) = (core.state().keyring.clone(), core.state().vault);
         let database = core.database().clone();
         let (vault, vault_thread) =
@@ -83,8 +94,14 @@ impl Running {
                 vault.commit(request).await.map_err(commit_error)?;
             }
         }
-        let (index, index_thread) = Index::open(&dir.join("index.sqlite"), database)
-            .map_err(|error| ControlError::internal(error.to_string()))?;
+        let (index, index_thread) =
+            Index::open(&dir.join("index.sqlite"), database).map_err(|error| {
+                if has_room(&dir) {
+                    ControlError::internal(error.to_string())
+                } else {
+                    store_error(StoreError::DiskFull)
+                }
+            })?;
         let (stop, stopping) = watch::channel(false);
         let paths = Folders::default();
         blobs.set_folders(Arc::new(paths.clone()));

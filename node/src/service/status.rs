@@ -561,7 +561,8 @@ pub fn show_address(address: &Multiaddr) -> String {
     }
 }
 
-fn free_bytes(path: &std::path::Path) -> Option<u64> {
+/// Bytes free on the disk of a path, where it tells.
+pub fn free_bytes(path: &std::path::Path) -> Option<u64> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }

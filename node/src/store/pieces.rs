@@ -31,7 +31,7 @@ pub fn write<const N: usize>(
     }
 }
 
-/// Reads what [`write`] wrote, or `None` where there is nothing.
+/// Reads what [`write()`] wrote, or `None` where there is nothing.
 pub fn read<const N: usize>(
     table: &impl ReadableTable<&'static [u8; N], &'static [u8]>,
     key: &[u8; N],

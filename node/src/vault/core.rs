@@ -145,6 +145,7 @@ pub struct Core {
     replicator: Replicator,
     connected: BTreeSet<DeviceId>,
     tree: Arc<RwLock<Tree>>,
+    has_room: Option<Box<dyn Fn() -> bool + Send>>,
 }
 
 impl Core {
@@ -169,11 +170,18 @@ impl Core {
             replicator,
             connected: BTreeSet::new(),
             tree,
+            has_room: None,
         };
         for (device, bytes) in statements {
             let _ = core.replicator.held_changed(device, bytes, None);
         }
         Ok(core)
+    }
+
+    /// From now on nothing is written while `has_room` says no: a write that fails for want of space takes the whole
+    /// database out of use until it is opened anew, so it must not be tried.
+    pub fn write_only_while(&mut self, has_room: Box<dyn Fn() -> bool + Send>) {
+        self.has_room = Some(has_room);
     }
 
     /// The database, for readers.
@@ -281,6 +289,9 @@ impl Core {
     }
 
     fn attempt(&mut self, steps: &[Step], now_ms: u64) -> Result<Done, Failure> {
+        if self.has_room.as_ref().is_some_and(|has_room| !has_room()) {
+            return Err(Failure::Store(StoreError::DiskFull));
+        }
         let database = self.database.clone();
         let mut transaction = database.begin_write().map_err(StoreError::from)?;
         transaction.set_quick_repair(true);

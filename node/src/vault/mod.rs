@@ -1,6 +1,6 @@
 //! The vault: what a person keeps, durably, on this device.
 //!
-//! [`Core`](core::Core) is the synchronous heart that the simulation runs too; [`VaultHandle`](handle::VaultHandle) is
+//! [`Core`] is the synchronous heart that the simulation runs too; [`VaultHandle`] is
 //! how the node talks to it. `request.rs` says what can be asked, `work.rs`, `local.rs` and `remote.rs` do it inside one
 //! transaction, `founding.rs` makes and opens vaults, `identity.rs` keeps the device's own keys.
 

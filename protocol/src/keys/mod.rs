@@ -3,7 +3,7 @@
 //! Two secrets make a space readable. An [`EpochKey`] encrypts what is written during one epoch;
 //! its id is a public commitment to it. A [`SpaceSecret`] seeds chunking and names chunks; it stays
 //! the same through all epochs, so that bytes which are already held are recognised. All use is by
-//! derivation under a context of [`domain`](crate::domain), never by the secret itself.
+//! derivation under a context of [`domain`], never by the secret itself.
 //!
 //! Sealing of both to one recipient (HPKE) is in [`sealing`], the set of keys that a device holds in
 //! [`keyring`]. Secrets are wiped from memory when dropped and do not print.

@@ -40,11 +40,11 @@ impl Fleet {
         for turn in 0..TURNS {
             let active = self.active(turn);
             self.rest(&active);
-            if turn + 1 >= self.copies() && self.disagreement().is_none() {
+            if turn + 1 >= self.copies() && self.unrest().is_none() {
                 break;
             }
         }
-        if let Some(difference) = self.disagreement() {
+        if let Some(difference) = self.unrest().or_else(|| self.disagreement()) {
             panic!("the healed fleet does not agree: {difference}");
         }
         self.check_end();
@@ -191,26 +191,24 @@ impl Fleet {
             })
             .collect();
         let (first, rest) = pictures.split_first()?;
-        rest.iter()
-            .find_map(|(name, picture)| {
-                first
-                    .1
-                    .difference(picture)
-                    .map(|difference| format!("{} and {name}: {difference}", first.0))
-            })
-            .or_else(|| self.statements_lack())
+        rest.iter().find_map(|(name, picture)| {
+            let difference = first.1.difference(picture)?;
+            Some(format!("{} and {name}: {difference}", first.0))
+        })
     }
 
-    /// What somebody's statement lacks, as somebody knows it.
-    pub(super) fn statements_lack(&self) -> Option<String> {
+    /// What is still on its way: entries, or news of what somebody holds.
+    pub(super) fn unrest(&self) -> Option<String> {
         let devices: BTreeSet<DeviceId> =
             self.replicas.iter().map(|replica| replica.device).collect();
-        self.replicas.iter().find_map(|replica| {
-            let lack = replica
-                .node
-                .as_ref()
-                .and_then(|node| oracle::statements_lack(&node.core, &devices));
-            lack.map(|lack| format!("{}: {lack}", replica.name))
+        let cores = || self.replicas.iter().filter_map(|replica| Some((replica, &replica.node.as_ref()?.core)));
+        let (_, first) = cores().next()?;
+        cores().find_map(|(replica, core)| {
+            if core.state().clock != first.state().clock {
+                return Some(format!("{} has another clock", replica.name));
+            }
+            let lack = oracle::statements_lack(core, &devices)?;
+            Some(format!("{}: {lack}", replica.name))
         })
     }
 

@@ -5,7 +5,7 @@ use coffer_protocol::grants::Role;
 use rand::RngExt;
 
 use super::Fleet;
-use crate::disk::Crash;
+use crate::disk::{Call, Crash};
 use crate::network::ConnectionId;
 use crate::oracle;
 use crate::replica::{Origin, Replica};
@@ -17,7 +17,7 @@ impl Fleet {
     pub(super) fn start(&mut self, place: usize) {
         if !self.healing && self.rng.random_bool(0.1) {
             let calls = self.rng.random_range(0..40);
-            self.replicas[place].disk.light_fuse(calls);
+            self.replicas[place].disk.light_fuse(None, calls);
         }
         let (now_ms, rng) = (self.now_ms, &mut self.rng);
         if rng.random_bool(0.3) {
@@ -26,19 +26,12 @@ impl Fleet {
         match self.replicas[place].start(now_ms, rng) {
             Ok(()) => {
                 self.replicas[place].disk.remove_fuse();
-                if !self.healing && self.rng.random_bool(0.1) {
-                    // Nothing is in the cache yet: it will die while it reads.
-                    let calls = self.rng.random_range(0..5);
-                    self.replicas[place].disk.light_fuse(calls);
-                }
                 self.event(format!("{} starts", self.replicas[place].name));
-                let replica = &self.replicas[place];
-                if let Some(node) = &replica.node {
-                    oracle::check_acknowledged(
-                        &replica.name,
-                        node.core.database(),
-                        &replica.acknowledged,
-                    );
+                oracle::check_start(&self.replicas[place]);
+                if !self.healing && self.rng.random_bool(0.15) {
+                    // Little is in the cache yet: it will die while it reads.
+                    let calls = self.rng.random_range(0..3);
+                    self.replicas[place].disk.light_fuse(Some(Call::Read), calls);
                 }
             }
             Err(error) => {
@@ -78,12 +71,18 @@ impl Fleet {
     }
 
     pub(super) fn light_fuse(&mut self, place: usize) {
-        let calls = self.rng.random_range(0..60);
+        let (kind, most) = match self.rng.random_range(0..5) {
+            0 => (Some(Call::Resize), 1),
+            1 => (Some(Call::Sync), 4),
+            2 => (Some(Call::Read), 3),
+            _ => (None, 60),
+        };
+        let calls = self.rng.random_range(0..most);
         self.event(format!(
-            "the machine of {} will die after {calls} calls",
+            "the machine of {} will die after {calls} calls ({kind:?})",
             self.replicas[place].name
         ));
-        self.replicas[place].disk.light_fuse(calls);
+        self.replicas[place].disk.light_fuse(kind, calls);
     }
 
     pub(super) fn pull_the_plug(&mut self, place: usize) {

@@ -88,6 +88,11 @@ impl Fleet {
         fleet
     }
 
+    /// The last events, for a person to read.
+    pub fn story(&self) -> String {
+        self.trace.story()
+    }
+
     /// What the run leaves.
     pub fn report(&self) -> Report {
         Report {

@@ -123,7 +123,7 @@ impl Fleet {
         };
         if let Some(done) = done {
             self.coverage.hit("fault", done);
-            self.event(format!("to {}: {done}", self.replicas[to].name));
+            self.event(format!("to {} on {id}: {done}", self.replicas[to].name));
         }
     }
 
@@ -195,6 +195,7 @@ impl Fleet {
         let bytes = message.encode();
         self.trace.bytes("wire", &bytes);
         self.coverage.hit("message", message_name(&message));
+        self.event(format!("{} sends {} on {connection}", self.replicas[place].name, message_name(&message)));
         let delay_ms = if self.healing {
             0
         } else {
@@ -234,7 +235,11 @@ impl Fleet {
             None => false,
             Some(Received::Frame(bytes)) => {
                 match Message::decode(&bytes) {
-                    Ok(message) if current => node.inbox.push(Input::Message(device, message)),
+                    Ok(message) if current => {
+                        let name = message_name(&message);
+                        node.inbox.push(Input::Message(device, message));
+                        self.event(format!("{} gets {name} on {id}", self.replicas[to].name));
+                    }
                     Ok(_) => {}
                     Err(error) => {
                         assert!(damaged, "a message cannot be read: {error}");

@@ -11,7 +11,7 @@ use coffer_protocol::log::{Clock, Entry};
 use coffer_protocol::replication::Message;
 use redb::{Database, ReadableDatabase};
 
-use super::file_rows;
+use super::{check_acknowledged, file_rows};
 use crate::replica::Replica;
 
 /// What a disk was last seen to hold; it only grows, so that it need not be opened for each message.
@@ -29,6 +29,11 @@ impl Durably {
     pub fn forget_image(&mut self) {
         self.looked_at = None;
     }
+}
+
+/// Checks that what a replica acknowledged is on its disk after a start.
+pub fn check_start(replica: &Replica) {
+    check_acknowledged(&replica.name, &durable(replica), &replica.acknowledged);
 }
 
 /// Opens what a power cut at this moment would leave.
