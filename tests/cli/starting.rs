@@ -34,23 +34,6 @@ fn first_start_creates_a_vault_and_is_ready_within_ten_seconds_without_home_and_
 }
 
 #[test]
-fn without_any_home_folder_it_asks_for_a_data_folder() {
-    let device = Device::new("homeless");
-    let output = device
-        .command(&["doc", "list"])
-        .env_clear()
-        .env("HOME", "")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    // Where the system knows a home for the user nonetheless, that one is used: nothing runs there, or something does.
-    // So only the refusal itself is looked at.
-    if output.status.code() == Some(2) {
-        assert!(said.contains("--data-dir"), "{said}");
-    }
-}
-
-#[test]
 fn interrupt_and_terminate_end_it_with_zero_within_five_seconds() {
     let mut device = Device::founded("ending");
     for signal in ["INT", "TERM"] {
@@ -116,11 +99,10 @@ fn data_folder_of_a_newer_layout_is_refused_and_unharmed() {
         let write = database.begin_write().unwrap();
         let before = {
             let mut table = write.open_table(META).unwrap();
-            let before = table
+            table
                 .insert("layout", &layout.to_be_bytes()[..])
                 .unwrap()
-                .map(|value| value.value().to_vec());
-            before
+                .map(|value| value.value().to_vec())
         };
         write.commit().unwrap();
         before.unwrap()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::device::{Device, noise, write};
+use crate::device::{Device, eventually, noise, pair, tree, write};
 use crate::disk::Disk;
 
 /// Fills what is left with a file; gives its path.
@@ -87,4 +87,40 @@ fn start_on_a_full_disk_is_told_or_works_and_harms_nothing() {
     device.start();
     assert_eq!(device.row(&["doc", "get", "t", "kept"])["value"]["n"], 1);
     device.stop();
+}
+
+#[test]
+fn folder_on_a_full_disk_is_told_of_and_catches_up_when_there_is_room() {
+    let disk = Disk::new(96);
+    let mut first = Device::founded("first");
+    let here = first.path("Documents");
+    write(&here.join("early.txt"), "early");
+    first.ok(&["folder", "add", here.to_str().unwrap(), "--yes"]);
+    let mut second = Device::with_data_folder("second", disk.path("data"));
+    second.start_with(&["--without-vault"]);
+    pair(&first, &second);
+    let there = disk.path("Documents");
+    second.ok(&["folder", "add", there.to_str().unwrap(), "--yes"]);
+    eventually("the folders are the same", || tree(&there) == tree(&here));
+
+    let filler = fill(&disk);
+    write(&here.join("large.bin"), noise(1, 12_000_000));
+    write(&here.join("early.txt"), "changed");
+    first.ok(&["folder", "rescan"]);
+    eventually("the full disk is told of", || {
+        let status = second.status();
+        status["warnings"].to_string().contains("low-space") && first.status()["in_sync"] == false
+    });
+    // Whatever is seen there is whole.
+    for (path, bytes) in tree(&there) {
+        let text = bytes.unwrap_or_default();
+        assert_eq!(path, "early.txt");
+        assert!(text == b"early" || text == b"changed", "{text:?}");
+    }
+
+    std::fs::remove_file(&filler).unwrap();
+    eventually("everything is there", || tree(&there) == tree(&here));
+    first.in_sync();
+    second.stop();
+    first.stop();
 }

@@ -2,8 +2,10 @@
 //!
 //! Pure: it is told what happened and at what time, and says which dials are due. The swarm actor does them.
 //!
-//! *Order of a dial.* Preferred addresses first (TCP near by, QUIC elsewhere), the others [`FALLBACK_DELAY`] later or as
-//! soon as the preferred ones have failed: so that normally one connection comes up, and the cheap one.
+//! *Order of a dial.* The address that worked last, if it is a preferred one, else all preferred addresses (TCP near by,
+//! QUIC elsewhere); the others [`FALLBACK_DELAY`] later or as soon as those have failed: so that normally one connection
+//! comes up, the cheap one, and no handshake is done for nothing. When two devices find each other at the same moment,
+//! the one with the larger key waits [`YIELD_DELAY`] for the other's dial.
 //! A round does not wait for the slowest of the one before: a refused TCP dial is repeated while a QUIC handshake with
 //! nobody runs into its timeout; only one dial for each transport is under way then.
 //! *Backoff.* A wanted device is dialled at once, then after 1, 2, 4 … 60 s. When its last connection goes, after 250 ms,
@@ -21,6 +23,8 @@ use super::address::{Device, MAX_ADDRESSES, Place, Transport, normalised};
 
 /// Head start of preferred addresses: several round trips on a LAN, and hardly felt elsewhere.
 pub(super) const FALLBACK_DELAY: Duration = Duration::from_millis(250);
+/// Head start of the smaller key's dial: a TCP and TLS handshake on a LAN takes some 10 ms.
+pub(super) const YIELD_DELAY: Duration = Duration::from_millis(120);
 /// After the last connection went: long enough for a restarting program to listen again, short enough to go unnoticed.
 pub(super) const REDIAL_DELAY: Duration = Duration::from_millis(250);
 /// First delay after a failed dial.
@@ -56,12 +60,16 @@ struct Target {
     asked: bool,
     /// Known addresses, best first.
     addresses: Vec<Multiaddr>,
+    /// Whether the first of them is one that worked, as far as is known.
+    best_worked: bool,
     connections: usize,
     connected_at: Option<Instant>,
     /// Dials started and not yet settled, of each [`Transport`].
     in_flight: [usize; 2],
     /// Addresses of a dial under way that wait for the preferred ones.
     fallback: Option<(Instant, Vec<Multiaddr>)>,
+    /// Addresses of the dials under way.
+    dialled: Vec<Multiaddr>,
     /// Addresses learned while disconnected, to be dialled at once.
     fresh: Vec<Multiaddr>,
     /// The list of addresses that the caller has: what it gave or was told last.
@@ -103,10 +111,12 @@ impl Dialing {
             }
             target.wanted = true;
             let news = target.add(&device, &given, false);
+            // The caller keeps them best first: the first one worked in an earlier run.
+            target.best_worked |= is_new && !given.is_empty();
             target.reported = given;
             if (is_new || news) && target.is_idle() {
                 target.attempts = 0;
-                target.due = Some(now);
+                target.due = Some(now + yielding(&self.own, &device));
             }
         }
         self.forget_settled();
@@ -134,7 +144,7 @@ impl Dialing {
             news.retain(|address| !target.addresses.contains(address));
             if !news.is_empty() {
                 target.add(&device, &news, false);
-                target.hurry(news, now);
+                target.hurry(news, now, yielding(&self.own, &device));
             }
         }
     }
@@ -143,14 +153,18 @@ impl Dialing {
     pub fn shown(&mut self, device: Device, addresses: &[Multiaddr], now: Instant) {
         if let Some(target) = self.targets.get_mut(&device) {
             target.add(&device, addresses, false);
-            target.hurry(normal(&device, addresses), now);
+            target.hurry(
+                normal(&device, addresses),
+                now,
+                yielding(&self.own, &device),
+            );
         }
     }
 
     /// The machine's addresses changed: whoever was unreachable may be reachable now.
     pub fn network_changed(&mut self, now: Instant) {
-        for target in self.targets.values_mut() {
-            target.hurry(target.addresses.clone(), now);
+        for (device, target) in &mut self.targets {
+            target.hurry(target.addresses.clone(), now, yielding(&self.own, device));
         }
     }
 
@@ -209,6 +223,9 @@ impl Dialing {
         };
         let in_flight = &mut target.in_flight[transport as usize];
         *in_flight = in_flight.saturating_sub(1);
+        if target.dials() == 0 {
+            target.dialled.clear();
+        }
         if target.connections > 0 {
             return false;
         }
@@ -235,7 +252,18 @@ impl Dialing {
             if target.connections > 0 {
                 continue;
             }
-            let fresh = std::mem::take(&mut target.fresh);
+            let (mut fresh, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut target.fresh)
+                .into_iter()
+                .partition(is_preferred);
+            if fresh.is_empty() {
+                fresh = rest;
+            } else if !rest.is_empty() {
+                let (_, waiting) = target
+                    .fallback
+                    .get_or_insert_with(|| (now + FALLBACK_DELAY, Vec::new()));
+                waiting.extend(rest);
+                waiting.truncate(MAX_ADDRESSES);
+            }
             let mut next = Vec::new();
             if let Some((_, rest)) = target.fallback.take_if(|(at, _)| *at <= now) {
                 next = rest;
@@ -251,6 +279,7 @@ impl Dialing {
                 addresses.extend(of_transport(&next, transport, under_way == 0));
                 if !addresses.is_empty() {
                     target.in_flight[transport as usize] += 1;
+                    target.dialled.extend(addresses.iter().cloned());
                     dials.push(Dial {
                         device: *device,
                         transport,
@@ -326,14 +355,19 @@ impl Target {
     }
 
     /// Starts over with the backoff and dials as soon as possible, past what is under way.
-    fn hurry(&mut self, addresses: Vec<Multiaddr>, now: Instant) {
+    /// Addresses that are being dialled are left to that dial.
+    fn hurry(&mut self, mut addresses: Vec<Multiaddr>, now: Instant, yielding: Duration) {
         if self.connections > 0 {
             return;
         }
         self.attempts = 0;
         if self.is_idle() {
-            self.due = Some(now);
+            let at = now + yielding;
+            self.due = Some(self.due.map_or(at, |due| due.min(at)));
         } else {
+            let waiting = self.fallback.iter().flat_map(|(_, rest)| rest);
+            let known: BTreeSet<Multiaddr> = self.dialled.iter().chain(waiting).cloned().collect();
+            addresses.retain(|address| !known.contains(address));
             self.fresh = addresses;
         }
     }
@@ -367,16 +401,20 @@ impl Target {
             self.addresses.retain(|known| *known != address);
             self.addresses.insert(0, address);
             self.addresses.truncate(MAX_ADDRESSES);
+            self.best_worked = true;
         }
     }
 
     /// All addresses: those to dial first, and those to dial a little later.
     fn in_order(&self) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
-        let (first, rest): (Vec<_>, Vec<_>) = self
-            .addresses
-            .iter()
-            .cloned()
-            .partition(|address| Place::of(address).is_some_and(|place| place.is_preferred()));
+        if let [best, rest @ ..] = &self.addresses[..]
+            && self.best_worked
+            && is_preferred(best)
+        {
+            return (vec![best.clone()], rest.to_vec());
+        }
+        let (first, rest): (Vec<_>, Vec<_>) =
+            self.addresses.iter().cloned().partition(is_preferred);
         if first.is_empty() {
             (rest, first)
         } else {
@@ -416,6 +454,19 @@ fn delay(attempts: u32, own: &Device) -> Duration {
             .min(MAX_BACKOFF),
     };
     base + base.mul_f64(f64::from(own[31]) / 255.0 / 5.0)
+}
+
+fn is_preferred(address: &Multiaddr) -> bool {
+    Place::of(address).is_some_and(|place| place.is_preferred())
+}
+
+/// How long this device lets the other's dial go first.
+fn yielding(own: &Device, other: &Device) -> Duration {
+    if own < other {
+        Duration::ZERO
+    } else {
+        YIELD_DELAY
+    }
 }
 
 #[cfg(test)]

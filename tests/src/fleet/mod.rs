@@ -29,7 +29,7 @@ use crate::trace::Trace;
 /// Devices that a fleet begins with.
 const FIRST: usize = 3;
 /// Random steps of a run.
-const STEPS: usize = 500;
+const STEPS: usize = 900;
 
 /// The fleet.
 pub struct Fleet {
@@ -112,21 +112,21 @@ impl Fleet {
     fn step(&mut self) {
         let place = self.rng.random_range(0..self.replicas.len());
         match self.rng.random_range(0..1000) {
-            0..280 => self.operate(place),
-            280..460 => self.each(Fleet::tick),
-            460..630 => self.each(Fleet::send_some),
-            630..770 => self.deliver_some(),
-            770..840 => self.connect_some(place),
-            840..846 => self.cut_some(),
-            846..930 => self.misbehave(),
-            930..950 => self.input(place, Input::StateHeld),
-            950..960 => self.light_fuse(place),
-            960..966 => self.pull_the_plug(place),
-            966..971 => self.restart(place),
-            971..975 => self.fill_up(place),
-            975..979 => self.copy(place),
-            979..983 => self.admit(place),
-            983..988 => self.partition(),
+            0..170 => self.operate(place),
+            170..400 => self.each(Fleet::tick),
+            400..640 => self.each(Fleet::send_some),
+            640..850 => self.deliver_some(),
+            850..890 => self.connect_some(place),
+            890..893 => self.cut_some(),
+            893..943 => self.misbehave(),
+            943..963 => self.input(place, Input::StateHeld),
+            963..970 => self.light_fuse(place),
+            970..974 => self.pull_the_plug(place),
+            974..977 => self.restart(place),
+            977..980 => self.fill_up(place),
+            980..983 => self.copy(place),
+            983..986 => self.admit(place),
+            986..989 => self.partition(),
             _ => self.apart = None,
         }
         for place in 0..self.replicas.len() {

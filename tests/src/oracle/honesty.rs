@@ -31,6 +31,17 @@ impl Durably {
     }
 }
 
+/// Checks that all that a core counts as done is on its disk, when it says so to its person.
+pub fn check_durable(replica: &mut Replica) {
+    let Some(node) = &replica.node else { return };
+    let clock = node.core.state().clock.clone();
+    assert!(
+        has_durably(replica, &clock),
+        "{} acknowledges what its disk does not hold",
+        replica.name
+    );
+}
+
 /// Checks that what a replica acknowledged is on its disk after a start.
 pub fn check_start(replica: &Replica) {
     check_acknowledged(&replica.name, &durable(replica), &replica.acknowledged);

@@ -23,7 +23,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 pub use agreement::{Picture, picture, statements_lack};
 pub use completeness::{changes_of, check_acknowledged, check_complete};
 pub use conflicts::count_conflicts;
-pub use honesty::{Durably, check_honesty, check_start, check_statement};
+pub use honesty::{Durably, check_durable, check_honesty, check_start, check_statement};
 
 /// The changes of a document, oldest first.
 fn history(database: &Database, doctype: &str, id: &str) -> Result<Vec<Revision>, StoreError> {
