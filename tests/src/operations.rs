@@ -179,10 +179,7 @@ impl<'a, R: Rng> Person<'a, R> {
     }
 
     /// Does something, where what is shown allows it.
-    pub fn act(
-        mut self,
-        act: Act,
-    ) -> Result<Option<Drawn>, StoreError> {
+    pub fn act(mut self, act: Act) -> Result<Option<Drawn>, StoreError> {
         let done = match act {
             Act::Batch => {
                 let mut any = false;
@@ -624,9 +621,7 @@ pub fn wanted(core: &Core) -> Result<Vec<(FileId, [u8; 32])>, StoreError> {
 }
 
 /// A request that says that all the bytes which a device still wants have arrived.
-pub fn all_arrived<R: Rng>(
-    mut person: Person<'_, R>,
-) -> Result<Option<Drawn>, StoreError> {
+pub fn all_arrived<R: Rng>(mut person: Person<'_, R>) -> Result<Option<Drawn>, StoreError> {
     let wanted = wanted(person.core)?;
     for (id, hash) in &wanted {
         person.fetch(*id, *hash);

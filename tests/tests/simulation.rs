@@ -1,6 +1,10 @@
 //! The seeded simulation of whole fleets: see `coffer_tests` for what a run does and checks.
 //!
-//! `COFFER_SIM_SEEDS=a..b cargo test -p coffer-tests --test simulation -- fleets --nocapture` hunts longer.
+//! Hunting longer, and reading what happened in one run:
+//! ```text
+//! COFFER_SIM_SEEDS=1000..2000 cargo test -p coffer-tests --test simulation fleets -- --nocapture
+//! COFFER_SIM_SEEDS=7..8 COFFER_SIM_STORY=100000 cargo test -p coffer-tests --test simulation fleets -- --nocapture
+//! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -8,38 +12,108 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_tests::coverage::Coverage;
-use coffer_tests::{Report, run};
+use coffer_tests::operations::WEIGHTS;
+use coffer_tests::run;
 
 /// Seeds that every run of the suite does.
-const SEEDS: std::ops::Range<u64> = 0..24;
+const SEEDS: std::ops::Range<u64> = 0..40;
 
-/// Seeds that once found a bug, with what it was.
-const FOUND: [u64; 0] = [];
+/// Seeds that found a bug, with what it was. They are run with the others.
+const FOUND: [(u64, &str); 0] = [];
 
-/// Runs seeds on two threads; all failures are gathered, each with its seed.
-fn run_all(seeds: Vec<u64>) -> Coverage {
-    let (next, done) = (
-        AtomicU64::new(0),
-        Mutex::new((Coverage::default(), Vec::new())),
-    );
+/// Fleets that run at once: the machines that this is built on have two cores.
+const THREADS: usize = 2;
+
+/// What the seeds of the suite must hit at least: about a quarter of what they do hit, so that an innocent change which
+/// shifts the dice does not fail, and one that makes a case unreachable does.
+const MINIMA: [(&str, &str, u64); 58] = [
+    ("operation", "put", 100),
+    ("operation", "merge fields", 100),
+    ("operation", "type", 200),
+    ("operation", "erase", 30),
+    ("operation", "delete", 25),
+    ("operation", "large put", 30),
+    ("operation", "create folder", 60),
+    ("operation", "create file", 100),
+    ("operation", "create link", 30),
+    ("operation", "move", 80),
+    ("operation", "rename", 60),
+    ("operation", "content", 80),
+    ("operation", "trash", 50),
+    ("operation", "restore", 25),
+    ("operation", "merge", 8),
+    ("operation", "batch", 60),
+    ("operation", "bytes arrived", 40),
+    ("operation", "bytes displaced", 12),
+    ("operation", "refused", 40),
+    ("operation", "prune feed", 10),
+    ("conflict", "same field", 300),
+    ("conflict", "same text", 900),
+    ("conflict", "created twice", 200),
+    ("conflict", "delete vs edit", 80),
+    ("conflict", "same name", 60),
+    ("conflict", "shown as one", 25),
+    ("conflict", "cycle", 3),
+    ("conflict", "trash vs edit", 60),
+    ("conflict", "survives its trash", 12),
+    ("conflict", "concurrent content", 25),
+    ("conflict", "concurrent moves", 40),
+    ("conflict", "concurrent trash and restore", 15),
+    ("crash", "killed", 20),
+    ("crash", "power lost, nothing unsynced kept", 20),
+    ("crash", "power lost, some writes kept", 20),
+    ("crash", "power lost, some sectors kept", 20),
+    ("crash point", "while opening", 15),
+    ("crash point", "at rest", 20),
+    ("crash point", "before the batch", 10),
+    ("crash point", "in a read, between begin and commit", 5),
+    ("crash point", "in a write of a commit", 15),
+    ("crash point", "in the sync of a commit", 8),
+    ("crash point", "while the file grows", 4),
+    ("crash point", "after the commit, before the answers", 3),
+    ("fault", "partition", 20),
+    ("fault", "connection cut", 20),
+    ("fault", "message duplicated", 30),
+    ("fault", "messages reordered", 20),
+    ("fault", "message lost", 20),
+    ("fault", "entry forged", 10),
+    ("fault", "messages withheld", 30),
+    ("fault", "messages released", 8),
+    ("fault", "clean restart", 25),
+    ("fault", "copied data folder", 8),
+    ("fault", "device admitted", 8),
+    ("fault", "told that the disk is full", 20),
+    ("message", "need entries", 4),
+    ("store", "folded document", 1),
+];
+
+/// Runs seeds; all failures are gathered, each with its seed.
+fn run_all(seeds: &[u64]) -> Coverage {
+    let next = AtomicU64::new(0);
+    let done = Mutex::new((Coverage::default(), Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    let result = catch_unwind(AssertUnwindSafe(|| run(*seed)));
-                    let mut done = done.lock().unwrap();
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let result = catch_unwind(AssertUnwindSafe(|| run(seed)));
+                    let mut done = done.lock().expect("nothing panics while it holds this");
                     match result {
                         Ok(report) => done.0.merge(&report.coverage),
                         Err(_) => {
-                            eprintln!("seed {seed} fails: COFFER_SIM_SEEDS={seed}..{}", seed + 1);
-                            done.1.push(*seed);
+                            eprintln!(
+                                "seed {seed} fails: run it with COFFER_SIM_SEEDS={seed}..{}",
+                                seed + 1
+                            );
+                            done.1.push(seed);
                         }
                     }
                 }
             });
         }
     });
-    let (coverage, failed) = done.into_inner().unwrap();
+    let (coverage, failed) = done
+        .into_inner()
+        .expect("nothing panics while it holds this");
     println!("{coverage}");
     assert!(failed.is_empty(), "seeds that fail: {failed:?}");
     coverage
@@ -47,44 +121,58 @@ fn run_all(seeds: Vec<u64>) -> Coverage {
 
 #[test]
 fn fleets_agree_and_lose_nothing() {
-    match std::env::var("COFFER_SIM_SEEDS") {
-        Ok(range) => {
-            let (from, to) = range.split_once("..").expect("COFFER_SIM_SEEDS is a..b");
-            run_all((from.parse().expect("a number")..to.parse().expect("a number")).collect());
-        }
-        Err(_) => {
-            let seeds = SEEDS.chain(FOUND).collect();
-            run_all(seeds);
-        }
+    if let Ok(range) = std::env::var("COFFER_SIM_SEEDS") {
+        let (from, to) = range.split_once("..").expect("COFFER_SIM_SEEDS is a..b");
+        let (from, to): (u64, u64) = (
+            from.parse().expect("a number"),
+            to.parse().expect("a number"),
+        );
+        run_all(&(from..to).collect::<Vec<_>>());
+        return;
     }
+    let seeds: Vec<u64> = SEEDS.chain(FOUND.map(|(seed, _)| seed)).collect();
+    let coverage = run_all(&seeds);
+    let under = coverage.under(&MINIMA);
+    assert!(under.is_empty(), "hit too seldom: {under:#?}");
 }
 
 #[test]
+fn every_operation_can_happen_and_is_counted() {
+    for (act, weight) in WEIGHTS {
+        assert!(weight > 0, "{act:?} never happens");
+        let counted = MINIMA
+            .iter()
+            .any(|(group, name, least)| *group == "operation" && *name == act.name() && *least > 0);
+        assert!(counted, "{act:?} has no minimum");
+    }
+}
+
+/// The variable that tells a child process which seed to run.
+const TRACE: &str = "COFFER_SIM_TRACE";
+
+#[test]
 fn one_seed_gives_one_trace_in_one_process_and_in_two() {
-    if let Ok(seed) = std::env::var("COFFER_SIM_TRACE") {
-        let Report { hash, .. } = run(seed.parse().expect("a number"));
-        println!("trace {hash}");
+    if let Ok(seed) = std::env::var(TRACE) {
+        println!("trace {}", run(seed.parse().expect("a number")).hash);
         return;
     }
-    let here = run(7);
-    assert_eq!(here, run(7), "two runs of one seed in one process differ");
-    let output = Command::new(std::env::current_exe().unwrap())
+    let seed = 7;
+    let here = run(seed);
+    assert_eq!(here, run(seed), "two runs in one process differ");
+    let output = Command::new(std::env::current_exe().expect("a test knows its program"))
         .args([
             "--exact",
             "one_seed_gives_one_trace_in_one_process_and_in_two",
             "--nocapture",
         ])
-        .env("COFFER_SIM_TRACE", "7")
+        .env(TRACE, seed.to_string())
         .output()
-        .unwrap();
+        .expect("a test can start itself");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
     assert!(
         text.contains(&format!("trace {}", here.hash)),
-        "two runs of one seed in two processes differ: {text}"
+        "two processes differ: {text}"
     );
 }

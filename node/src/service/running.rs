@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::stopped;
-use super::{Node, founding, keeper, random, sessions, sources, store_error};
+use super::{Node, founding, keeper, memory, random, sessions, sources, store_error};
 use crate::blobs::{Blobs, Fetch, Progress};
 use crate::control::ControlError;
 use crate::folder::Folders;
@@ -146,6 +146,7 @@ impl Running {
                 ));
             }
         }
+        running.spawn(memory::give_back(vault.activity(), stopping.clone()));
         running.spawn(prune_feed(running.clone(), stopping.clone()));
         running.spawn(keeper::run(running.clone(), stopping));
         super::folders::start_all(&running).await?;

@@ -201,7 +201,11 @@ impl Fleet {
     pub(super) fn unrest(&self) -> Option<String> {
         let devices: BTreeSet<DeviceId> =
             self.replicas.iter().map(|replica| replica.device).collect();
-        let cores = || self.replicas.iter().filter_map(|replica| Some((replica, &replica.node.as_ref()?.core)));
+        let cores = || {
+            self.replicas
+                .iter()
+                .filter_map(|replica| Some((replica, &replica.node.as_ref()?.core)))
+        };
         let (_, first) = cores().next()?;
         cores().find_map(|(replica, core)| {
             if core.state().clock != first.state().clock {

@@ -31,7 +31,9 @@ impl Fleet {
                 if !self.healing && self.rng.random_bool(0.15) {
                     // Little is in the cache yet: it will die while it reads.
                     let calls = self.rng.random_range(0..3);
-                    self.replicas[place].disk.light_fuse(Some(Call::Read), calls);
+                    self.replicas[place]
+                        .disk
+                        .light_fuse(Some(Call::Read), calls);
                 }
             }
             Err(error) => {

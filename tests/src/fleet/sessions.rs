@@ -195,7 +195,11 @@ impl Fleet {
         let bytes = message.encode();
         self.trace.bytes("wire", &bytes);
         self.coverage.hit("message", message_name(&message));
-        self.event(format!("{} sends {} on {connection}", self.replicas[place].name, message_name(&message)));
+        self.event(format!(
+            "{} sends {} on {connection}",
+            self.replicas[place].name,
+            message_name(&message)
+        ));
         let delay_ms = if self.healing {
             0
         } else {

@@ -207,6 +207,9 @@ impl Fleet {
             !issued.must_fail,
             "a request was carried out that cannot be"
         );
+        if self.replicas[place].died_in().is_none() {
+            oracle::check_durable(&mut self.replicas[place]);
+        }
         for act in issued.acts {
             self.coverage.hit("operation", act);
         }

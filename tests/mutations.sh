@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# Proves that the tests notice: breaks the code on purpose, one thing at a time, and expects a test to fail each time.
+#
+#   tests/mutations.sh            all mutations
+#   tests/mutations.sh NAME...    some of them; `tests/mutations.sh list` names them
+#
+# What it does
+#   Each mutation is one small edit of the sources: an exact text, which must occur exactly once in its file, is
+#   replaced by another. The edit is made in a scratch copy of the tree (in a temporary folder, removed at the end),
+#   never in the tree itself. Then the narrowest test command that must notice is run there. It must compile, and fail.
+#   A text that is no longer found is an error: whoever changes that line brings the mutation along.
+#
+# The mutations
+#   fsync      a commit is acknowledged before it is synced              → simulation: a device announces what its disk lacks
+#   mac        the proofs of a pairing are not compared                  → protocol: a wrong secret pairs
+#   signature  an entry's signature is not checked                       → protocol: a forged entry is taken
+#   cycle      in a cycle of moves, any member gives way, not the latest → crdt: the tree depends on the order of arrival
+#   clock      a copied data folder goes on writing the same log         → simulation: numbers are given out twice, a log forks
+#   stamps     after a restart the clock forgets what it gave out        → crdt and simulation: stamps go back
+#   twice      a change that is there counts as applied again            → crdt: a duplicate is no duplicate
+#
+# Needs bash, cp and cargo. Uses the tree's own target folder (or CARGO_TARGET_DIR), so that dependencies are not built
+# again; takes some five minutes on two cores. Exit code 0: every mutation was noticed.
+set -euo pipefail
+
+tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$tree/target}
+export RUST_BACKTRACE=0
+# A mutant may also hang: that is noticed, too.
+limit_s=600
+
+names=(fsync mac signature cycle clock stamps twice)
+
+# Sets file, old, new and the test command of one mutation.
+mutation() {
+    case $1 in
+    fsync)
+        file=node/src/vault/core.rs
+        old='transaction.commit().map_err(StoreError::from)?;'
+        new='let _ = transaction.set_durability(redb::Durability::None); transaction.commit().map_err(StoreError::from)?;'
+        command=(env COFFER_SIM_SEEDS=0..2 cargo test -p coffer-tests --test simulation fleets)
+        ;;
+    mac)
+        file=protocol/src/pairing/proof.rs
+        old='blake3::Hash::from_bytes(*a) == blake3::Hash::from_bytes(*b)'
+        new='blake3::Hash::from_bytes(*a) == blake3::Hash::from_bytes(*b) || a.len() == b.len()'
+        command=(cargo test -p coffer-protocol --lib pairing)
+        ;;
+    signature)
+        file=protocol/src/log/entry.rs
+        old='.map_err(|_| EntryError::BadSignature)'
+        new='.map_err(|_| EntryError::BadSignature).or(Ok(()))'
+        command=(cargo test -p coffer-protocol --lib log)
+        ;;
+    cycle)
+        file=crdt/src/tree/standing.rs
+        old='let latest = self.latest_of_cycle(member);'
+        new='let _ = self.latest_of_cycle(member); let latest = member;'
+        command=(cargo test -p coffer-crdt --lib tree)
+        ;;
+    clock)
+        file=node/src/vault/founding.rs
+        old='.as_deref() != Some(binding)'
+        new='.as_deref() != Some(binding) && binding.is_empty()'
+        command=(env COFFER_SIM_SEEDS=0..8 cargo test -p coffer-tests --test simulation fleets)
+        ;;
+    stamps)
+        file=crdt/src/files/stamp.rs
+        old='        Hlc { last }'
+        new='        Hlc { last: last.min(Stamp(0)) }'
+        command=(env COFFER_SIM_SEEDS=0..8 cargo test -p coffer-tests --test simulation fleets)
+        ;;
+    twice)
+        file=crdt/src/document.rs
+        old='return Ok(Applied::Duplicate);'
+        new='return Ok(Applied::Done);'
+        command=(cargo test -p coffer-crdt --test documents)
+        ;;
+    *)
+        echo "there is no mutation \"$1\"; there are: ${names[*]}" >&2
+        exit 2
+        ;;
+    esac
+}
+
+# Replaces $old by $new in $1; fails unless it is there exactly once.
+edit() {
+    local text rest
+    text=$(cat "$1"; printf x)
+    text=${text%x}
+    rest=${text/"$old"/}
+    if [[ $rest == "$text" ]]; then
+        echo "mutations.sh: $file no longer has this text, so the mutation must be brought along: $old" >&2
+        exit 2
+    fi
+    if [[ $rest == *"$old"* ]]; then
+        echo "mutations.sh: $file has this text more than once: $old" >&2
+        exit 2
+    fi
+    printf '%s' "${text/"$old"/"$new"}" >"$1"
+}
+
+if [[ ${1:-} == list ]]; then
+    printf '%s\n' "${names[@]}"
+    exit
+fi
+[[ $# -eq 0 ]] || names=("$@")
+for name in "${names[@]}"; do
+    mutation "$name"
+done
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+for part in "$tree"/*; do
+    [[ $part == "$tree/target" ]] || cp -a "$part" "$scratch/"
+done
+cd "$scratch"
+
+unnoticed=()
+for name in "${names[@]}"; do
+    mutation "$name"
+    cp -p "$file" "$scratch/original"
+    edit "$file"
+    echo "== $name: $file, then: ${command[*]}"
+    if ! "${command[@]}" --no-run >"$scratch/log" 2>&1; then
+        tail -n 30 "$scratch/log" >&2
+        echo "mutations.sh: the mutation \"$name\" does not compile" >&2
+        exit 2
+    fi
+    if timeout "$limit_s" "${command[@]}" >"$scratch/log" 2>&1; then
+        echo "   NOT NOTICED"
+        unnoticed+=("$name")
+    else
+        echo "   noticed: $(grep -A 1 -m 1 'panicked at' "$scratch/log" | tail -n 1 | cut -c 1-140)"
+    fi
+    cp "$scratch/original" "$file"
+    touch "$file"
+done
+
+if [[ ${#unnoticed[@]} -gt 0 ]]; then
+    echo "mutations.sh: no test notices: ${unnoticed[*]}" >&2
+    exit 1
+fi
+echo "all ${#names[@]} mutations were noticed"
