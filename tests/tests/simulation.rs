@@ -19,7 +19,7 @@ use coffer_tests::run;
 const SEEDS: std::ops::Range<u64> = 0..40;
 
 /// Seeds that found a bug, with what it was. They are run with the others.
-const FOUND: [(u64, &str); 4] = [
+const FOUND: [(u64, &str); 5] = [
     (
         4,
         "a deletion that had not seen a file's newest bytes made the device not want them",
@@ -31,6 +31,10 @@ const FOUND: [(u64, &str); 4] = [
     (
         53,
         "a statement of what is held was made before bytes were lost in the same commit",
+    ),
+    (
+        2188,
+        "one file's bytes came as another's were lost: the number was the same, and the statement stayed",
     ),
     (
         1149,
