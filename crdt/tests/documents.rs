@@ -272,7 +272,10 @@ fn typing_into_one_of_two_texts_survives_somebody_else_editing_both() {
         left.apply(&more.bytes).unwrap();
         assert_eq!(left.json(), right.json());
         let merged = left.json()["body"].to_string();
-        assert!(merged.contains("more") && merged.contains("mine"), "{merged}");
+        assert!(
+            merged.contains("more") && merged.contains("mine"),
+            "{merged}"
+        );
     }
 }
 

@@ -119,7 +119,8 @@ impl State {
             wanted.push(FileId(*item?.0.value()).to_string());
         }
         state.wanted_stated = state.own_held.as_ref().is_some_and(|(held, _)| {
-            held.exceptions == wanted || (held.more_missing > 0 && held.more_missing == state.wanted)
+            held.exceptions == wanted
+                || (held.more_missing > 0 && held.more_missing == state.wanted)
         });
         Ok((state, statements))
     }
