@@ -225,9 +225,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                         self.halt_by(halt);
                     }
                 }
-                _ = noted(&self.watcher) => {
-                    self.noted_since.get_or_insert_with(Instant::now);
-                }
+                _ = noted(&self.watcher) => self.note_events(),
                 _ = reachable(&*self.contents, asking) => self.ask_again(),
                 _ = tokio::time::sleep_until(deadline) => self.tick(),
             }
@@ -294,6 +292,18 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     pub(super) fn has_work(&self) -> bool {
         self.halted.is_none()
             && (self.has_local_work() || self.all_questions || !self.questions.is_empty())
+    }
+
+    /// Begins to wait for the rest of what one program does at once. Events of our own hidden files note nothing: were
+    /// they to count, asking whether all is settled would itself unsettle it.
+    pub(super) fn note_events(&mut self) {
+        if self
+            .watcher
+            .as_ref()
+            .is_some_and(|watcher| !watcher.is_quiet())
+        {
+            self.noted_since.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Takes over what the watcher noted, if it has had its time.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::sync::broadcast;
-use tokio::time::Instant;
 
 use super::engine::{Engine, blocking};
 use super::plan::Wish;
@@ -75,9 +74,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             }
         };
         let came = tokio::time::timeout(COOKIE_WAIT, seen).await.is_ok();
-        if !watcher.is_quiet() {
-            self.noted_since.get_or_insert_with(Instant::now);
-        }
+        self.note_events();
         came
     }
 

@@ -156,6 +156,16 @@ async fn what_happens_on_one_device_happens_on_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_whether_all_is_settled_unsettles_nothing() {
+    let (a, b, _) = pair().await;
+    a.write("d/f", "1");
+    sync(&a, &b).await;
+    for _ in 0..20 {
+        assert!(a.handle().is_settled().await && b.handle().is_settled().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn own_writes_do_not_echo() {
     let (a, b, _) = pair().await;
     a.write("d/f", "1");
