@@ -19,12 +19,14 @@
 #   stamps     after a restart the clock forgets what it gave out        → crdt and simulation: stamps go back
 #   twice      a change that is there counts as applied again            → crdt: a duplicate is no duplicate
 #
-# Needs bash, cp and cargo. Uses the tree's own target folder (or CARGO_TARGET_DIR), so that dependencies are not built
-# again; takes some five minutes on two cores. Exit code 0: every mutation was noticed.
+# Needs bash, cp and cargo. Builds in target/mutations (or COFFER_MUTATIONS_TARGET_DIR), which it keeps: the first time all
+# dependencies are built, later it takes some five minutes on two cores. Exit code 0: every mutation was noticed.
 set -euo pipefail
 
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$tree/target}
+# Not the tree's own target folder: cargo tells packages apart by their place within the workspace, so it would take a
+# mutant's build for the tree's.
+export CARGO_TARGET_DIR=${COFFER_MUTATIONS_TARGET_DIR:-$tree/target/mutations}
 export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
@@ -115,6 +117,8 @@ for part in "$tree"/*; do
     [[ $part == "$tree/target" ]] || cp -a "$part" "$scratch/"
 done
 cd "$scratch"
+# Newer than whatever an earlier run left in the target folder.
+find . -name '*.rs' -exec touch {} +
 
 unnoticed=()
 for name in "${names[@]}"; do

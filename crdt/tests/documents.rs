@@ -251,6 +251,35 @@ fn texts_begun_on_two_devices_are_shown_below_each_other() {
 }
 
 #[test]
+fn typing_into_one_of_two_texts_survives_somebody_else_editing_both() {
+    let texts = Texts::none().with("/body");
+    let put = |doc: &mut Document, body: &str, actor: Actor| {
+        doc.put(&json!({ "body": body }), &texts, actor, 1)
+            .unwrap()
+            .unwrap()
+    };
+    for edited in ["mine!\nyours", "mine, yours"] {
+        let (mut left, mut right) = (Document::empty(), Document::empty());
+        let from_left = put(&mut left, "mine", A);
+        let from_right = put(&mut right, "yours", B);
+        left.apply(&from_right.bytes).unwrap();
+        let from_left_too = put(&mut left, edited, A);
+        // The right one has not seen any of it.
+        let more = put(&mut right, "yours, more", B);
+        for change in [&from_left, &from_left_too] {
+            right.apply(&change.bytes).unwrap();
+        }
+        left.apply(&more.bytes).unwrap();
+        assert_eq!(left.json(), right.json());
+        let merged = left.json()["body"].to_string();
+        assert!(
+            merged.contains("more") && merged.contains("mine"),
+            "{merged}"
+        );
+    }
+}
+
+#[test]
 fn a_delete_and_a_concurrent_edit_keep_the_edit_and_the_rest() {
     let (mut left, mut right) = shared(json!({"a": 1, "b": 2}));
     let gone = left.delete(A, 10).unwrap();

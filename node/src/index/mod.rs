@@ -29,7 +29,7 @@ const VERSION: i64 = 1;
 /// Documents written per SQLite transaction: bounds memory, and how far a waiting reader is behind.
 const BATCH: usize = 4096;
 /// Memory that SQLite may keep for pages, in KiB (the minus sign is SQLite's).
-const CACHE_KIB: i64 = -4096;
+const CACHE_KIB: i64 = -2048;
 
 /// Why a query or the index failed.
 #[derive(Debug, thiserror::Error)]

@@ -257,7 +257,7 @@ impl Dialing {
                 .partition(is_preferred);
             if fresh.is_empty() {
                 fresh = rest;
-            } else if !rest.is_empty() {
+            } else if rest.iter().any(|address| !target.is_spare(address)) {
                 let (_, waiting) = target
                     .fallback
                     .get_or_insert_with(|| (now + FALLBACK_DELAY, Vec::new()));
@@ -405,16 +405,37 @@ impl Target {
         }
     }
 
+    /// Whether an address is left out of a first round: QUIC near by, where TCP goes to the same machine. A TCP port that
+    /// is refused means that nobody is there, and a QUIC dial to nobody would hang until the device comes, and then
+    /// complete beside the connection that is really wanted.
+    fn is_spare(&self, address: &Multiaddr) -> bool {
+        let Some(place) = Place::of(address) else {
+            return false;
+        };
+        let tcp_beside = |other: &Multiaddr| {
+            Place::of(other)
+                .is_some_and(|other| other.transport == Transport::Tcp && other.ip == place.ip)
+        };
+        self.attempts == 0
+            && place.transport == Transport::Quic
+            && place.is_near()
+            && self.addresses.iter().any(tcp_beside)
+    }
+
     /// All addresses: those to dial first, and those to dial a little later.
     fn in_order(&self) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
         if let [best, rest @ ..] = &self.addresses[..]
             && self.best_worked
             && is_preferred(best)
         {
-            return (vec![best.clone()], rest.to_vec());
+            let rest = rest.iter().filter(|address| !self.is_spare(address));
+            return (vec![best.clone()], rest.cloned().collect());
         }
-        let (first, rest): (Vec<_>, Vec<_>) =
-            self.addresses.iter().cloned().partition(is_preferred);
+        let worth = self
+            .addresses
+            .iter()
+            .filter(|address| !self.is_spare(address));
+        let (first, rest): (Vec<_>, Vec<_>) = worth.cloned().partition(is_preferred);
         if first.is_empty() {
             (rest, first)
         } else {

@@ -45,14 +45,14 @@ fn preferred_addresses_get_a_head_start_and_the_others_follow_their_failure() {
     let now = Instant::now();
     let mut dialing = Dialing::new(OWN);
     dialing.set_wanted(
-        wanted(&["/ip4/10.0.0.2/udp/1/quic-v1", "/ip4/10.0.0.2/tcp/1"]),
+        wanted(&["/ip4/10.0.0.3/udp/1/quic-v1", "/ip4/10.0.0.2/tcp/1"]),
         |_| 0,
         now,
     );
     assert_eq!(texts(&dialing.due(now)), ["/ip4/10.0.0.2/tcp/1"]);
     assert_eq!(dialing.next(), Some(now + FALLBACK_DELAY));
     assert!(!dialing.settled(OTHER, Transport::Tcp, now));
-    assert_eq!(texts(&dialing.due(now)), ["/ip4/10.0.0.2/udp/1/quic-v1"]);
+    assert_eq!(texts(&dialing.due(now)), ["/ip4/10.0.0.3/udp/1/quic-v1"]);
     // A QUIC handshake with nobody takes long; TCP is tried again meanwhile, and QUIC is not.
     let again = now + FIRST_BACKOFF;
     assert_eq!(dialing.next(), Some(again));
@@ -61,6 +61,24 @@ fn preferred_addresses_get_a_head_start_and_the_others_follow_their_failure() {
     assert!(dialing.due(again).is_empty());
     assert!(dialing.settled(OTHER, Transport::Quic, again));
     assert_eq!(dialing.next(), Some(again + 2 * FIRST_BACKOFF));
+}
+
+#[test]
+fn quic_to_a_machine_near_by_waits_until_its_tcp_has_failed_a_whole_round() {
+    let now = Instant::now();
+    let mut dialing = Dialing::new(OWN);
+    dialing.set_wanted(
+        wanted(&["/ip4/10.0.0.2/tcp/1", "/ip4/10.0.0.2/udp/1/quic-v1"]),
+        |_| 0,
+        now,
+    );
+    assert_eq!(texts(&dialing.due(now)), ["/ip4/10.0.0.2/tcp/1"]);
+    assert!(dialing.settled(OTHER, Transport::Tcp, now));
+    assert!(dialing.due(now + FALLBACK_DELAY).is_empty());
+    let again = now + FIRST_BACKOFF;
+    assert_eq!(texts(&dialing.due(again)), ["/ip4/10.0.0.2/tcp/1"]);
+    assert!(!dialing.settled(OTHER, Transport::Tcp, again));
+    assert_eq!(texts(&dialing.due(again)), ["/ip4/10.0.0.2/udp/1/quic-v1"]);
 }
 
 #[test]

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 
-/// Memory that redb may keep for pages, in bytes. Its own default is 1 GiB; 16 MiB holds the upper pages of a vault of
+/// Memory that redb may keep for pages, in bytes. Its own default is 1 GiB; 8 MiB holds the upper pages of a vault of
 /// a million documents, and an idle node stays small.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 
 /// Why the store could not do as asked.
 #[derive(Debug, thiserror::Error)]

@@ -482,13 +482,8 @@ impl Core {
 
     /// Whether what this device holds differs from what it last stated.
     pub fn held_is_stale(&self) -> bool {
-        let shown = self.state.own_held.as_ref().map(|(held, _)| {
-            (
-                &held.entries,
-                held.more_missing + held.exceptions.len() as u64,
-            )
-        });
-        shown != Some((&self.state.clock, self.state.wanted))
+        let stated = self.state.own_held.as_ref().map(|(held, _)| &held.entries);
+        stated != Some(&self.state.clock) || !self.state.wanted_stated
     }
 
     /// The statement of a device, this one's own included.

@@ -45,6 +45,8 @@ pub struct State {
     pub own_held: Option<(Held, Vec<u8>)>,
     /// Files of which bytes are missing here.
     pub wanted: u64,
+    /// Whether this device's newest statement names exactly those files; their number alone cannot tell.
+    pub wanted_stated: bool,
 }
 
 impl State {
@@ -92,6 +94,7 @@ impl State {
             held: BTreeMap::new(),
             own_held: None,
             wanted: read.open_table(tables::WANTED)?.len()?,
+            wanted_stated: false,
         };
         let mut statements = Vec::new();
         let table = read.open_table(tables::HELD)?;
@@ -111,6 +114,14 @@ impl State {
                 }
             }
         }
+        let mut wanted = Vec::new();
+        for item in read.open_table(tables::WANTED)?.iter()? {
+            wanted.push(FileId(*item?.0.value()).to_string());
+        }
+        state.wanted_stated = state.own_held.as_ref().is_some_and(|(held, _)| {
+            held.exceptions == wanted
+                || (held.more_missing > 0 && held.more_missing == state.wanted)
+        });
         Ok((state, statements))
     }
 }

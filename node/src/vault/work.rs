@@ -221,11 +221,10 @@ impl<'c, 't> Work<'c, 't> {
                 let mut value = [0; 40];
                 value[..32].copy_from_slice(&content.hash);
                 value[32..].copy_from_slice(&content.size.to_be_bytes());
-                self.wanted.insert(&id.0, &value)?;
+                let known = self.wanted.insert(&id.0, &value)?.is_some();
+                self.core.state.wanted_stated &= known;
             }
-            None => {
-                self.wanted.remove(&id.0)?;
-            }
+            None => return self.unwant(id),
         }
         self.done.wanted_changed = true;
         Ok(())
@@ -247,7 +246,8 @@ impl<'c, 't> Work<'c, 't> {
 
     /// Notes that a file's bytes need not be fetched.
     pub fn unwant(&mut self, id: FileId) -> Result<(), StoreError> {
-        self.wanted.remove(&id.0)?;
+        let known = self.wanted.remove(&id.0)?.is_some();
+        self.core.state.wanted_stated &= !known;
         self.done.wanted_changed = true;
         Ok(())
     }
@@ -259,8 +259,7 @@ impl<'c, 't> Work<'c, 't> {
             .get(&id.0)?
             .is_some_and(|value| value.value()[..32] == hash);
         if is_it {
-            self.wanted.remove(&id.0)?;
-            self.done.wanted_changed = true;
+            self.unwant(id)?;
             self.done.wrote = true;
         }
         Ok(())
@@ -346,6 +345,7 @@ impl<'c, 't> Work<'c, 't> {
         let bytes = bytes.bytes().to_vec();
         self.write_held(held.device, &bytes)?;
         self.core.state.own_held = Some((held, bytes.clone()));
+        self.core.state.wanted_stated = true;
         self.done.own_held = Some(bytes);
         self.done.held_changed = true;
         Ok(())

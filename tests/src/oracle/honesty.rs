@@ -213,7 +213,11 @@ fn missing_bytes(
         let covered = upto
             .iter()
             .any(|(writer, seq, _)| writer.actor() == content.dot.writer && seq >= content.dot.seq);
-        if !covered || tree.shown(id).is_some_and(|shown| shown.trashed) {
+        // One that is shown as another and lies in the trash itself adds nothing to what the other holds.
+        let unseen = tree
+            .shown(id)
+            .is_some_and(|shown| shown.trashed || (shown.same_as.is_some() && state.is_in_trash()));
+        if !covered || unseen {
             continue;
         }
         let here = match &content.root {

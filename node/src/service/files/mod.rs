@@ -1,0 +1,460 @@
+//! Files and folders of the vault: finding, listing, moving, deleting, restoring, and their history.
+//!
+//! `add.rs` brings files of this machine in, `get.rs` writes them out.
+
+mod add;
+mod get;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_crdt::files::{self, FileId, Kind};
+use rand::Rng;
+use redb::ReadableDatabase;
+
+use super::documents::Names;
+use super::running::{Running, commit_error};
+use super::{Node, random, store_error};
+use crate::control::{
+    Content, ControlError, ErrorKind, FileRevision, FileRow, Item, Reply, Session,
+};
+use crate::store::documents::{DocumentKey, read_document, read_row};
+use crate::vault::{CommitRequest, ContentDraft, FILES, Operation, wall_ms};
+
+pub use add::add;
+pub use get::{get, write_tree};
+
+/// Rows per item of a list.
+const LISTED_AT_ONCE: usize = 256;
+/// Depth of folders that is followed: far beyond what file systems take.
+const MAX_DEPTH: usize = 512;
+/// How often progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// A fresh id for a file or folder.
+pub fn new_id() -> FileId {
+    let mut id = [0; 16];
+    random().fill_bytes(&mut id);
+    FileId(id)
+}
+
+/// The file or folder at a path of the vault.
+fn resolve(running: &Running, path: &str) -> Result<FileId, ControlError> {
+    running
+        .vault
+        .tree()
+        .resolve(path)
+        .ok_or_else(|| ControlError::not_found(format!("there is no \"{path}\" in the vault")))
+}
+
+/// A folder of the vault at a path, made with its parents where it is not there.
+pub async fn ensure_folder(running: &Arc<Running>, path: &str) -> Result<FileId, ControlError> {
+    let mut parent = FileId::ROOT;
+    let mut operations = Vec::new();
+    for name in path.split('/').filter(|part| !part.is_empty()) {
+        let found = if operations.is_empty() {
+            let tree = running.vault.tree();
+            tree.lookup(parent, name).map(|id| {
+                (
+                    id,
+                    tree.shown(id)
+                        .is_some_and(|shown| shown.kind == Kind::Folder),
+                )
+            })
+        } else {
+            None
+        };
+        parent = match found {
+            Some((id, true)) => id,
+            Some((_, false)) => {
+                return Err(ControlError::conflict(format!(
+                    "\"{name}\" in \"{path}\" is a file, not a folder"
+                )));
+            }
+            None => {
+                let id = new_id();
+                operations.push(Operation::CreateFile {
+                    id,
+                    kind: Kind::Folder,
+                    parent,
+                    name: name.into(),
+                    content: None,
+                    created_ms: wall_ms() as i64,
+                });
+                id
+            }
+        };
+    }
+    if !operations.is_empty() {
+        running
+            .vault
+            .commit(CommitRequest {
+                operations,
+                ..Default::default()
+            })
+            .await
+            .map_err(commit_error)?;
+    }
+    Ok(parent)
+}
+
+/// What a file holds, as lists show it.
+fn content_row(
+    running: &Running,
+    wanted: &std::collections::BTreeSet<FileId>,
+    id: FileId,
+) -> Option<Content> {
+    let tree = running.vault.tree();
+    let known = tree.get(id)?;
+    let content = known.content?;
+    Some(Content {
+        size: content.size,
+        modified_ms: content.mtime_ms,
+        executable: content.executable,
+        link: content.target.as_ref().map(ToString::to_string),
+        here: !wanted.contains(&id),
+    })
+}
+
+fn wanted(running: &Running) -> Result<std::collections::BTreeSet<FileId>, ControlError> {
+    Ok(running
+        .vault
+        .wanted()
+        .map_err(store_error)?
+        .into_iter()
+        .map(|wanted| wanted.id)
+        .collect())
+}
+
+fn file_row(running: &Running, id: FileId) -> Result<FileRow, ControlError> {
+    let wanted = wanted(running)?;
+    let content = content_row(running, &wanted, id);
+    let tree = running.vault.tree();
+    let trashed = tree.shown(id).is_some_and(|shown| shown.trashed);
+    let path = tree.path(id).unwrap_or_else(|| trash_path(&tree, id));
+    Ok(FileRow {
+        path,
+        id: id.to_string(),
+        content,
+        trashed,
+    })
+}
+
+/// How something in the trash is named: where it stood, as far as that is still there.
+fn trash_path(tree: &coffer_crdt::tree::Tree, id: FileId) -> String {
+    let Some(shown) = tree.shown(id) else {
+        return id.to_string();
+    };
+    let mut parts = vec![shown.name.to_string()];
+    let mut parent = shown.parent;
+    while parent != FileId::ROOT && parts.len() < MAX_DEPTH {
+        let Some(shown) = tree.shown(parent) else {
+            break;
+        };
+        parts.push(shown.name.to_string());
+        parent = shown.parent;
+    }
+    parts.reverse();
+    parts.join("/")
+}
+
+/// `file list`.
+pub async fn list(
+    node: &Arc<Node>,
+    path: String,
+    recursive: bool,
+    trash: bool,
+    session: &mut Session,
+) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let wanted = wanted(&running)?;
+    let mut found: Vec<(String, FileId, bool)> = Vec::new();
+    {
+        let tree = running.vault.tree();
+        if trash {
+            for id in tree.trashed() {
+                let name = trash_path(&tree, id);
+                if path.is_empty() || name == path || name.starts_with(&format!("{path}/")) {
+                    found.push((name, id, true));
+                }
+            }
+        } else {
+            let top = tree.resolve(&path).ok_or_else(|| {
+                ControlError::not_found(format!("there is no \"{path}\" in the vault"))
+            })?;
+            let is_file = top != FileId::ROOT
+                && tree
+                    .shown(top)
+                    .is_some_and(|shown| shown.kind != Kind::Folder);
+            if is_file {
+                found.push((path.trim_matches('/').to_string(), top, false));
+            }
+            let mut folders = if is_file {
+                Vec::new()
+            } else {
+                vec![(path.trim_matches('/').to_string(), top, 0)]
+            };
+            while let Some((prefix, folder, depth)) = folders.pop() {
+                for (name, id) in tree.children(folder) {
+                    let name = if prefix.is_empty() {
+                        name.to_string()
+                    } else {
+                        format!("{prefix}/{name}")
+                    };
+                    if recursive
+                        && depth < MAX_DEPTH
+                        && tree
+                            .shown(id)
+                            .is_some_and(|shown| shown.kind == Kind::Folder)
+                    {
+                        folders.push((name.clone(), id, depth + 1));
+                    }
+                    found.push((name, id, false));
+                }
+            }
+        }
+    }
+    found.sort();
+    let count = found.len() as u64;
+    for part in found.chunks(LISTED_AT_ONCE) {
+        let rows = part
+            .iter()
+            .map(|(path, id, trashed)| FileRow {
+                path: path.clone(),
+                id: id.to_string(),
+                content: content_row(&running, &wanted, *id),
+                trashed: *trashed,
+            })
+            .collect();
+        session.item(Item::Files(rows)).await?;
+    }
+    Ok(Reply::Listed { count, more: false })
+}
+
+/// Marks those that show as one with `id`, so that an operation on it does not make them come apart.
+fn merge_group(running: &Running, id: FileId) -> Vec<Operation> {
+    running
+        .vault
+        .tree()
+        .group(id)
+        .into_iter()
+        .map(|other| Operation::MergeFileInto {
+            id: other,
+            into: id,
+        })
+        .collect()
+}
+
+/// `file move`.
+pub async fn move_to(node: &Arc<Node>, from: String, to: String) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let id = resolve(&running, &from)?;
+    let (parent_path, name) = {
+        let tree = running.vault.tree();
+        let target = tree.resolve(&to);
+        let into = target.is_some_and(|target| {
+            target == FileId::ROOT
+                || tree
+                    .shown(target)
+                    .is_some_and(|shown| shown.kind == Kind::Folder)
+        });
+        let own_name = from
+            .trim_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_string();
+        if (into && target != Some(id)) || to.ends_with('/') {
+            (to.trim_matches('/').to_string(), own_name)
+        } else {
+            if target.is_some_and(|target| target != id) {
+                return Err(
+                    ControlError::conflict(format!("\"{to}\" already exists")).with_code("exists")
+                );
+            }
+            match to.trim_matches('/').rsplit_once('/') {
+                Some((parent, name)) => (parent.to_string(), name.to_string()),
+                None => (String::new(), to.trim_matches('/').to_string()),
+            }
+        }
+    };
+    let source = from.trim_matches('/');
+    if parent_path == source || parent_path.starts_with(&format!("{source}/")) {
+        return Err(ControlError::usage("a folder cannot be moved into itself"));
+    }
+    let parent = ensure_folder(&running, &parent_path).await?;
+    if let Some(there) = running.vault.tree().lookup(parent, &name)
+        && there != id
+    {
+        return Err(
+            ControlError::conflict(format!("\"{name}\" already exists there")).with_code("exists"),
+        );
+    }
+    let mut operations = merge_group(&running, id);
+    operations.push(Operation::MoveFile { id, parent, name });
+    running
+        .vault
+        .commit(CommitRequest {
+            operations,
+            ..Default::default()
+        })
+        .await
+        .map_err(commit_error)?;
+    Ok(Reply::File(file_row(&running, id)?))
+}
+
+/// `file delete`.
+pub async fn delete(node: &Arc<Node>, path: String) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let id = resolve(&running, &path)?;
+    let mut operations = merge_group(&running, id);
+    operations.push(Operation::TrashFile { id });
+    running
+        .vault
+        .commit(CommitRequest {
+            operations,
+            ..Default::default()
+        })
+        .await
+        .map_err(commit_error)?;
+    Ok(Reply::File(file_row(&running, id)?))
+}
+
+/// `file restore`.
+pub async fn restore(
+    node: &Arc<Node>,
+    path: String,
+    at: Option<String>,
+) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let wanted_path = path.trim_matches('/');
+    let (id, trashed) = {
+        let tree = running.vault.tree();
+        let in_trash = || {
+            let mut found: Vec<FileId> = tree
+                .trashed()
+                .filter(|id| trash_path(&tree, *id) == wanted_path || id.to_string() == wanted_path)
+                .collect();
+            // Of several of one name the one deleted last.
+            found.sort_by_key(|id| {
+                tree.get(*id)
+                    .and_then(|known| known.trash.map(|trash| trash.stamp))
+            });
+            found.pop()
+        };
+        match tree.resolve(wanted_path).filter(|id| *id != FileId::ROOT) {
+            Some(id) if at.is_some() => (id, false),
+            Some(_) if in_trash().is_none() => {
+                return Err(
+                    ControlError::conflict(format!("\"{path}\" is not in the trash"))
+                        .with_code("not-trashed"),
+                );
+            }
+            _ => match in_trash() {
+                Some(id) => (id, true),
+                None => {
+                    return Err(ControlError::not_found(format!(
+                        "there is no \"{path}\" in the trash"
+                    )));
+                }
+            },
+        }
+    };
+    let mut request = CommitRequest::default();
+    if trashed {
+        request.operations.push(Operation::RestoreFile { id });
+        request.recheck = running.vault.tree().below(id).collect();
+    }
+    if let Some(at) = at {
+        let content = find_content(&running, id, &at)?;
+        request.operations.push(Operation::SetContent {
+            id,
+            content: ContentDraft {
+                size: content.size,
+                mtime_ms: content.mtime_ms,
+                executable: content.executable,
+                hash: content.hash,
+                target: content.target,
+                root: content.root,
+            },
+        });
+        request.recheck.push(id);
+    }
+    running.vault.commit(request).await.map_err(commit_error)?;
+    Ok(Reply::File(file_row(&running, id)?))
+}
+
+/// The contents that a file had, oldest first, with what names each.
+fn contents(
+    running: &Running,
+    id: FileId,
+) -> Result<Vec<(coffer_crdt::Revision, files::Content)>, ControlError> {
+    let key = DocumentKey::new(FILES, &id.to_string());
+    let read = running
+        .vault
+        .database()
+        .begin_read()
+        .map_err(|error| store_error(error.into()))?;
+    let row = read_row(&read, key)
+        .map_err(store_error)?
+        .ok_or_else(|| ControlError::not_found("that file is not known"))?;
+    let document = read_document(&read, key, &row).map_err(store_error)?;
+    files::contents(&document)
+        .map_err(|error| ControlError::new(ErrorKind::Damaged, error.to_string()))
+}
+
+fn find_content(
+    running: &Running,
+    id: FileId,
+    typed: &str,
+) -> Result<files::Content, ControlError> {
+    let typed = typed.trim().to_ascii_lowercase();
+    let mut found = contents(running, id)?.into_iter().filter(|(revision, _)| {
+        typed.len() >= 4 && hex::encode(revision.hash.0).starts_with(&typed)
+    });
+    match (found.next(), found.next()) {
+        (Some((_, content)), None) => Ok(content),
+        (Some(_), Some(_)) => Err(ControlError::usage(format!(
+            "\"{typed}\" is the beginning of several revisions"
+        ))),
+        _ => Err(ControlError::not_found(format!(
+            "there is no revision \"{typed}\" of that file"
+        ))),
+    }
+}
+
+/// `file history`.
+pub async fn history(node: &Arc<Node>, path: String) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let id = resolve(&running, &path)?;
+    let names = Names::read(&running).await?;
+    let here = crate::blobs::placement::Reader::new(
+        &running
+            .vault
+            .database()
+            .begin_read()
+            .map_err(|error| store_error(error.into()))?,
+    )
+    .map_err(|error| store_error(error.into()))?;
+    let revisions = contents(&running, id)?
+        .into_iter()
+        .rev()
+        .map(|(revision, content)| FileRevision {
+            revision: hex::encode(revision.hash.0),
+            at_ms: revision.time_ms,
+            device: names.of(revision.actor),
+            content: Content {
+                size: content.size,
+                modified_ms: content.mtime_ms,
+                executable: content.executable,
+                link: content.target.clone(),
+                here: content.root.list().chunks.iter().all(|chunk| {
+                    here.has(&coffer_protocol::identity::Hash(chunk.blob))
+                        .unwrap_or(false)
+                }),
+            },
+        });
+    Ok(Reply::FileRevisions {
+        revisions: revisions.collect(),
+    })
+}
