@@ -161,10 +161,7 @@ impl<'a, O: Fn(&Spot) -> Option<FileId>, P: Fn(FileId) -> Option<FileId>> Board<
                     .get(&spot.0)
                     .is_some_and(|at| self.changes[*at].from.is_none());
                 let taken = self.holder(spot).is_some_and(|holder| holder != change.id);
-                if folder_pending
-                    || taken
-                    || (change.from.is_some() && self.is_cut_off(spot.0, change.id))
-                {
+                if folder_pending || taken || self.is_cut_off(spot.0, change.id) {
                     return false;
                 }
             }
@@ -390,6 +387,20 @@ mod tests {
             &[(4, 0, "a"), (2, 0, "x")],
         );
         turns(&[(1, 0, "a"), (2, 1, "a")], &[(2, 0, "a")]);
+    }
+
+    #[test]
+    fn nothing_is_made_in_a_folder_that_is_aside() {
+        turns(
+            &[(2, 0, "b"), (1, 0, "c"), (3, 1, "c"), (4, 0, "a")],
+            &[
+                (2, 0, "c"),
+                (3, 0, "a"),
+                (1, 3, "a"),
+                (8, 1, "c"),
+                (4, 0, "b"),
+            ],
+        );
     }
 
     #[test]
