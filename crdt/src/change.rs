@@ -16,7 +16,6 @@ use std::fmt;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::legacy::OpType;
 use automerge::{ActorId, Change, ExpandedChange};
 use serde::{Deserialize, Serialize};
 
@@ -56,10 +55,12 @@ const DEFLATE_ABOVE: usize = 128 << 10;
 pub(crate) const DELETE: &str = "delete";
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+const SAVED_DOCUMENT: u8 = 0;
 const PLAIN_CHANGE: u8 = 1;
 const DEFLATED_CHANGE: u8 = 2;
 const ACTION_COLUMN: u64 = 4 << 4 | 2;
 const PRED_COUNT_COLUMN: u64 = 7 << 4;
+const MARK_ACTION: u64 = 7;
 
 /// SHA-256 of a change, as Automerge computes it; names the change everywhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -189,21 +190,13 @@ pub fn inspect(raw: &[u8]) -> Result<ChangeInfo, ChangeError> {
     Ok(describe(&change))
 }
 
-/// Refuses a change that Automerge would encode in other bytes; gives what `look` makes of its operations. Marks (rich
-/// text) are refused as well: coffer writes none, and misplaced ones also make a saved document unreadable.
+/// Refuses a change that Automerge would encode in other bytes; gives what `look` makes of its operations.
 pub(crate) fn vet<T>(
     change: &Change,
     look: impl FnOnce(&ExpandedChange) -> T,
 ) -> Result<T, ChangeError> {
     guard(|| {
         let expanded = change.decode();
-        if expanded
-            .operations
-            .iter()
-            .any(|op| matches!(op.action, OpType::MarkBegin(_) | OpType::MarkEnd(_)))
-        {
-            return Err(ChangeError::malformed("it marks text"));
-        }
         let seen = look(&expanded);
         match Change::from(expanded).raw_bytes() == change.raw_bytes() {
             true => Ok(seen),
@@ -260,6 +253,15 @@ pub(crate) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, ChangeError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| ChangeError::Panicked)
 }
 
+/// Whether bytes are one chunk that holds a saved document.
+pub(crate) fn is_document_chunk(raw: &[u8]) -> bool {
+    let mut cursor = Cursor(raw);
+    cursor.take(4).is_ok_and(|magic| magic == MAGIC)
+        && cursor.take(4).is_ok()
+        && cursor.take(1).is_ok_and(|kind| kind == [SAVED_DOCUMENT])
+        && cursor.uint().is_ok_and(|len| cursor.0.len() as u64 == len)
+}
+
 /// The plain chunk of a change that may be deflated; checks the outer sizes.
 fn inflate(raw: &[u8]) -> Result<Cow<'_, [u8]>, ChangeError> {
     if raw.len() > MAX_CHANGE {
@@ -299,7 +301,9 @@ fn inflate(raw: &[u8]) -> Result<Cow<'_, [u8]>, ChangeError> {
     }
 }
 
-/// Walks the head of a plain chunk and the two columns that decide how much work it is, allocating nothing.
+/// Walks the head of a plain chunk and the two columns that decide how much work it is, allocating nothing. Marks (rich
+/// text) are refused: coffer writes none, misplaced ones make a saved document unreadable, and some make Automerge panic
+/// while it unwinds from a panic, which no guard can catch.
 fn measure(plain: &[u8]) -> Result<(), ChangeError> {
     let mut cursor = Cursor(plain);
     cursor.take(9)?;
@@ -325,8 +329,13 @@ fn measure(plain: &[u8]) -> Result<(), ChangeError> {
     for (spec, len) in columns {
         let column = Cursor(cursor.take(len)?);
         match spec {
-            ACTION_COLUMN => column.run_lengths(|count, _| count)?,
-            PRED_COUNT_COLUMN => column.run_lengths(|count, value| count.saturating_mul(value))?,
+            ACTION_COLUMN => column.run_lengths(|count, action| match action {
+                MARK_ACTION.. => Err(ChangeError::malformed("it marks text")),
+                _ => Ok(count),
+            })?,
+            PRED_COUNT_COLUMN => {
+                column.run_lengths(|count, value| Ok(count.saturating_mul(value)))?
+            }
             _ => continue,
         };
     }
@@ -390,7 +399,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// Sums `weigh(run length, value)` over a run-length-encoded column of numbers, up to [`MAX_OPS`].
-    fn run_lengths(mut self, weigh: impl Fn(u64, u64) -> u64) -> Result<u64, ChangeError> {
+    fn run_lengths(
+        mut self,
+        weigh: impl Fn(u64, u64) -> Result<u64, ChangeError>,
+    ) -> Result<u64, ChangeError> {
         let mut total = 0u64;
         let mut add = |weight: u64| {
             total = total.saturating_add(weight);
@@ -403,10 +415,10 @@ impl<'a> Cursor<'a> {
         while !self.0.is_empty() {
             match self.int()? {
                 0 => add(self.uint()?)?,
-                run if run > 0 => add(weigh(run as u64, self.uint()?))?,
+                run if run > 0 => add(weigh(run as u64, self.uint()?)?)?,
                 literals => {
                     for _ in 0..literals.unsigned_abs() {
-                        add(weigh(1, self.uint()?))?;
+                        add(weigh(1, self.uint()?)?)?;
                     }
                 }
             }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::change::{
     Actor, ChangeError, ChangeHash, ChangeInfo, DELETE, NewChange, actor_bytes, describe, guard,
-    parse, vet,
+    is_document_chunk, parse, vet,
 };
 use crate::fast;
 use crate::history::{self, Revision};
@@ -151,6 +151,10 @@ impl Document {
     fn from_base(base: &[u8]) -> Result<Document, DocumentError> {
         if base.len() > MAX_BASE {
             return Err(DocumentError::Base(format!("larger than {MAX_BASE} bytes")));
+        }
+        // Automerge would also take bare changes here, which nobody has vetted.
+        if !is_document_chunk(base) {
+            return Err(DocumentError::Base("not a saved document".into()));
         }
         let options = LoadOptions::new().text_encoding(TextEncoding::UnicodeCodePoint);
         let doc = guard(|| Automerge::load_with_options(base, options))
