@@ -103,6 +103,7 @@ impl Start {
     }
 
     fn run_node(self, context: &Context, ready: impl FnOnce(Ready) + Send) -> Result<(), Failure> {
+        coffer_node::service::bound_heaps();
         let workers = std::thread::available_parallelism()
             .map_or(2, usize::from)
             .clamp(2, MAX_WORKERS);

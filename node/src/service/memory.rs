@@ -1,7 +1,8 @@
-//! Gives memory back to the system when the node has come to rest.
+//! Keeps the node small, and gives memory back to the system when it has come to rest.
 //!
 //! A first copy of 20,000 files needs some 100 MB for moments; glibc keeps what was freed for the threads that freed it,
-//! and a node runs for months. So after work, once nothing has happened for a while, the free pages are given back.
+//! and a node runs for months. So there are few heaps for all threads ([`bound_heaps`]), and after work, once nothing has
+//! happened for a while, the free pages are given back.
 
 use std::time::Duration;
 
@@ -29,6 +30,24 @@ pub async fn give_back(mut activity: watch::Receiver<u64>, mut stop: watch::Rece
         let _ = tokio::task::spawn_blocking(trim).await;
     }
 }
+
+/// Heaps that all threads share. glibc makes up to eight for each processor, and what one thread freed no other uses:
+/// with 37 MB in use after a first copy, 87 MB were resident, with two heaps 47 MB, in the same time.
+const HEAPS: i32 = 2;
+
+/// To be called before any thread is started.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "glibc offers this only as a C function")]
+pub fn bound_heaps() {
+    // SAFETY: mallopt takes two numbers and may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+    }
+}
+
+/// To be called before any thread is started.
+#[cfg(not(target_env = "gnu"))]
+pub fn bound_heaps() {}
 
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "glibc offers this only as a C function")]

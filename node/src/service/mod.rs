@@ -38,6 +38,7 @@ use crate::vault::founding::{self, DATABASE, FoundingError};
 use crate::vault::identity::{Identity, binding};
 use crate::vault::wall_ms;
 
+pub use memory::bound_heaps;
 pub use running::Running;
 
 /// Streams that may wait to be accepted, for each protocol.
