@@ -78,6 +78,7 @@ pub struct Tree {
     standings: Standings,
     listing: Listing,
     changes: Changes,
+    revision: u64,
 }
 
 /// What is left to do for the change being worked in.
@@ -110,6 +111,7 @@ impl Tree {
             standings: Standings::default(),
             listing: Listing::default(),
             changes: Changes::default(),
+            revision: 0,
         }
     }
 
@@ -119,6 +121,7 @@ impl Tree {
     /// otherwise: what a deletion reaches, what two folders list that become one, what waited for this folder. While
     /// cycles exist, each change of a place also looks at the nodes that fell back because of them.
     pub fn set(&mut self, id: FileId, state: &FileState) {
+        self.revision += 1;
         if id == FileId::ROOT {
             return;
         }
@@ -175,6 +178,7 @@ impl Tree {
     ///
     /// Looks at every node; purging is rare.
     pub fn remove(&mut self, id: FileId) {
+        self.revision += 1;
         let Some(&x) = self.ids.get(&id) else { return };
         let mut work = Work::default();
         let was_folder = self.node(x).kind == Kind::Folder;
@@ -195,6 +199,11 @@ impl Tree {
         work.review.push(up);
         self.vacant.push(x);
         self.finish(moved, work);
+    }
+
+    /// Grows with each [`Tree::set`] and [`Tree::remove`]: as long as it is the same, so is all that is shown.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// What was last set for a document.

@@ -8,7 +8,7 @@
 //! Under pressure it sheds nothing: what there is to do is kept as *sets* of folders and files, bounded by what there
 //! is, and commands wait in a bounded inbox.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use super::handle::Command;
 use super::paths::Shared;
 use super::place::{FolderError, Place};
 use super::plan::Bring;
+use super::remote::Survey;
 use super::rows::Rows;
 use super::scan::{Depth, Parts};
 use super::state::{Activity, FolderState, Problem};
@@ -110,8 +111,12 @@ pub(super) struct Engine<V, C> {
     // What to look at in the tree.
     pub questions: BTreeSet<FileId>,
     pub all_questions: bool,
+    /// All files, folder by folder, where all are in question: they become questions some at a time.
+    pub survey: Survey,
     /// Contents to bring, and those on their way, by key.
     pub wanted: BTreeMap<FileId, Bring>,
+    /// The order in which to bring them: folder by folder. May name what is no longer wanted, and lack the newest.
+    pub order: VecDeque<FileId>,
     pub flights: BTreeMap<u64, Flight>,
     pub next_key: u64,
     pub transfers: JoinSet<u64>,
@@ -129,6 +134,8 @@ pub(super) struct Engine<V, C> {
     pub passes: u64,
     pub halted: Option<Activity>,
     pub cookie: u64,
+    /// Whether rows and tree agreed when last compared, and the revisions of both before that.
+    pub agreed: Option<((u64, u64), bool)>,
 }
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
@@ -161,7 +168,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             closed: BTreeSet::new(),
             questions: BTreeSet::new(),
             all_questions: true,
+            survey: Survey::default(),
             wanted: BTreeMap::new(),
+            order: VecDeque::new(),
             flights: BTreeMap::new(),
             next_key: 0,
             transfers: JoinSet::new(),
@@ -176,6 +185,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             passes: 0,
             halted: None,
             cookie: 0,
+            agreed: None,
         }
     }
 
@@ -291,7 +301,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     pub(super) fn has_work(&self) -> bool {
         self.halted.is_none()
-            && (self.has_local_work() || self.all_questions || !self.questions.is_empty())
+            && (self.has_local_work()
+                || self.all_questions
+                || !self.questions.is_empty()
+                || self.can_survey())
     }
 
     /// Begins to wait for the rest of what one program does at once. Events of our own hidden files note nothing: were
@@ -519,6 +532,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         );
         if let Ok(Ok(rows)) = blocking(move || vault.folder_rows(number)).await {
             *self.shared.rows_mut() = Rows::new(top, rows);
+            self.agreed = None;
         }
         self.everything = true;
         self.all_questions = true;

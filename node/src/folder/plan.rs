@@ -207,7 +207,16 @@ pub fn same_files(view: &View<'_>, ids: impl IntoIterator<Item = FileId>) -> Vec
 
 /// Plans for the files in question, and for those that they depend on.
 pub fn plan(view: &View<'_>, questions: &BTreeSet<FileId>) -> RemotePlan {
-    let wishes = gather(view, questions);
+    plan_some(view, questions, &BTreeSet::new())
+}
+
+/// The same where `later` will be in question soon: they are taken along only where something now depends on them.
+pub fn plan_some(
+    view: &View<'_>,
+    questions: &BTreeSet<FileId>,
+    later: &BTreeSet<FileId>,
+) -> RemotePlan {
+    let wishes = gather(view, questions, later);
     let mut plan = RemotePlan::default();
     let mut changes = Vec::new();
     let mut after: Vec<Step> = Vec::new();
@@ -323,8 +332,12 @@ fn contents(
 }
 
 /// The wishes for all files in question. Grows by: folders that are not there yet, what has a wished name now, what is
-/// in a folder that goes or comes.
-fn gather(view: &View<'_>, questions: &BTreeSet<FileId>) -> BTreeMap<FileId, Wish> {
+/// in a folder that goes, and in one that comes unless its turn is `later`.
+fn gather(
+    view: &View<'_>,
+    questions: &BTreeSet<FileId>,
+    later: &BTreeSet<FileId>,
+) -> BTreeMap<FileId, Wish> {
     let mut wishes = BTreeMap::new();
     let mut open: VecDeque<FileId> = questions.iter().copied().collect();
     while let Some(id) = open.pop_front() {
@@ -344,7 +357,8 @@ fn gather(view: &View<'_>, questions: &BTreeSet<FileId>) -> BTreeMap<FileId, Wis
                         .filter(|other| *other != id),
                 );
                 if want.kind == Kind::Folder && row.is_none() {
-                    open.extend(view.tree.children(id).map(|(_, id)| id));
+                    let below = view.tree.children(id).map(|(_, id)| id);
+                    open.extend(below.filter(|id| !later.contains(id)));
                 }
             }
             Wish::Gone => {

@@ -3,13 +3,14 @@
 //! Steps that need no bytes are carried out at once and committed together. Contents are written to temporary files by
 //! transfers that run beside the loop; each group that comes back is put in place, made durable and committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use coffer_crdt::files::FileId;
 
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
 use super::engine::{Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, add_part, blocking, fresh};
-use super::plan::{Bring, RemotePlan, Want, Wish, endangered, plan, same_files};
+use super::plan::{Bring, RemotePlan, Want, Wish, endangered, plan_some, same_files};
 use super::scan::Depth;
 use super::state::Problem;
 use super::{Contents, FolderVault};
@@ -22,8 +23,50 @@ const MAX_TRANSFERS: usize = 2;
 const TRANSFER_FILES: usize = 4096;
 /// Bytes in one transfer, at most (a larger file is one alone).
 const TRANSFER_BYTES: u64 = 512 << 20;
+/// Files taken up at a time where all are in question: planning needs some hundred bytes for each.
+const SURVEY_FILES: usize = 4 * TRANSFER_FILES;
+/// Newly wanted files that go before others, at most.
+const MAX_JUMPERS: usize = 100;
 /// How often in a row a file may find the disk other than its row says, before that is reported as a problem.
 const MAX_SURPRISES: u32 = 4;
+
+/// All files of a synced folder, folder by folder, to be put in question some at a time.
+#[derive(Default)]
+pub(super) struct Survey {
+    order: VecDeque<FileId>,
+    left: BTreeSet<FileId>,
+}
+
+impl Survey {
+    fn new(files: impl Iterator<Item = FileId>) -> Survey {
+        let order: VecDeque<FileId> = files.collect();
+        Survey {
+            left: order.iter().copied().collect(),
+            order,
+        }
+    }
+
+    /// The next `count` at most.
+    fn take(&mut self, count: usize) -> BTreeSet<FileId> {
+        let mut taken = BTreeSet::new();
+        while taken.len() < count
+            && let Some(id) = self.order.pop_front()
+        {
+            if self.left.remove(&id) {
+                taken.insert(id);
+            }
+        }
+        taken
+    }
+
+    fn left(&self) -> &BTreeSet<FileId> {
+        &self.left
+    }
+
+    pub fn len(&self) -> usize {
+        self.left.len()
+    }
+}
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// Answers all questions there are.
@@ -31,9 +74,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if std::mem::take(&mut self.all_questions) {
             let tree = self.vault.tree();
             let rows = self.shared.rows();
-            self.questions
-                .extend(self.view(&rows, &tree, "").below(self.config.vault_folder));
-            self.questions.extend(rows.iter().map(|(id, _)| id));
+            let below = self.view(&rows, &tree, "").below(self.config.vault_folder);
+            self.survey = Survey::new(below.into_iter().chain(rows.iter().map(|(id, _)| id)));
+        }
+        if self.questions.is_empty() && self.can_survey() {
+            self.questions = self.survey.take(SURVEY_FILES);
         }
         if self.questions.is_empty() {
             return self.start_transfers().await;
@@ -49,13 +94,18 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.start_transfers().await
     }
 
+    /// Whether more of the survey can be taken up: what waits for its bytes is bounded.
+    pub(super) fn can_survey(&self) -> bool {
+        self.survey.len() > 0 && self.wanted.len() < TRANSFER_FILES
+    }
+
     async fn answer(&mut self, questions: &BTreeSet<FileId>) -> Result<(), Halt> {
         self.adopt_same(questions).await?;
         let (planned, endangered) = {
             let tree = self.vault.tree();
             let rows = self.shared.rows();
             let view = self.view(&rows, &tree, "");
-            let planned = plan(&view, questions);
+            let planned = plan_some(&view, questions, self.survey.left());
             let endangered = endangered(&view, &planned);
             (planned, endangered)
         };
@@ -89,10 +139,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             let outcome = outcome.await??;
             self.take_outcome(outcome, CommitRequest::default()).await?;
         }
-        for bring in bring {
-            self.unreachable.remove(&bring.id);
-            self.wanted.insert(bring.id, bring);
-        }
+        self.want(bring);
         Ok(())
     }
 
@@ -213,30 +260,92 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// Starts transfers while there is something to bring and room for them.
     pub(super) async fn start_transfers(&mut self) -> Result<(), Halt> {
         while self.transfers.len() < MAX_TRANSFERS {
-            let mut bytes = 0;
-            let mut batch: Vec<Bring> = Vec::new();
-            let busy: BTreeSet<FileId> = self
-                .flights
-                .values()
-                .map(|flight| flight.bring.id)
-                .collect();
-            for bring in self
-                .wanted
-                .values()
-                .filter(|bring| !busy.contains(&bring.id))
-            {
-                bytes += bring.content.size;
-                if !batch.is_empty() && (bytes > TRANSFER_BYTES || batch.len() >= TRANSFER_FILES) {
-                    break;
-                }
-                batch.push(bring.clone());
-            }
+            let batch = self.next_batch();
             if batch.is_empty() {
                 return Ok(());
             }
             self.start_transfer(batch).await?;
         }
         Ok(())
+    }
+
+    /// What to bring next. Files that are on their way already wait for that.
+    fn next_batch(&mut self) -> Vec<Bring> {
+        let busy: BTreeSet<FileId> = self
+            .flights
+            .values()
+            .map(|flight| flight.bring.id)
+            .collect();
+        let batch = self.take_batch(&busy);
+        if !batch.is_empty() || self.wanted.keys().all(|id| busy.contains(id)) {
+            return batch;
+        }
+        self.order = self.in_order();
+        self.take_batch(&busy)
+    }
+
+    fn take_batch(&mut self, busy: &BTreeSet<FileId>) -> Vec<Bring> {
+        let (mut bytes, mut batch, mut taken) = (0, Vec::new(), BTreeSet::new());
+        while let Some(id) = self.order.pop_front() {
+            let free = !busy.contains(&id) && taken.insert(id);
+            let Some(bring) = self.wanted.get(&id).filter(|_| free) else {
+                continue;
+            };
+            bytes += bring.content.size;
+            if !batch.is_empty() && (bytes > TRANSFER_BYTES || batch.len() >= TRANSFER_FILES) {
+                self.order.push_front(id);
+                break;
+            }
+            batch.push(bring.clone());
+        }
+        batch
+    }
+
+    /// Notes what to bring. A few new ones go before the many that wait already: a person may be waiting for them.
+    fn want(&mut self, bring: Vec<Bring>) {
+        if bring.len() > MAX_JUMPERS {
+            self.order.clear();
+        } else {
+            for bring in &bring {
+                self.order.push_front(bring.id);
+            }
+        }
+        for bring in bring {
+            self.unreachable.remove(&bring.id);
+            self.wanted.insert(bring.id, bring);
+        }
+    }
+
+    /// All that is wanted, folder by folder, as it was most likely read and packed on the device that has it. Files of
+    /// one folder arrive together then: what the watcher names afterwards is few folders, not all of them each time.
+    fn in_order(&self) -> VecDeque<FileId> {
+        let tree = self.vault.tree();
+        let mut folders: BTreeMap<FileId, String> = BTreeMap::new();
+        let mut all: Vec<(FileId, Arc<str>, FileId)> = Vec::with_capacity(self.wanted.len());
+        for id in self.wanted.keys() {
+            let (folder, name) = match tree.shown(*id) {
+                Some(shown) => (shown.parent, shown.name),
+                None => (FileId::ROOT, Arc::from("")),
+            };
+            folders
+                .entry(folder)
+                .or_insert_with(|| tree.path(folder).unwrap_or_default());
+            all.push((folder, name, *id));
+        }
+        let mut ranked: Vec<(String, FileId)> = folders
+            .into_iter()
+            .map(|(folder, path)| (path, folder))
+            .collect();
+        ranked.sort_unstable();
+        let rank: BTreeMap<FileId, usize> = ranked
+            .into_iter()
+            .enumerate()
+            .map(|(rank, (_, folder))| (folder, rank))
+            .collect();
+        all.sort_unstable_by(|one, other| {
+            (rank.get(&one.0), &one.1).cmp(&(rank.get(&other.0), &other.1))
+        });
+        all.into_iter().map(|(.., id)| id).collect()
     }
 
     async fn start_transfer(&mut self, batch: Vec<Bring>) -> Result<(), Halt> {

@@ -42,6 +42,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             && self.place.is_some()
             && self.later.is_empty()
             && self.doubted_parts.is_none()
+            && self.survey.len() == 0
             && self.wanted.is_empty()
             && self.flights.is_empty()
             && self.unreachable.is_empty()
@@ -78,8 +79,21 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         came
     }
 
-    /// Whether rows and tree say the same, all of them: announcements of changes may still be on their way.
-    fn agrees(&self) -> bool {
+    /// Whether rows and tree say the same, all of them: announcements of changes may still be on their way. Who waits for
+    /// it asks often, so what was found is remembered until either changes.
+    fn agrees(&mut self) -> bool {
+        let revisions = (self.vault.tree().revision(), self.shared.rows().revision());
+        if let Some((at, agrees)) = self.agreed
+            && at == revisions
+        {
+            return agrees;
+        }
+        let agrees = self.agrees_now();
+        self.agreed = Some((revisions, agrees));
+        agrees
+    }
+
+    fn agrees_now(&self) -> bool {
         let tree = self.vault.tree();
         let rows = self.shared.rows();
         let view = self.view(&rows, &tree, "");
@@ -106,6 +120,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     pub(super) fn publish(&mut self) {
         let (files, bytes) = self.shared.rows().totals();
         let pending_remote = (self.questions.len()
+            + self.survey.len()
             + self.wanted.len()
             + self.flights.len()
             + self.unreachable.len()

@@ -43,6 +43,7 @@ pub struct Rows {
     ousted: BTreeSet<FileId>,
     files: u64,
     bytes: u64,
+    revision: u64,
 }
 
 impl Rows {
@@ -56,6 +57,11 @@ impl Rows {
             all.set(id, row);
         }
         all
+    }
+
+    /// Grows with each change of a row.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The id that rows directly in the synced folder have as parent.
@@ -76,6 +82,7 @@ impl Rows {
     /// Adds or replaces a row.
     pub fn set(&mut self, id: FileId, row: FolderRow) {
         self.remove(id);
+        self.revision += 1;
         let before = self
             .children
             .entry(FileId(row.parent))
@@ -93,6 +100,7 @@ impl Rows {
     /// Removes a row and returns it.
     pub fn remove(&mut self, id: FileId) -> Option<FolderRow> {
         let row = self.rows.remove(&id)?;
+        self.revision += 1;
         self.ousted.remove(&id);
         let parent = FileId(row.parent);
         if let Some(siblings) = self.children.get_mut(&parent) {
