@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Node, documents, events, export, files, folders, pairing, recovery, status};
+use super::{Node, documents, events, export, files, folders, lines, pairing, recovery, status};
 use crate::control::{ControlError, Reply, Request, Service, Session};
 
 /// The node as the control socket sees it.
@@ -74,7 +74,7 @@ async fn answer(
             mode,
             texts,
             create,
-        } => documents::lines(node, mode, texts, create, session).await,
+        } => lines::lines(node, mode, texts, create, session).await,
         Request::DocGet { doctype, id, at } => documents::get(node, doctype, id, at).await,
         Request::DocFind {
             doctype,

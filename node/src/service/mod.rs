@@ -12,6 +12,7 @@ mod export;
 mod files;
 mod folders;
 mod keeper;
+mod lines;
 mod memory;
 mod pairing;
 mod recovery;

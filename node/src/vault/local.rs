@@ -1,5 +1,6 @@
 //! What this device's people, programs and folders ask of the vault.
 
+use coffer_crdt::change::{ChangeHash, NewChange};
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::document::Document;
 use coffer_crdt::fast;
@@ -21,18 +22,40 @@ use crate::store::documents::{DocumentKey, Row};
 use crate::store::{StoreError, tables};
 use redb::ReadableTable;
 
-type Changed = Vec<(String, String)>;
+/// What the operations of a request changed so far.
+#[derive(Default)]
+pub(super) struct Changed {
+    /// Documents and files: (doctype, id).
+    pub documents: Vec<(String, String)>,
+    /// See [`Committed::revisions`](super::request::Committed::revisions).
+    pub revisions: Vec<Vec<ChangeHash>>,
+}
+
+impl Changed {
+    fn push(&mut self, document: (String, String)) {
+        self.documents.push(document);
+    }
+
+    /// The document of the operation under way stands at these heads now.
+    fn stands_at(&mut self, heads: Vec<ChangeHash>) {
+        if let Some(revision) = self.revisions.last_mut() {
+            *revision = heads;
+        }
+    }
+}
+
 /// A synced folder's number, a file in it, and blobs that it no longer holds.
 type LeftBehind = (u32, FileId, Vec<Hash>);
 
 impl Work<'_, '_> {
     /// Carries out a request whole; after an error the attempt must be abandoned.
     pub fn request(&mut self, ticket: Ticket, request: &CommitRequest) -> Result<(), Refusal> {
-        let mut changed = Changed::new();
+        let mut changed = Changed::default();
         let mut trashed = false;
         let left = self.bytes_left_behind(request)?;
         for operation in &request.operations {
             trashed |= matches!(operation, Operation::TrashFile { .. });
+            changed.revisions.push(Vec::new());
             self.operation(operation, &mut changed)?;
         }
         for (folder, id, blobs) in &left {
@@ -192,7 +215,7 @@ impl Work<'_, '_> {
                     }
                 };
                 if let Some((row, change, document)) = change {
-                    self.written(key, row, change.bytes, document, changed)?;
+                    self.written(key, row, change, document, changed)?;
                 }
                 Ok(())
             }
@@ -220,9 +243,7 @@ impl Work<'_, '_> {
                     .merge_fields(patch, &texts_of(doctype, texts), actor, time)
                     .map_err(invalid)?
                 {
-                    Some(change) => {
-                        self.written(key, row, change.bytes, Some(document), changed)?
-                    }
+                    Some(change) => self.written(key, row, change, Some(document), changed)?,
                     None => self.keep(key, document),
                 }
                 Ok(())
@@ -236,7 +257,7 @@ impl Work<'_, '_> {
                     row.ok_or_else(|| CommitError::NotFound(format!("document {doctype}/{id}")))?;
                 let mut document = self.load(key, &row)?;
                 let change = document.delete(actor, time).map_err(invalid)?;
-                self.written(key, row, change.bytes, Some(document), changed)
+                self.written(key, row, change, Some(document), changed)
             }
             Operation::CreateFile {
                 id,
@@ -402,17 +423,19 @@ impl Work<'_, '_> {
         &mut self,
         key: DocumentKey,
         row: Row,
-        bytes: Vec<u8>,
+        change: NewChange,
         document: Option<Document>,
         changed: &mut Changed,
     ) -> Result<(), Refusal> {
         changed.push((row.doctype.clone(), row.id.clone()));
         match document {
             None => {
-                self.append_local(key, row, bytes, None)?;
+                changed.stands_at(vec![change.hash]);
+                self.append_local(key, row, change.bytes, None)?;
             }
             Some(mut document) => {
-                let row = self.append_local(key, row, bytes, Some(&mut document))?;
+                changed.stands_at(document.heads());
+                let row = self.append_local(key, row, change.bytes, Some(&mut document))?;
                 self.mark_deleted(key, row, document.is_deleted())?;
                 self.keep(key, document);
             }

@@ -3,6 +3,7 @@
 //! A [`CommitRequest`] is all or nothing: either every operation and row in it is durable when the answer comes,
 //! or none of it is there. Requests that arrive while a commit is under way share the next one.
 
+use coffer_crdt::change::ChangeHash;
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::{FileId, Kind};
 use coffer_protocol::identity::{DeviceId, Hash};
@@ -149,6 +150,9 @@ pub struct Committed {
     pub transaction: u64,
     /// Documents that were created or changed, (doctype, id), in the order of the operations; unchanged ones are left out.
     pub changed: Vec<(String, String)>,
+    /// For each operation, the heads that the document stands at right after it; none where nothing was different, and
+    /// for files.
+    pub revisions: Vec<Vec<ChangeHash>>,
 }
 
 /// Why a request was not carried out. Nothing of it is there.
