@@ -327,6 +327,7 @@ impl<'a, R: Rng> Person<'a, R> {
             id: id.into(),
             value,
             texts: Vec::new(),
+            base: Vec::new(),
         });
     }
 
@@ -336,6 +337,7 @@ impl<'a, R: Rng> Person<'a, R> {
             id: id.into(),
             patch,
             texts: Vec::new(),
+            base: Vec::new(),
             must_exist: false,
         });
     }

@@ -62,14 +62,16 @@ async fn answer(
             id,
             value,
             texts,
-        } => documents::put(node, doctype, id, value, texts).await,
+            base,
+        } => documents::put(node, doctype, id, value, texts, base).await,
         Request::DocEdit {
             doctype,
             id,
             patch,
             texts,
+            base,
             create,
-        } => documents::edit(node, doctype, id, patch, texts, create).await,
+        } => documents::edit(node, doctype, id, patch, texts, base, create).await,
         Request::DocLines {
             mode,
             texts,

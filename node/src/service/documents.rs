@@ -30,8 +30,10 @@ pub async fn put(
     id: String,
     value: Value,
     texts: Vec<String>,
+    base: Option<String>,
 ) -> Result<Reply, ControlError> {
     object(&value)?;
+    let base = state_read(&*node.vault().await?, &doctype, &id, base).await?;
     written(
         node,
         Operation::PutDocument {
@@ -39,6 +41,7 @@ pub async fn put(
             id: id.clone(),
             value,
             texts,
+            base,
         },
         doctype,
         id,
@@ -53,14 +56,17 @@ pub async fn edit(
     id: String,
     patch: Value,
     texts: Vec<String>,
+    base: Option<String>,
     create: bool,
 ) -> Result<Reply, ControlError> {
     object(&patch)?;
+    let base = state_read(&*node.vault().await?, &doctype, &id, base).await?;
     let operation = Operation::MergeDocument {
         doctype: doctype.clone(),
         id: id.clone(),
         patch,
         texts,
+        base,
         must_exist: !create,
     };
     written(node, operation, doctype, id).await
@@ -107,6 +113,28 @@ async fn written(
     })
 }
 
+/// The heads of the state that a caller had read, by the name that it gives to it; none where it gives none.
+pub(super) async fn state_read(
+    running: &Running,
+    doctype: &str,
+    id: &str,
+    base: Option<String>,
+) -> Result<Vec<ChangeHash>, ControlError> {
+    let Some(base) = base else {
+        return Ok(Vec::new());
+    };
+    let whole = |part: &str| -> Option<ChangeHash> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(part, &mut hash).ok()?;
+        Some(ChangeHash(hash))
+    };
+    // Scripts give what they were told, whole: the document need not be read for that.
+    match base.split('+').map(whole).collect() {
+        Some(heads) => Ok(heads),
+        None => find_revision(&load(running, doctype, id).await?.1, &base),
+    }
+}
+
 /// The name of the state at these heads: the one head, or several joined by `+`. None for no heads.
 pub fn named(heads: &[ChangeHash]) -> Option<String> {
     let heads: Vec<String> = heads.iter().map(|head| hex::encode(head.0)).collect();
@@ -114,11 +142,7 @@ pub fn named(heads: &[ChangeHash]) -> Option<String> {
 }
 
 /// A document with all that it was, and its row.
-async fn load(
-    running: &Arc<Running>,
-    doctype: &str,
-    id: &str,
-) -> Result<(Row, Document), ControlError> {
+async fn load(running: &Running, doctype: &str, id: &str) -> Result<(Row, Document), ControlError> {
     let database = running.vault.database().clone();
     let key = DocumentKey::new(doctype, id);
     let read = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {

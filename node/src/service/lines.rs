@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Node;
-use super::documents::{named, object};
+use super::documents::{named, object, state_read};
 use super::running::{Running, commit_error};
 use crate::control::{Ack, AckResult, ControlError, DocLine, Item, LinesMode, Reply, Session};
 use crate::vault::{CommitRequest, Operation};
@@ -36,7 +36,7 @@ pub async fn lines(
         let mut operations = Vec::with_capacity(lines.len());
         for line in lines {
             names.push((line.doctype.clone(), line.id.clone()));
-            operations.push(operation(line, mode, &texts, create));
+            operations.push(operation(&running, line, mode, &texts, create).await);
         }
         let outcomes = carry_out(&running, operations).await;
         let mut acks = Vec::with_capacity(names.len());
@@ -62,14 +62,21 @@ pub async fn lines(
 }
 
 /// What a line asks of the vault.
-fn operation(
+async fn operation(
+    running: &Running,
     line: DocLine,
     mode: LinesMode,
     texts: &[String],
     create: bool,
 ) -> Result<Operation, ControlError> {
-    let DocLine { doctype, id, value } = line;
+    let DocLine {
+        doctype,
+        id,
+        value,
+        base,
+    } = line;
     object(&value)?;
+    let base = state_read(running, &doctype, &id, base).await?;
     let texts = texts.to_vec();
     Ok(match mode {
         LinesMode::Put => Operation::PutDocument {
@@ -77,12 +84,14 @@ fn operation(
             id,
             value,
             texts,
+            base,
         },
         LinesMode::Edit => Operation::MergeDocument {
             doctype,
             id,
             patch: value,
             texts,
+            base,
             must_exist: !create,
         },
     })

@@ -2,7 +2,7 @@
 
 use coffer_crdt::change::{ChangeHash, NewChange};
 use coffer_crdt::chunks::ChunkRoot;
-use coffer_crdt::document::Document;
+use coffer_crdt::document::{Document, DocumentError};
 use coffer_crdt::fast;
 use coffer_crdt::files::{
     self, Content, Dot, FileId, FilePatch, FileState, Kind, MergedInto, Place, Stamp, Trash,
@@ -196,13 +196,20 @@ impl Work<'_, '_> {
                 id,
                 value,
                 texts,
+                base,
             } => {
                 check_name(doctype, id)?;
                 check_size(value)?;
                 let texts = texts_of(doctype, texts);
                 let (actor, time) = self.author();
                 let key = DocumentKey::new(doctype, id);
+                let unknown = |error| unknown_base(error, doctype, id);
                 let change = match self.documents.row(key)? {
+                    None if !base.is_empty() => {
+                        return Err(
+                            CommitError::NotFound(format!("document {doctype}/{id}")).into()
+                        );
+                    }
                     None => {
                         let change =
                             fast::first_change(value, &texts, actor, time).map_err(invalid)?;
@@ -210,7 +217,11 @@ impl Work<'_, '_> {
                     }
                     Some(row) => {
                         let mut document = self.load(key, &row)?;
-                        let change = document.put(value, &texts, actor, time).map_err(invalid)?;
+                        let change = match &base[..] {
+                            [] => document.put(value, &texts, actor, time),
+                            base => document.put_since(base, value, &texts, actor, time),
+                        }
+                        .map_err(unknown)?;
                         change.map(|change| (row, change, Some(document)))
                     }
                 };
@@ -224,6 +235,7 @@ impl Work<'_, '_> {
                 id,
                 patch,
                 texts,
+                base,
                 must_exist,
             } => {
                 check_name(doctype, id)?;
@@ -239,9 +251,12 @@ impl Work<'_, '_> {
                 } else {
                     self.load(key, &row)?
                 };
-                match document
-                    .merge_fields(patch, &texts_of(doctype, texts), actor, time)
-                    .map_err(invalid)?
+                let texts = texts_of(doctype, texts);
+                match match &base[..] {
+                    [] => document.merge_fields(patch, &texts, actor, time),
+                    base => document.merge_fields_since(base, patch, &texts, actor, time),
+                }
+                .map_err(|error| unknown_base(error, doctype, id))?
                 {
                     Some(change) => self.written(key, row, change, Some(document), changed)?,
                     None => self.keep(key, document),
@@ -539,6 +554,16 @@ fn check_name(doctype: &str, id: &str) -> Result<(), CommitError> {
 
 fn invalid(error: impl std::fmt::Display) -> Refusal {
     Refusal::Request(CommitError::Invalid(error.to_string()))
+}
+
+/// A state to start from that the document never had is one that was not found; all else is the value's fault.
+fn unknown_base(error: DocumentError, doctype: &str, id: &str) -> Refusal {
+    match error {
+        DocumentError::UnknownChange(hash) => {
+            CommitError::NotFound(format!("revision {hash} of document {doctype}/{id}")).into()
+        }
+        other => invalid(other),
+    }
 }
 
 /// The fields declared as text, by the doctype or by the caller.

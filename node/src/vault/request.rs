@@ -21,12 +21,14 @@ use crate::blobs::placement::{ChunkRow, Placement};
 )]
 pub enum Operation {
     /// Makes the document's JSON equal to `value` by the smallest set of changes; creates it if it is not there. `texts` are
-    /// JSON pointers of fields that are text which several people may type into, beyond those of the doctype.
+    /// JSON pointers of fields that are text which several people may type into, beyond those of the doctype. `base` are
+    /// the heads of the state that `value` was made from: what came after them stays. Without any it is the present one.
     PutDocument {
         doctype: String,
         id: String,
         value: Value,
         texts: Vec<String>,
+        base: Vec<ChangeHash>,
     },
     /// Applies a JSON merge patch (RFC 7396). With `must_exist` an absent document is an error, else it is created.
     MergeDocument {
@@ -34,6 +36,7 @@ pub enum Operation {
         id: String,
         patch: Value,
         texts: Vec<String>,
+        base: Vec<ChangeHash>,
         must_exist: bool,
     },
     /// Deletes a document; an edit that another device makes meanwhile keeps it alive.
