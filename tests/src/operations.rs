@@ -270,7 +270,11 @@ impl<'a, R: Rng> Person<'a, R> {
                 self.merge_group(id);
                 let draft = self.draft();
                 self.has_bytes(id, &draft);
-                self.push(Operation::SetContent { id, content: draft });
+                self.push(Operation::SetContent {
+                    id,
+                    content: draft,
+                    replaces: None,
+                });
             }
             Act::Trash => {
                 let Some(id) = self.shown(|_| true) else {

@@ -320,8 +320,17 @@ impl Work<'_, '_> {
                 };
                 self.edit_file(*id, &patch, changed)
             }
-            Operation::SetContent { id, content } => {
+            Operation::SetContent {
+                id,
+                content,
+                replaces,
+            } => {
                 let state = self.known_file(*id)?;
+                if let Some(expected) = replaces
+                    && state.content.as_ref().map(|content| &content.hash) != Some(expected)
+                {
+                    return Err(CommitError::Changed(format!("file {id}")).into());
+                }
                 if state.kind == Kind::Folder {
                     return Err(
                         CommitError::Invalid("a folder has no content of its own".into()).into(),

@@ -12,6 +12,8 @@ mod local;
 mod remote;
 pub mod request;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};

@@ -56,8 +56,13 @@ pub enum Operation {
         parent: FileId,
         name: String,
     },
-    /// Gives a file new bytes.
-    SetContent { id: FileId, content: ContentDraft },
+    /// Gives a file new bytes. `replaces` is the hash of the content that whoever decided this had seen there: where
+    /// another one has come meanwhile, the answer is [`CommitError::Changed`]. `None` replaces whatever is there.
+    SetContent {
+        id: FileId,
+        content: ContentDraft,
+        replaces: Option<[u8; 32]>,
+    },
     /// Moves a file, or a folder with all that this device has seen in it, to the trash.
     TrashFile { id: FileId },
     /// Takes a file or folder out of the trash.
@@ -170,6 +175,9 @@ pub enum CommitError {
     /// Another item already has this place.
     #[error("{0} already exists")]
     Exists(String),
+    /// What was to be replaced is not there any more: something newer is.
+    #[error("{0} was changed meanwhile")]
+    Changed(String),
     /// The disk is full.
     #[error("the disk is full")]
     DiskFull,
