@@ -119,6 +119,8 @@ pub fn hint(error: &ControlError) -> Option<&'static str> {
 fn by_code(code: Option<&str>) -> Option<&'static str> {
     Some(match code? {
         "no-data-folder" => "name one with --data-dir DIR, or set COFFER_DATA_DIR",
+        "closed" => "see that the disk works and has room; coffer opens the vault again by itself",
+        "reopen-failed" => "start it with `coffer start`; what was saved before is safe",
         "other-version-running" => "end the running one with `coffer stop`, then try again",
         "needs-answer" => {
             "run it in a terminal, or answer beforehand with --yes (`coffer pair`: with --accept)"

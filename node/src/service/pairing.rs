@@ -407,6 +407,7 @@ pub async fn join(
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let net = network(node)?.clone();
+    node.closed.check()?;
     let _founding = node.founding.lock().await;
     let with = read_secret(with)?;
     make_room(node, session).await?;
@@ -487,8 +488,10 @@ fn read_secret(with: JoinWith) -> Result<Secret, ControlError> {
 
 /// A data folder with a vault of its own that is new and empty makes room, if the person agrees; any other does not.
 async fn make_room(node: &Arc<Node>, session: &mut Session) -> Result<(), ControlError> {
-    let Ok(running) = node.vault().await else {
-        return Ok(());
+    let running = match node.vault().await {
+        Ok(running) => running,
+        Err(error) if error.kind == ErrorKind::NoVault => return Ok(()),
+        Err(error) => return Err(error),
     };
     let (devices, entries) = running
         .vault

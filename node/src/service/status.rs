@@ -13,8 +13,8 @@ use coffer_protocol::log::Clock;
 use super::Node;
 use super::running::{Running, commit_error};
 use crate::control::{
-    ControlError, DeviceRow, DeviceStatus, Direction, FolderState, HeldLog, Holding, Missing,
-    Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
+    ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, HeldLog, Holding,
+    Missing, Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
@@ -144,8 +144,10 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         recovery: RecoveryState::NoVault,
         warnings: Vec::new(),
     };
-    if let Ok(running) = node.vault().await {
-        fill(node, &running, &mut status).await?;
+    match node.vault().await {
+        Ok(running) => fill(node, &running, &mut status).await?,
+        Err(error) if error.kind == ErrorKind::NoVault => {}
+        Err(error) => return Err(error),
     }
     if status.free_bytes.is_some_and(|free| free < LOW_SPACE) {
         status.warnings.push(Warning {

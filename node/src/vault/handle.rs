@@ -24,7 +24,7 @@ use super::request::{CommitError, CommitRequest, Committed, FolderRow, FolderSet
 use super::work::FILES;
 use crate::folder::FolderVault;
 use crate::store::documents::{DocumentKey, read_document, read_row};
-use crate::store::{StoreError, pieces, tables};
+use crate::store::{self, StoreError, pieces, tables};
 
 /// Inputs waiting for the core, at most. A batch of this many small edits commits in some 10 ms.
 const INBOX: usize = 1024;
@@ -105,6 +105,7 @@ pub struct VaultHandle {
     members: watch::Sender<u64>,
     activity: watch::Sender<u64>,
     session_count: watch::Sender<u64>,
+    store_closed: watch::Sender<bool>,
     label: Arc<str>,
     labels: Arc<RwLock<BTreeMap<[u8; 16], String>>>,
     device: DeviceId,
@@ -155,6 +156,7 @@ impl VaultHandle {
             members: watch::channel(0).0,
             activity: watch::channel(0).0,
             session_count: watch::channel(0).0,
+            store_closed: watch::channel(false).0,
             label: core.label.as_str().into(),
             labels: Arc::default(),
             device: core.identity.key.id(),
@@ -237,6 +239,22 @@ impl VaultHandle {
     /// Counts up whenever the sync state may have changed.
     pub fn activity(&self) -> watch::Receiver<u64> {
         self.activity.subscribe()
+    }
+
+    /// Resolves when the database takes nothing more until it is opened anew: after a failure of the disk.
+    pub async fn store_closed(&self) {
+        let _ = self
+            .store_closed
+            .subscribe()
+            .wait_for(|closed| *closed)
+            .await;
+    }
+
+    /// Finds out whether it is so, after a reader failed: only writes are noticed otherwise. Blocks.
+    pub fn check_store(&self) {
+        if store::is_closed(&self.database) {
+            self.store_closed.send_replace(true);
+        }
     }
 
     /// The database, for readers.
@@ -590,6 +608,11 @@ impl Thread {
             }
             Output::MembersChanged => self.handle.members.send_modify(|count| *count += 1),
             Output::HeldChanged => {}
+            Output::StoreClosed(reason) => {
+                if !self.handle.store_closed.send_replace(true) {
+                    tracing::error!(reason, "the disk failed the data folder");
+                }
+            }
             Output::Forked(writer, seq) => {
                 tracing::error!(device = %writer.device, seq, "two different entries stand at one place of a log: a data folder was copied or restored");
             }
