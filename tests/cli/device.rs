@@ -310,6 +310,8 @@ pub struct Invitation {
     pub link: String,
     /// The short code.
     pub code: String,
+    /// All that was told.
+    pub said: Value,
     process: Option<Child>,
 }
 
@@ -333,6 +335,7 @@ impl Invitation {
         Invitation {
             link: text("link"),
             code: text("code"),
+            said: said["invitation"].clone(),
             process: Some(process),
         }
     }

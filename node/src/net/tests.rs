@@ -78,6 +78,15 @@ fn loopback(tcp: u16, quic: u16) -> Vec<Multiaddr> {
     ]
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_free_port_is_one_number_for_tcp_and_quic() {
+    for seed in 1..=8 {
+        let node = node(seed).await;
+        assert_eq!(node.port(Transport::Tcp), node.port(Transport::Quic));
+        assert_ne!(node.port(Transport::Tcp), 0);
+    }
+}
+
 impl Node {
     fn over(&self, transport: Transport) -> Vec<Multiaddr> {
         let place = |address: &Multiaddr| address::Place::of(address).expect("shape").transport;

@@ -30,11 +30,11 @@ fn commit(core: &mut Core, operations: Vec<Operation>) -> Result<Committed, Comm
         ..Default::default()
     };
     let outputs = core.process(vec![Input::Commit(1, request)], wall_ms());
-    let answers = outputs.into_iter().filter_map(|output| match output {
+    let mut answers = outputs.into_iter().filter_map(|output| match output {
         Output::Committed(_, result) => Some(result),
         _ => None,
     });
-    answers.last().expect("an answer")
+    answers.next().expect("an answer")
 }
 
 fn content(byte: u8) -> ContentDraft {
