@@ -146,6 +146,9 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "too-large" => {
             "one document may be 16 MiB; put large contents into a file with `coffer file add`"
         }
+        "deleted" => {
+            "`coffer doc history` lists what it was, `coffer doc get --at` shows it, and `coffer doc put` brings it back"
+        }
         "file-exists" => "choose another place, or replace what is there with --overwrite",
         "no-systemd" => "start it by other means at login; the command is `coffer start`",
         _ => return None,

@@ -270,6 +270,29 @@ fn documents_are_found_by_what_is_in_them_on_the_other_device() {
 }
 
 #[test]
+fn deleted_document_is_told_from_one_that_never_was_and_stays_readable() {
+    let device = Device::founded("first");
+    put(&device, CONTACTS, "ana", &json!({ "name": "Ana" }));
+    device.ok(&["doc", "delete", CONTACTS, "ana"]);
+    let get = ["doc", "get", CONTACTS, "ana"];
+    let outcome = device.run(&get);
+    outcome.fails(3, "was deleted");
+    assert!(outcome.err.contains("coffer doc history"), "{outcome:?}");
+    device
+        .run(&["doc", "get", CONTACTS, "bo"])
+        .fails(3, "there is no document");
+    let history = device.rows(&["doc", "history", CONTACTS, "ana"]);
+    for (revision, deleted) in history.iter().zip([true, false]) {
+        let at = ["--at", revision["revision"].as_str().unwrap()];
+        let then = device.row(&[&get[..], &at].concat());
+        assert_eq!(then["deleted"], deleted, "{then}");
+        assert_eq!(then["value"], json!({ "name": "Ana" }));
+    }
+    put(&device, CONTACTS, "ana", &json!({ "name": "Ana" }));
+    assert_eq!(value(&device, CONTACTS, "ana")["name"], "Ana");
+}
+
+#[test]
 fn what_is_no_document_is_refused() {
     let device = Device::founded("first");
     for (arguments, code) in [

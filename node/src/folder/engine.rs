@@ -105,6 +105,8 @@ pub(super) struct Engine<V, C> {
     pub doubted: BTreeSet<FileId>,
     pub doubted_parts: Option<(Instant, Parts, bool)>,
     rescan_at: Instant,
+    /// When all of it was last looked through, in milliseconds since 1970.
+    pub scanned_ms: Option<u64>,
     pub closed: BTreeSet<PathBuf>,
 
     // What to look at in the tree.
@@ -158,6 +160,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             doubted: BTreeSet::new(),
             doubted_parts: None,
             rescan_at: Instant::now() + RESCAN,
+            scanned_ms: None,
             closed: BTreeSet::new(),
             questions: BTreeSet::new(),
             all_questions: true,

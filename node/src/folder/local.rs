@@ -108,6 +108,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         });
         let (plan, problems) = looked.await??;
         if everything {
+            self.scanned_ms = u64::try_from(wall_ms()).ok();
             self.scan_problems = problems;
             self.read_problems
                 .retain(|path, _| path.as_os_str().is_empty());

@@ -170,10 +170,14 @@ pub async fn get(
     let running = node.vault().await?;
     let (row, document) = load(&running, &doctype, &id).await?;
     let (value, revision, deleted) = match at {
+        None if row.deleted => {
+            let message = format!("document {doctype}/{id} was deleted");
+            return Err(ControlError::not_found(message).with_code("deleted"));
+        }
         None => (
             document.json(),
             named(&document.heads()).unwrap_or_default(),
-            row.deleted,
+            false,
         ),
         Some(at) => {
             let heads = find_revision(&document, &at)?;
@@ -187,12 +191,6 @@ pub async fn get(
             (value, named(&heads).unwrap_or_default(), deleted)
         }
     };
-    if deleted && row.deleted {
-        return Err(
-            ControlError::not_found(format!("document {doctype}/{id} was deleted"))
-                .with_code("deleted"),
-        );
-    }
     let conflicts = document
         .conflicts()
         .iter()
