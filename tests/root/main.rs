@@ -9,4 +9,5 @@
 mod device;
 mod disk;
 mod full_disk;
+mod no_home;
 mod power_loss;

@@ -131,7 +131,8 @@ pub async fn invite(
     let link = invitation.to_link();
     let (to_command, mut told) = mpsc::channel(TO_COMMAND);
     let mut machine = Inviter::new(node.device, Some(invitation));
-    let mut code = offer_code(&mut machine, now);
+    let ends = now + valid_ms;
+    let mut code = offer_code(&mut machine, now, ends);
     let number = {
         let mut open = node.inviting.lock().await;
         if open.is_some() {
@@ -154,7 +155,7 @@ pub async fn invite(
     let item = |code: &(String, u64)| Item::Invitation {
         link: link.clone(),
         code: Some(code.0.clone()),
-        expires_ms: now + valid_ms,
+        expires_ms: ends,
         code_expires_ms: code.1,
         addresses: shown.clone(),
     };
@@ -166,11 +167,11 @@ pub async fn invite(
             _ = check.tick() => {
                 let mut open = node.inviting.lock().await;
                 let Some(open) = open.as_mut() else { continue };
-                if !open.machine.is_open(wall_ms()) && wall_ms() > now + valid_ms {
+                if open.machine.has_ended(wall_ms()) && wall_ms() > ends {
                     return Err(ControlError::new(ErrorKind::Expired, "nobody used the invitation in time"));
                 }
-                if !open.machine.code_is_open(wall_ms()) && open.machine.is_open(wall_ms()) && wall_ms() < now + valid_ms {
-                    code = offer_code(&mut open.machine, wall_ms());
+                if !open.machine.code_is_open(wall_ms()) && open.machine.is_open(wall_ms()) && wall_ms() < ends {
+                    code = offer_code(&mut open.machine, wall_ms(), ends);
                     session.item(item(&code)).await?;
                 }
                 continue;
@@ -208,7 +209,7 @@ pub async fn invite(
                     about: Some(format!("an attempt failed: {why}")),
                 });
                 if code_void && let Some(open) = node.inviting.lock().await.as_mut() {
-                    code = offer_code(&mut open.machine, wall_ms());
+                    code = offer_code(&mut open.machine, wall_ms(), ends);
                     session.item(item(&code)).await?;
                 }
             }
@@ -242,11 +243,12 @@ fn inviting_addresses(net: &Net) -> Vec<Multiaddr> {
     if far.is_empty() { near } else { far }
 }
 
-fn offer_code(machine: &mut Inviter, now: u64) -> (String, u64) {
+fn offer_code(machine: &mut Inviter, now: u64, ends: u64) -> (String, u64) {
     let code = ShortCode::generate(&mut random());
     let text = code.to_text();
-    machine.offer_code(code, now + CODE_LIFETIME_MS);
-    (text, now + CODE_LIFETIME_MS)
+    let until = ends.min(now + CODE_LIFETIME_MS);
+    machine.offer_code(code, until);
+    (text, until)
 }
 
 /// Does what the inviting machine wants done.
