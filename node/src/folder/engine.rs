@@ -55,7 +55,7 @@ pub(super) enum Halt {
     Stop,
     /// The folder, or its marker, is not there.
     Missing(String),
-    /// It cannot go on for now.
+    /// It cannot go on until something outside of it changes.
     Failed(String),
 }
 
@@ -408,7 +408,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     fn halt(&mut self, activity: Activity) {
         if self.halted.as_ref() != Some(&activity) {
-            tracing::warn!(folder = self.config.number, reason = ?activity, "a synced folder cannot go on for now");
+            tracing::warn!(folder = self.config.number, reason = ?activity, "a synced folder cannot go on");
         }
         if matches!(activity, Activity::Missing(_)) {
             self.place = None;
