@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::compare::View;
+pub(super) use super::halt::Halt;
 use super::handle::Command;
 use super::paths::Shared;
 use super::place::{FolderError, Place};
@@ -47,35 +48,6 @@ const RESCAN_UNWATCHED: Duration = Duration::from_secs(30);
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// How long until contents that no reachable device had are asked for again, if no device comes before.
 pub(super) const RETRY_UNREACHABLE: Duration = Duration::from_secs(30);
-
-/// Why a pass ended early.
-#[derive(Debug)]
-pub(super) enum Halt {
-    /// The engine is being stopped.
-    Stop,
-    /// The folder, or its marker, is not there.
-    Missing(String),
-    /// It cannot go on until something outside of it changes.
-    Failed(String),
-}
-
-impl From<FolderError> for Halt {
-    fn from(error: FolderError) -> Halt {
-        match error {
-            FolderError::Missing(_) | FolderError::Unmarked(_) => Halt::Missing(error.to_string()),
-            error => Halt::Failed(error.to_string()),
-        }
-    }
-}
-
-impl From<CommitError> for Halt {
-    fn from(error: CommitError) -> Halt {
-        match error {
-            CommitError::Stopping => Halt::Stop,
-            error => Halt::Failed(error.to_string()),
-        }
-    }
-}
 
 /// A content on its way.
 #[derive(Clone, Debug)]

@@ -6,7 +6,8 @@ use coffer_protocol::replication::Action;
 use rand::RngExt;
 
 use super::Fleet;
-use crate::operations::{Act, Issued, Person};
+use crate::acts::Act;
+use crate::operations::{Issued, Person};
 use crate::oracle;
 
 impl Fleet {
