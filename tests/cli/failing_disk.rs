@@ -4,7 +4,7 @@
 //! writes fail as they do on a disk that fails, and work again when the limit is lifted.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use crate::device::{Device, SOON, eventually, first_line, noise, write};
 
@@ -16,23 +16,13 @@ struct Limited {
 impl Limited {
     /// Starts a node that is told of the limit by an error and not by the signal that would end it.
     fn start() -> Limited {
-        let device = Device::new("failing");
-        let inner = device.command(&["start", "--no-discovery", "--listen=127.0.0.1", "--port=0"]);
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
-            .arg(inner.get_program())
-            .args(inner.get_args())
-            .env_clear()
-            .envs(
-                inner
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(device.path("node.log")).unwrap());
-        let mut node = command.spawn().unwrap();
+        let ignoring = ["/bin/sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"];
+        let device = Device::under("failing", &ignoring);
+        let mut node = device
+            .command(&["start", "--no-discovery", "--listen=127.0.0.1", "--port=0"])
+            .stderr(std::fs::File::create(device.path("node.log")).unwrap())
+            .spawn()
+            .unwrap();
         let line = first_line(node.stdout.take().unwrap(), SOON).unwrap_or_default();
         assert!(line.starts_with("ready: "), "{line}");
         Limited { device, node }
