@@ -119,6 +119,8 @@ pub fn hint(error: &ControlError) -> Option<&'static str> {
 fn by_code(code: Option<&str>) -> Option<&'static str> {
     Some(match code? {
         "no-data-folder" => "name one with --data-dir DIR, or set COFFER_DATA_DIR",
+        "closed" => "see that the disk works and has room; coffer opens the vault again by itself",
+        "reopen-failed" => "start it with `coffer start`; what was saved before is safe",
         "other-version-running" => "end the running one with `coffer stop`, then try again",
         "needs-answer" => {
             "run it in a terminal, or answer beforehand with --yes (`coffer pair`: with --accept)"
@@ -143,6 +145,9 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         }
         "too-large" => {
             "one document may be 16 MiB; put large contents into a file with `coffer file add`"
+        }
+        "deleted" => {
+            "`coffer doc history` lists what it was, `coffer doc get --at` shows it, and `coffer doc put` brings it back"
         }
         "file-exists" => "choose another place, or replace what is there with --overwrite",
         "no-systemd" => "start it by other means at login; the command is `coffer start`",

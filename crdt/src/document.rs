@@ -297,7 +297,7 @@ impl Document {
             let first = fast::build(fields, texts, actor, time_ms);
             return self.adopt(first).map(Some);
         }
-        let old = guard(|| Reader::new(&self.doc).root())?;
+        let old = self.nodes()?;
         let made = self.transact(actor, time_ms, None, |tx| {
             Writer::new(tx, texts).update_root(&old, fields)
         })?;
@@ -322,7 +322,7 @@ impl Document {
         let patch = checked(patch)?;
         let mut fields = match self.is_deleted() {
             true => Map::new(),
-            false => guard(|| json_fields(Reader::new(&self.doc).root()))?,
+            false => json_fields(self.nodes()?),
         };
         merge_patch(&mut fields, patch);
         self.put(&Value::Object(fields), texts, actor, time_ms)
@@ -338,7 +338,16 @@ impl Document {
 
     /// Whether everybody who wrote last deleted it: every head is a deletion. An empty document is not deleted.
     pub fn is_deleted(&self) -> bool {
-        let heads = self.doc.get_heads();
+        self.all_delete(&self.doc.get_heads())
+    }
+
+    /// Whether it was deleted when these changes were the latest.
+    pub(crate) fn was_deleted(&self, heads: &[ChangeHash]) -> bool {
+        let heads: Vec<_> = heads.iter().map(|head| (*head).into()).collect();
+        self.all_delete(&heads)
+    }
+
+    fn all_delete(&self, heads: &[automerge::ChangeHash]) -> bool {
         let deletes = |hash: &automerge::ChangeHash| {
             self.doc
                 .get_change_meta_by_hash(hash)
@@ -367,6 +376,11 @@ impl Document {
         Ok(guard(|| {
             Value::Object(json_fields(Reader::at(&self.doc, heads).root()))
         })?)
+    }
+
+    /// Its fields as they read, with the Automerge objects behind them.
+    pub(crate) fn nodes(&self) -> Result<BTreeMap<String, Node>, ChangeError> {
+        guard(|| Reader::new(&self.doc).root())
     }
 
     fn own_hashes(

@@ -9,6 +9,7 @@
 //! json.rs       JSON <-> Automerge, value by value; what JSON a document may hold
 //! read.rs       the merged reading of concurrent values
 //! write.rs      the smallest set of operations from old JSON to new; diff.rs finds it in lists and texts
+//! rebase.rs     the difference to an earlier state, carried over to the present one
 //! history.rs    what changed, when, by whom
 //! fast.rs       a first change built and read without a document in memory
 //! change.rs     one change as bytes: what it says of itself, and the guard around foreign bytes
@@ -27,6 +28,7 @@ pub mod files;
 pub mod history;
 pub mod json;
 mod read;
+mod rebase;
 pub mod tree;
 mod write;
 

@@ -282,7 +282,7 @@ impl<'a, 'doc> Writer<'a, 'doc> {
 }
 
 /// What an item of a list *is*: its `id` or `_id` where it has one, else all of it.
-fn identity(item: &Value) -> String {
+pub(crate) fn identity(item: &Value) -> String {
     match item_id(item) {
         Some(id) => format!("#{id}"),
         None => item.to_string(),
@@ -297,7 +297,7 @@ fn item_id(item: &Value) -> Option<&Value> {
 
 /// Whether an item that changed is edited where it stands. Strings and items with an id are exchanged instead, so
 /// that two devices which put different ones in the same place keep both.
-fn stays(old: &Value, new: &Value) -> bool {
+pub(crate) fn stays(old: &Value, new: &Value) -> bool {
     match (old, new) {
         (Value::Object(_), Value::Object(_)) => item_id(old).is_none() && item_id(new).is_none(),
         (Value::Array(_), Value::Array(_))

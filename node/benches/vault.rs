@@ -64,6 +64,7 @@ fn request(round: u64) -> CommitRequest {
         id: format!("{round}-{n}"),
         value: serde_json::json!({"name": format!("Person {n}"), "n": n, "email": "a@b.example", "done": n % 3 == 0}),
         texts: Vec::new(),
+        base: Vec::new(),
     });
     CommitRequest {
         operations: operations.collect(),

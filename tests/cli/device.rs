@@ -27,6 +27,7 @@ pub struct Device {
     /// The data folder.
     pub data: PathBuf,
     home: TempDir,
+    under: Vec<String>,
     node: Option<Child>,
     port: u16,
 }
@@ -63,9 +64,17 @@ impl Device {
             name,
             data,
             home,
+            under: Vec::new(),
             node: None,
             port: 0,
         }
+    }
+
+    /// One whose every program is run by another: `ip netns exec NAME`, say.
+    pub fn under(name: &'static str, program: &[&str]) -> Device {
+        let mut device = Device::new(name);
+        device.under = program.iter().map(|part| (*part).to_owned()).collect();
+        device
     }
 
     /// One whose data folder is `data`.
@@ -96,7 +105,11 @@ impl Device {
 
     /// `coffer` with the environment of this computer.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
+        let coffer = env!("CARGO_BIN_EXE_coffer");
+        let mut command = Command::new(self.under.first().map_or(coffer, String::as_str));
+        if !self.under.is_empty() {
+            command.args(&self.under[1..]).arg(coffer);
+        }
         command
             .env_clear()
             .env("COFFER_DATA_DIR", &self.data)
@@ -310,6 +323,8 @@ pub struct Invitation {
     pub link: String,
     /// The short code.
     pub code: String,
+    /// All that was told.
+    pub said: Value,
     process: Option<Child>,
 }
 
@@ -333,6 +348,7 @@ impl Invitation {
         Invitation {
             link: text("link"),
             code: text("code"),
+            said: said["invitation"].clone(),
             process: Some(process),
         }
     }

@@ -185,6 +185,50 @@ fn declared_text_typed_on_both_keeps_what_both_typed() {
 }
 
 #[test]
+fn copy_read_earlier_undoes_nothing_that_came_since() {
+    let device = Device::founded("first");
+    put(
+        &device,
+        NOTES,
+        "today",
+        &json!({ "title": "t", "content": "one\n" }),
+    );
+    let read = device.row(&["doc", "get", NOTES, "today"]);
+    let revision = read["revision"].as_str().unwrap();
+    device.ok(&[
+        "doc",
+        "edit",
+        NOTES,
+        "today",
+        "title=new",
+        "content=zero\none\n",
+    ]);
+    let copy = json!({ "title": "t", "content": "one\ntwo\n", "more": 1 }).to_string();
+    device.ok(&["doc", "put", NOTES, "today", &copy, "--base", revision]);
+    let expected = json!({ "title": "new", "content": "zero\none\ntwo\n", "more": 1 });
+    assert_eq!(value(&device, NOTES, "today"), expected);
+    let beginning = &revision[..8];
+    let merge = json!({ "content": "half\none\n" }).to_string();
+    device.ok(&[
+        "doc", "edit", NOTES, "today", "--merge", &merge, "--base", beginning,
+    ]);
+    assert_eq!(
+        value(&device, NOTES, "today")["content"],
+        "zero\nhalf\none\ntwo\n"
+    );
+    let line = json!({ "doctype": NOTES, "id": "today", "value": read["value"], "base": revision });
+    std::fs::write(device.path("lines"), line.to_string()).unwrap();
+    let summary = device.row(&["doc", "put", "--lines", "lines"]);
+    assert_eq!(summary["unchanged"], 1, "{summary}");
+    for unknown in ["ab".repeat(32), "abcd".to_owned()] {
+        let outcome = device.run(&["doc", "put", NOTES, "today", "{}", "--base", &unknown]);
+        outcome.fails(3, "revision");
+    }
+    let outcome = device.run(&["doc", "put", NOTES, "absent", "{}", "--base", revision]);
+    outcome.fails(3, "absent");
+}
+
+#[test]
 fn edit_made_apart_from_a_deletion_keeps_the_document() {
     let (mut first, mut second) = pair_of_devices();
     put(&first, CONTACTS, "ana", &json!({ "name": "Ana", "n": 1 }));
@@ -223,6 +267,29 @@ fn documents_are_found_by_what_is_in_them_on_the_other_device() {
     let found = second.rows(&["doc", "find", "bills", "--text", "number 77"]);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0]["value"]["n"], 77);
+}
+
+#[test]
+fn deleted_document_is_told_from_one_that_never_was_and_stays_readable() {
+    let device = Device::founded("first");
+    put(&device, CONTACTS, "ana", &json!({ "name": "Ana" }));
+    device.ok(&["doc", "delete", CONTACTS, "ana"]);
+    let get = ["doc", "get", CONTACTS, "ana"];
+    let outcome = device.run(&get);
+    outcome.fails(3, "was deleted");
+    assert!(outcome.err.contains("coffer doc history"), "{outcome:?}");
+    device
+        .run(&["doc", "get", CONTACTS, "bo"])
+        .fails(3, "there is no document");
+    let history = device.rows(&["doc", "history", CONTACTS, "ana"]);
+    for (revision, deleted) in history.iter().zip([true, false]) {
+        let at = ["--at", revision["revision"].as_str().unwrap()];
+        let then = device.row(&[&get[..], &at].concat());
+        assert_eq!(then["deleted"], deleted, "{then}");
+        assert_eq!(then["value"], json!({ "name": "Ana" }));
+    }
+    put(&device, CONTACTS, "ana", &json!({ "name": "Ana" }));
+    assert_eq!(value(&device, CONTACTS, "ana")["name"], "Ana");
 }
 
 #[test]

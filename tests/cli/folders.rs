@@ -279,3 +279,18 @@ fn removed_folder_keeps_its_files_and_follows_no_longer() {
     assert!(synced.second.rows(&["folder", "list"]).is_empty());
     assert_eq!(synced.second.rows(&["file", "list", "Documents"]).len(), 2);
 }
+
+#[test]
+fn folder_says_what_is_in_sync_and_when_it_was_last_looked_through() {
+    let device = Device::founded("first");
+    let here = device.path("Documents");
+    write(&here.join("a/b/c.txt"), "c");
+    device.ok(&["folder", "add", "Documents", "--yes"]);
+    device.idle();
+    let counted = device.row(&["folder", "rescan"]);
+    let counts = |row: &serde_json::Value| (row["files"].as_u64(), row["folders"].as_u64());
+    assert_eq!(counts(&counted), (Some(1), Some(2)), "{counted}");
+    let first = counted["scanned_ms"].as_u64().expect("a time");
+    let again = device.row(&["folder", "rescan"]);
+    assert!(again["scanned_ms"].as_u64() > Some(first), "{again}");
+}

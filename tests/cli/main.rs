@@ -7,6 +7,7 @@ mod crashes;
 #[allow(dead_code, reason = "each of the two targets needs a part of it")]
 mod device;
 mod documents;
+mod failing_disk;
 mod files;
 mod folders;
 mod pairing;

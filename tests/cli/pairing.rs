@@ -61,6 +61,24 @@ fn link_works_once() {
 }
 
 #[test]
+fn invitation_that_has_expired_is_refused_and_said_so_on_both_sides() {
+    let first = Device::founded("first");
+    let second = Device::waiting("second");
+    let invitation = Invitation::of(&first, &["--accept", "--valid-for", "1s"]);
+    let (link, code) = (invitation.link.clone(), invitation.code.clone());
+    let ends = |name: &str| invitation.said[name].as_u64().unwrap();
+    assert_eq!(ends("code_expires_ms"), ends("expires_ms"));
+    invitation.end().fails(7, "in time");
+    second
+        .run(&["join", &link, "--yes"])
+        .fails(7, "has expired");
+    let at = format!("127.0.0.1:{}", first.port());
+    let outcome = second.run(&["join", &code, "--at", &at, "--yes"]);
+    assert!([Some(3), Some(7)].contains(&outcome.code), "{outcome:?}");
+    nothing_was_learned(&second, &first, 1);
+}
+
+#[test]
 fn link_taken_back_lets_nobody_in() {
     let first = Device::founded("first");
     let second = Device::waiting("second");

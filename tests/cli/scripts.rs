@@ -78,6 +78,7 @@ fn lines_are_acknowledged_in_order_while_standard_input_stays_open() {
         .unwrap();
     let mut input = process.stdin.take().unwrap();
     let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut revisions = Vec::new();
     for n in 0..20 {
         let value = if n == 7 {
             "7".to_owned()
@@ -97,14 +98,78 @@ fn lines_are_acknowledged_in_order_while_standard_input_stays_open() {
                 "{ack}"
             );
         } else {
-            assert_eq!(ack["id"], format!("d{n}"), "{ack}");
             assert!(ack.get("error").is_none(), "{ack}");
+            revisions.push((n, ack["revision"].as_str().expect("a revision").to_owned()));
         }
+        assert_eq!(
+            (&ack["doctype"], &ack["id"]),
+            (&"t".into(), &format!("d{n}").into()),
+            "{ack}"
+        );
     }
     drop(input);
     let output = process.wait_with_output().unwrap();
     assert_ne!(output.status.code(), Some(0), "one line was refused");
     assert_eq!(device.rows(&["doc", "list", "t"]).len(), 19);
+    for (n, revision) in revisions {
+        let document = device.row(&["doc", "get", "t", &format!("d{n}")]);
+        assert_eq!(document["revision"], revision, "d{n}");
+    }
+}
+
+#[test]
+fn lines_that_write_one_document_twice_are_answered_with_the_revision_of_each() {
+    let device = Device::founded("first");
+    let line = |id: &str, value: &str| {
+        format!("{{\"doctype\":\"t\",\"id\":\"{id}\",\"value\":{value}}}\n")
+    };
+    let lines = [
+        line("a", "{\"n\":1}"),
+        line("a", "{\"n\":2}"),
+        line("a", "{\"n\":2}"),
+        line("", "{}"),
+        "{\"id\":\"b\"}\n".to_owned(),
+        "nothing\n".to_owned(),
+    ];
+    let mut process = device
+        .command(&["doc", "put", "--lines", "-", "--json"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    process
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(lines.concat().as_bytes())
+        .unwrap();
+    let output = process.wait_with_output().unwrap();
+    let acks: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let known = |n: usize, field: &str| acks[n][field].clone();
+    for (n, expected) in [(0, 1), (1, 2)] {
+        let revision = known(n, "revision");
+        let at = ["doc", "get", "t", "a", "--at", revision.as_str().unwrap()];
+        assert_eq!(device.row(&at)["value"]["n"], expected);
+    }
+    assert_eq!(known(2, "revision"), Value::Null);
+    assert_eq!(
+        (known(3, "doctype"), known(3, "id")),
+        ("t".into(), "".into())
+    );
+    assert_eq!(
+        (known(4, "doctype"), known(4, "id")),
+        (Value::Null, "b".into())
+    );
+    assert_eq!(
+        (known(5, "doctype"), known(5, "id")),
+        (Value::Null, Value::Null)
+    );
+    assert!(
+        (3..6).all(|n| known(n, "error")["kind"] == "usage"),
+        "{acks:?}"
+    );
 }
 
 #[test]

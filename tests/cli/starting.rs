@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use crate::device::{Device, READY_WITHIN, SOON, first_line};
+use crate::device::{Device, Invitation, READY_WITHIN, SOON, first_line};
 
 /// The promise for an end by signal.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
@@ -65,6 +65,27 @@ fn taken_port_makes_it_pick_another_and_say_so() {
     assert_ne!(device.port(), port);
     let notes = ready["notes"].to_string();
     assert!(notes.contains(&port.to_string()), "{ready}");
+}
+
+#[test]
+fn any_free_port_is_one_number_and_told_the_same_everywhere() {
+    let mut device = Device::new("anywhere");
+    let ready = device.start_with(&[]);
+    let invitation = Invitation::of(&device, &["--accept"]);
+    let places = |value: &serde_json::Value| -> Vec<String> {
+        let told = value.as_array().unwrap().iter();
+        let mut told: Vec<String> = told.map(|one| one.as_str().unwrap().to_owned()).collect();
+        told.sort();
+        told
+    };
+    let told = places(&ready["addresses"]);
+    let port = device.port();
+    let expected = ["quic", "tcp"].map(|over| format!("127.0.0.1:{port}/{over}"));
+    assert_eq!(told, expected);
+    assert_eq!(places(&device.status()["listening"]), told);
+    assert_eq!(places(&invitation.said["addresses"]), told);
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert!(std::net::UdpSocket::bind(("127.0.0.1", port)).is_err());
 }
 
 #[test]

@@ -1,12 +1,15 @@
-//! What needs root: cutting the power of a file system, and filling one. Runs with
+//! What needs root: cutting the power of a file system, filling one, being a user whom nobody knows, a network without
+//! multicast. Runs with
 //! `cargo test -p coffer --features root-tests --test root`, as root; without root it fails and says so.
 //!
-//! Each test makes a file system of its own in a file (ext4 on a loop device), mounted in a temporary folder, and takes
-//! it down again. It needs `mkfs.ext4`, `mount` and `perl`.
+//! Tests make file systems of their own in files (ext4 on a loop device), mounted in temporary folders, and networks of
+//! their own, and take them down again. They need `mkfs.ext4`, `mount`, `perl` and `ip`.
 
 #[path = "../cli/device.rs"]
 #[allow(dead_code, reason = "each of the two targets needs a part of it")]
 mod device;
 mod disk;
 mod full_disk;
+mod no_home;
+mod no_multicast;
 mod power_loss;

@@ -10,13 +10,14 @@
 //! network.rs     connections: delay, duplication, reordering, alteration, loss
 //! replica.rs     one node: its disk, its core, its sessions; starting and dying
 //! fleet.rs       all of them, and the steps of a run
-//! operations.rs  what people do
+//! acts.rs        what people do, and how often; operations.rs: as requests
 //! contents.rs    made-up files
 //! ledger.rs      what was acknowledged, and so must be there in the end
 //! oracle.rs      the checks: honesty at any time, agreement and completeness in the end
 //! coverage.rs    what was hit how often; trace.rs: the hash that two runs of one seed share
 //! ```
 
+pub mod acts;
 pub mod contents;
 pub mod coverage;
 pub mod disk;

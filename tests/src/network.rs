@@ -28,7 +28,7 @@ struct Lane {
     closed: bool,
     /// The receiver has read to the end, or is gone.
     ended: bool,
-    /// Nothing gets through for now.
+    /// Nothing gets through until it is mended.
     withheld: bool,
 }
 

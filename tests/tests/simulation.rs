@@ -11,8 +11,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use coffer_tests::acts::WEIGHTS;
 use coffer_tests::coverage::Coverage;
-use coffer_tests::operations::WEIGHTS;
 use coffer_tests::run;
 
 /// Seeds that every run of the suite does.

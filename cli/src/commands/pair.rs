@@ -37,8 +37,8 @@ pub struct Pair {
     /// Let the device in without asking; with a name, only a device of that name
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = false, default_missing_value = "")]
     pub accept: Option<String>,
-    /// How long the invitation is valid
-    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=60))]
+    /// How long the invitation is valid, an hour at most; seconds as 90s
+    #[arg(long, value_name = "MINUTES", value_parser = valid_for)]
     pub valid_for: Option<u64>,
     /// Where to save the picture; by default in the data folder, and removed afterwards
     #[arg(long, value_name = "FILE")]
@@ -46,6 +46,20 @@ pub struct Pair {
     /// Do not draw the QR code
     #[arg(long)]
     pub no_qr: bool,
+}
+
+/// Minutes, or seconds with an `s`, as seconds.
+fn valid_for(typed: &str) -> Result<u64, String> {
+    let (number, unit) = match typed.strip_suffix('s') {
+        Some(seconds) => (seconds, 1),
+        None => (typed.strip_suffix('m').unwrap_or(typed), 60),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|seconds| (1..=3600).contains(seconds))
+        .ok_or_else(|| "give minutes from 1 to 60, or seconds as 90s".to_owned())
 }
 
 struct Inviter<'a> {
@@ -65,7 +79,7 @@ impl Pair {
             None => context.data_dir.join(PICTURE),
         };
         let request = Request::Pair {
-            valid_for_s: self.valid_for.map(|minutes| minutes * 60),
+            valid_for_s: self.valid_for,
         };
         let mut inviter = Inviter {
             context,
@@ -185,4 +199,36 @@ fn check_answerable(context: &Context, accept: Option<&str>) -> Result<(), Failu
             .into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::valid_for;
+
+    #[test]
+    fn validity_is_minutes_or_seconds_up_to_an_hour() {
+        for (typed, seconds) in [
+            ("1", 60),
+            ("60", 3600),
+            ("5m", 300),
+            ("1s", 1),
+            ("3600s", 3600),
+        ] {
+            assert_eq!(valid_for(typed), Ok(seconds), "{typed}");
+        }
+        for bad in [
+            "0",
+            "61",
+            "0s",
+            "3601s",
+            "",
+            "s",
+            "m",
+            "1h",
+            "-1",
+            "99999999999999999999",
+        ] {
+            assert!(valid_for(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -63,7 +63,7 @@ pub struct Shown {
     pub trashed: bool,
     /// The one that stands for it. `parent`, `name`, `trashed` and `waiting` are that one's; no folder lists this one.
     pub same_as: Option<FileId>,
-    /// Its folder has not arrived. It is listed under the root for now; a synced folder should rather wait, too.
+    /// Its folder has not arrived. It is listed under the root until then; a synced folder should rather wait, too.
     pub waiting: bool,
 }
 
@@ -351,7 +351,7 @@ impl Tree {
         self.settle_lists(&mut work);
     }
 
-    /// Puts a node under the root for now.
+    /// Puts a node under the root, until its folder is found.
     fn add(&mut self, node: Node) -> Ix {
         let id = node.id;
         let x = match self.vacant.pop() {

@@ -62,6 +62,10 @@ pub enum Request {
         value: Value,
         /// JSON pointers of fields that are text which several people may type into, beyond those of the doctype.
         texts: Vec<String>,
+        /// The revision that `value` was made from: what was written after it stays. `NotFound` where the document never
+        /// had it. The present one if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<String>,
     },
     /// Change single fields by a JSON merge patch (RFC 7396). → `Reply::Written`; `NotFound` unless `create`.
     DocEdit {
@@ -73,6 +77,9 @@ pub enum Request {
         patch: Value,
         /// Declared texts, as in `DocPut`.
         texts: Vec<String>,
+        /// The revision that the patch was made from, as in `DocPut`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<String>,
         /// Create the document if there is none.
         create: bool,
     },
@@ -306,6 +313,9 @@ pub struct DocLine {
     pub id: String,
     /// The JSON object or the merge patch.
     pub value: Value,
+    /// The revision that `value` was made from, as in [`Request::DocPut`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 /// A condition of [`Request::DocFind`]: the field equals the value.

@@ -216,7 +216,7 @@ pub struct FolderStatus {
     pub to_record: u64,
     /// Files changed in the vault, not yet written here.
     pub to_write: u64,
-    /// When it was last looked through in full.
+    /// When it was last looked through in full; absent until that was done once since the start.
     pub scanned_ms: Option<u64>,
     /// What could not be done, at most some twenty.
     pub errors: Vec<FolderIssue>,

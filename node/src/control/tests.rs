@@ -208,6 +208,7 @@ async fn every_line_is_acknowledged_in_order() {
                 doctype: "t".into(),
                 id: n.to_string(),
                 value: json!({ "n": n }),
+                base: None,
             };
             writer.lines(vec![line]).await.unwrap();
         }
@@ -342,6 +343,7 @@ fn requests_keep_their_form() {
         id: "a".into(),
         value: json!({ "n": 1 }),
         texts: vec!["/content".into()],
+        base: None,
     };
     let form = json!({ "command": "doc-put", "doctype": "io.cozy.notes", "id": "a", "value": { "n": 1 }, "texts": ["/content"] });
     assert_eq!(written(&put), form);

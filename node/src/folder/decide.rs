@@ -84,6 +84,7 @@ fn changed(
         settled.operations.push(Operation::SetContent {
             id: subject,
             content: draft.clone(),
+            replaces: there.map(|there| there.hash),
         });
         settled
     };
@@ -278,6 +279,7 @@ fn conflict(
         settled.operations.push(Operation::SetContent {
             id: copy.id,
             content: draft,
+            replaces: None,
         });
     }
     if view.rows.get(copy.id).is_some() {
@@ -329,6 +331,7 @@ pub fn preserve(
         Operation::SetContent {
             id: copy.id,
             content: rival,
+            replaces: None,
         }
     } else {
         let kind = if is_link { Kind::Symlink } else { Kind::File };
@@ -362,7 +365,11 @@ pub fn revive(view: &View<'_>, id: FileId, rival: ContentDraft, written: Dot) ->
         return None;
     }
     let row = view.rows.get(id)?.clone();
-    let operations = vec![Operation::SetContent { id, content: rival }];
+    let operations = vec![Operation::SetContent {
+        id,
+        content: rival,
+        replaces: None,
+    }];
     Some(Settled {
         operations,
         rows: vec![(id, Some(row))],

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::compare::View;
+pub(super) use super::halt::Halt;
 use super::handle::Command;
 use super::paths::Shared;
 use super::place::{FolderError, Place};
@@ -48,35 +49,6 @@ const RESCAN_UNWATCHED: Duration = Duration::from_secs(30);
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// How long until contents that no reachable device had are asked for again, if no device comes before.
 pub(super) const RETRY_UNREACHABLE: Duration = Duration::from_secs(30);
-
-/// Why a pass ended early.
-#[derive(Debug)]
-pub(super) enum Halt {
-    /// The engine is being stopped.
-    Stop,
-    /// The folder, or its marker, is not there.
-    Missing(String),
-    /// It cannot go on for now.
-    Failed(String),
-}
-
-impl From<FolderError> for Halt {
-    fn from(error: FolderError) -> Halt {
-        match error {
-            FolderError::Missing(_) | FolderError::Unmarked(_) => Halt::Missing(error.to_string()),
-            error => Halt::Failed(error.to_string()),
-        }
-    }
-}
-
-impl From<CommitError> for Halt {
-    fn from(error: CommitError) -> Halt {
-        match error {
-            CommitError::Stopping => Halt::Stop,
-            error => Halt::Failed(error.to_string()),
-        }
-    }
-}
 
 /// A content on its way.
 #[derive(Clone, Debug)]
@@ -106,6 +78,8 @@ pub(super) struct Engine<V, C> {
     pub doubted: BTreeSet<FileId>,
     pub doubted_parts: Option<(Instant, Parts, bool)>,
     rescan_at: Instant,
+    /// When all of it was last looked through, in milliseconds since 1970.
+    pub scanned_ms: Option<u64>,
     pub closed: BTreeSet<PathBuf>,
 
     // What to look at in the tree.
@@ -165,6 +139,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             doubted: BTreeSet::new(),
             doubted_parts: None,
             rescan_at: Instant::now() + RESCAN,
+            scanned_ms: None,
             closed: BTreeSet::new(),
             questions: BTreeSet::new(),
             all_questions: true,
@@ -418,7 +393,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     fn halt(&mut self, activity: Activity) {
         if self.halted.as_ref() != Some(&activity) {
-            tracing::warn!(folder = self.config.number, reason = ?activity, "a synced folder cannot go on for now");
+            tracing::warn!(folder = self.config.number, reason = ?activity, "a synced folder cannot go on");
         }
         if matches!(activity, Activity::Missing(_)) {
             self.place = None;

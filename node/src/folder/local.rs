@@ -108,6 +108,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         });
         let (plan, problems) = looked.await??;
         if everything {
+            self.scanned_ms = u64::try_from(wall_ms()).ok();
             self.scan_problems = problems;
             self.read_problems
                 .retain(|path, _| path.as_os_str().is_empty());
@@ -351,7 +352,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let (mut request, settled) = self.decide(found);
         match self.vault.commit(request.clone()).await {
             Ok(_) => {}
-            Err(CommitError::NotFound(_) | CommitError::Invalid(_) | CommitError::Exists(_)) => {
+            Err(
+                CommitError::NotFound(_)
+                | CommitError::Invalid(_)
+                | CommitError::Exists(_)
+                | CommitError::Changed(_),
+            ) => {
                 return self.commit_one_by_one(settled).await;
             }
             Err(error) => return Err(error.into()),
@@ -370,6 +376,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         for (read, settled, request) in settled {
             match self.vault.commit(request).await {
                 Ok(_) => self.accept(&read, settled),
+                // Another device's content came between the decision and the commit: decided anew, with both in view.
+                Err(CommitError::Changed(_)) => self.again(&read, LOOK_AGAIN),
                 Err(
                     CommitError::NotFound(reason)
                     | CommitError::Invalid(reason)

@@ -118,7 +118,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     pub(super) fn publish(&mut self) {
-        let (files, bytes) = self.shared.rows().totals();
+        let (files, folders, bytes) = {
+            let rows = self.shared.rows();
+            let (files, bytes) = rows.totals();
+            (files, rows.len() as u64 - files, bytes)
+        };
         let pending_remote = (self.questions.len()
             + self.survey.len()
             + self.wanted.len()
@@ -152,7 +156,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             .tree()
             .path(self.config.vault_folder)
             .unwrap_or_default();
-        let (conflicts, passes) = (self.conflicts, self.passes);
+        let (conflicts, passes, scanned_ms) = (self.conflicts, self.passes, self.scanned_ms);
         self.state.send_if_modified(|state| {
             let new = FolderState {
                 number: state.number,
@@ -160,7 +164,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 vault_path,
                 activity,
                 files,
+                folders,
                 bytes,
+                scanned_ms,
                 pending_local,
                 pending_remote,
                 problems,

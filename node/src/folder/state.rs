@@ -15,8 +15,12 @@ pub struct FolderState {
     pub activity: Activity,
     /// Files in it on which disk and vault agree.
     pub files: u64,
-    /// Their lengths together, in bytes.
+    /// Folders in it on which disk and vault agree.
+    pub folders: u64,
+    /// Lengths of the files together, in bytes.
     pub bytes: u64,
+    /// When it was last looked through in full since the start, in milliseconds since 1970.
+    pub scanned_ms: Option<u64>,
     /// Changes seen on disk that are not yet in the vault (folders to look into, files to read or that are still being written).
     pub pending_local: u64,
     /// Files of which the vault's state is not yet on disk.

@@ -1,4 +1,5 @@
-//! Where this node listens: the wanted port if it is free, one of its neighbours otherwise, and any port at last.
+//! Where this node listens: the wanted port if it is free, one of its neighbours otherwise, and any port at last. TCP and
+//! QUIC have one number wherever that can be, for firewalls and for people who type it.
 //!
 //! libp2p's TCP listener sets `SO_REUSEPORT`: the listeners of two programs of one person share a port without an error,
 //! and the kernel hands connections to either. So a port is first tried with a socket that does not share, and UDP, whose
@@ -39,6 +40,9 @@ pub(super) fn everywhere(port: u16) -> Vec<Multiaddr> {
     addresses
 }
 
+/// Free numbers that are tried before TCP and QUIC get different ones.
+const FREE_PORTS_TRIED: usize = 8;
+
 /// Starts listening on `wanted`, all of it shifted to other ports if one of its ports is taken. Addresses that this machine
 /// cannot listen on (no IPv6) are left out; an error tells the last reason if nothing is left.
 pub(super) fn listen<B: NetworkBehaviour>(
@@ -54,7 +58,8 @@ pub(super) fn listen<B: NetworkBehaviour>(
     }
     // QUIC first: it decides a race.
     places.sort_by_key(|place| place.transport != Transport::Quic);
-    for shift in 0..PORTS_TRIED {
+    let any = places.iter().all(|place| place.port == 0);
+    for shift in 0..if any { 0 } else { PORTS_TRIED } {
         let Some(shifted) = places
             .iter()
             .map(|place| shifted(place, shift))
@@ -71,15 +76,39 @@ pub(super) fn listen<B: NetworkBehaviour>(
             Outcome::Impossible(reason) => return Err(reason),
         }
     }
-    let anywhere: Vec<_> = places
-        .iter()
-        .map(|place| Place { port: 0, ..*place })
-        .collect();
-    match start(swarm, &anywhere) {
+    let on = |port| -> Vec<Place> {
+        places
+            .iter()
+            .map(|place| Place { port, ..*place })
+            .collect()
+    };
+    for _ in 0..FREE_PORTS_TRIED {
+        let Some(port) = places.iter().find_map(free_port) else {
+            break;
+        };
+        let same = on(port);
+        if same.iter().any(is_taken) {
+            continue;
+        }
+        if let Outcome::Listening(ids) = start(swarm, &same) {
+            return Ok(ids);
+        }
+    }
+    match start(swarm, &on(0)) {
         Outcome::Listening(ids) => Ok(ids),
         Outcome::LostRace => Err("no port is free".into()),
         Outcome::Impossible(reason) => Err(reason),
     }
+}
+
+/// A number that the system finds free at this place; others may take it at any moment.
+fn free_port(place: &Place) -> Option<u16> {
+    let at = SocketAddr::new(place.ip, 0);
+    let found = match place.transport {
+        Transport::Tcp => TcpListener::bind(at).and_then(|socket| socket.local_addr()),
+        Transport::Quic => UdpSocket::bind(at).and_then(|socket| socket.local_addr()),
+    };
+    found.ok().map(|address| address.port())
 }
 
 enum Outcome {

@@ -7,6 +7,8 @@
 //! Under pressure it refuses connections (see `limits.rs`), drops the oldest events of slow subscribers, and lets commands
 //! wait.
 
+mod checks;
+
 use std::{
     collections::{BTreeMap, HashMap},
     num::NonZeroU8,
@@ -237,72 +239,6 @@ impl Actor {
             let reason = self.reasons.remove(&device).unwrap_or_default();
             for reply in self.waiting.remove(&device).unwrap_or_default() {
                 reply.send(Err(DialError::Unreachable(reason.clone()))).ok();
-            }
-        }
-    }
-
-    /// Checks connections that were silent for long or are doubted; returns when the next check is due.
-    fn check(&mut self, now: Instant) -> Option<Instant> {
-        for (id, watched) in &mut self.watched {
-            if watched.checking || watched.check_at > now {
-                continue;
-            }
-            let bytes = watched.connection.usage.bytes_in();
-            let heard = std::mem::replace(&mut watched.bytes_seen, bytes) != bytes;
-            watched.check_at = now + self.patience.check_interval;
-            if !watched.doubted && (heard || !self.roster.is_wanted(&watched.connection.device)) {
-                continue;
-            }
-            watched.checking = true;
-            let patience = if watched.doubted {
-                DOUBT_TIMEOUT
-            } else {
-                self.patience.check_timeout
-            };
-            let own = presence::own_message(&self.roster, &watched.connection);
-            self.checks
-                .push(checked(*id, watched.connection.clone(), own, patience).boxed());
-        }
-        self.watched
-            .values()
-            .filter(|watched| !watched.checking)
-            .map(|watched| watched.check_at)
-            .min()
-    }
-
-    fn doubt(&mut self, which: impl Fn(&Connection) -> bool, now: Instant) {
-        for watched in self
-            .watched
-            .values_mut()
-            .filter(|watched| which(&watched.connection))
-        {
-            watched.doubted = true;
-            watched.check_at = now;
-        }
-    }
-
-    fn on_checked(
-        &mut self,
-        id: ConnectionId,
-        outcome: Result<Vec<Multiaddr>, Failure>,
-        now: Instant,
-    ) {
-        let Some(watched) = self.watched.get_mut(&id) else {
-            return;
-        };
-        watched.checking = false;
-        watched.doubted = false;
-        let device = watched.connection.device;
-        match outcome {
-            Ok(addresses) => self.on_told(device, &addresses, now),
-            // An answer is an answer; a connection that is closing ends by itself.
-            Err(Failure::Busy | Failure::Moved | Failure::Unsupported | Failure::Gone) => {}
-            // It is slow because it is busy.
-            Err(_) if watched.connection.usage.bytes_in() != watched.bytes_seen => {}
-            Err(Failure::Timeout | Failure::Broken) => {
-                tracing::debug!(device = %hex::encode(&device[..4]), "a connection has died silently");
-                self.swarm.close_connection(id);
-                self.gone(id, now);
             }
         }
     }
@@ -602,25 +538,4 @@ fn answer_unknown(waiting: &UnknownDial, outcome: Result<Device, DialError>) {
     if let Some(reply) = reply {
         reply.send(outcome).ok();
     }
-}
-
-/// Asks the other end of a connection where it listens.
-async fn checked(
-    id: ConnectionId,
-    connection: Arc<Connection>,
-    own: Vec<u8>,
-    patience: Duration,
-) -> Checked {
-    let exchange = async {
-        let stream = connection.open_bare(&PRESENCE).await?;
-        presence::ask(stream, &own)
-            .await
-            .map_err(|_| Failure::Broken)
-    };
-    (
-        id,
-        tokio::time::timeout(patience, exchange)
-            .await
-            .unwrap_or(Err(Failure::Timeout)),
-    )
 }

@@ -3,7 +3,8 @@
 use std::{future::Future, net::TcpListener, time::Duration};
 
 use futures::{
-    future::join_all,
+    StreamExt,
+    future::{join, join_all},
     io::{AsyncReadExt, AsyncWriteExt},
 };
 use tokio::{net::TcpStream, sync::watch};
@@ -76,6 +77,15 @@ fn loopback(tcp: u16, quic: u16) -> Vec<Multiaddr> {
         at(&format!("/ip4/127.0.0.1/tcp/{tcp}")),
         at(&format!("/ip4/127.0.0.1/udp/{quic}/quic-v1")),
     ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_free_port_is_one_number_for_tcp_and_quic() {
+    for seed in 1..=8 {
+        let node = node(seed).await;
+        assert_eq!(node.port(Transport::Tcp), node.port(Transport::Quic));
+        assert_ne!(node.port(Transport::Tcp), 0);
+    }
 }
 
 impl Node {
@@ -273,6 +283,57 @@ async fn a_device_has_its_share_of_streams_and_gets_it_back() {
     within(a.net.open(b.device, ECHO))
         .await
         .expect("one was given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_refuses_tls_is_reached_over_noise() {
+    use libp2p::{SwarmBuilder, noise, swarm::SwarmEvent, tcp, yamux};
+    let node = Setup {
+        listen: vec![at("/ip4/127.0.0.1/tcp/0")],
+        ..Setup::new(1)
+    }
+    .start()
+    .await;
+    let mut other = SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .expect("noise")
+        .with_behaviour(|_| libp2p::swarm::dummy::Behaviour)
+        .expect("a behaviour")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(SOON))
+        .build();
+    other
+        .listen_on(at("/ip4/127.0.0.1/tcp/0"))
+        .expect("listens");
+    let own = *other.local_peer_id();
+    let address = within(async {
+        loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = other.select_next_some().await {
+                break address;
+            }
+        }
+    })
+    .await;
+    let device = address::device_of(&own).expect("an Ed25519 key");
+    // Whoever dials offers both; the one that knows only Noise picks that.
+    let dial = node.net.dial(device, vec![address]);
+    let heard = async {
+        loop {
+            if let SwarmEvent::ConnectionEstablished { peer_id, .. } =
+                other.select_next_some().await
+            {
+                break peer_id;
+            }
+        }
+    };
+    let (dialled, peer) = within(join(dial, heard)).await;
+    dialled.expect("connects");
+    assert_eq!(address::device_of(&peer), Some(node.device));
+    assert!(node.net.is_connected(&device));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Node, documents, events, export, files, folders, pairing, recovery, status};
-use crate::control::{ControlError, Reply, Request, Service, Session};
+use super::{Node, documents, events, export, files, folders, lines, pairing, recovery, status};
+use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 
 /// The node as the control socket sees it.
 pub struct Answers(pub Arc<Node>);
@@ -15,7 +15,19 @@ impl Service for Answers {
         request: Request,
         session: Session,
     ) -> Pin<Box<dyn Future<Output = Result<Reply, ControlError>> + Send + '_>> {
-        Box::pin(answer(&self.0, request, session))
+        Box::pin(async {
+            let result = answer(&self.0, request, session).await;
+            if let Err(error) = &result
+                && matches!(error.kind, ErrorKind::Io | ErrorKind::DiskFull)
+                && let Ok(running) = self.0.vault().await
+            {
+                // It may have been a reader that failed: then nobody else notices.
+                let vault = running.vault.clone();
+                drop(running);
+                let _ = tokio::task::spawn_blocking(move || vault.check_store()).await;
+            }
+            result
+        })
     }
 }
 
@@ -62,19 +74,21 @@ async fn answer(
             id,
             value,
             texts,
-        } => documents::put(node, doctype, id, value, texts).await,
+            base,
+        } => documents::put(node, doctype, id, value, texts, base).await,
         Request::DocEdit {
             doctype,
             id,
             patch,
             texts,
+            base,
             create,
-        } => documents::edit(node, doctype, id, patch, texts, create).await,
+        } => documents::edit(node, doctype, id, patch, texts, base, create).await,
         Request::DocLines {
             mode,
             texts,
             create,
-        } => documents::lines(node, mode, texts, create, session).await,
+        } => lines::lines(node, mode, texts, create, session).await,
         Request::DocGet { doctype, id, at } => documents::get(node, doctype, id, at).await,
         Request::DocFind {
             doctype,

@@ -11,8 +11,7 @@ use serde_json::Value;
 use super::running::{Running, commit_error};
 use super::{Node, store_error};
 use crate::control::{
-    Ack, AckResult, ControlError, DocLine, DocumentReply, DocumentRow, ErrorKind, Item, LinesMode,
-    Reply, Revision, Session, Where,
+    ControlError, DocumentReply, DocumentRow, ErrorKind, Item, Reply, Revision, Session, Where,
 };
 use crate::index::{Condition, IndexError};
 use crate::store::StoreError;
@@ -23,8 +22,6 @@ use crate::vault::{CommitRequest, FILES, Operation};
 const LISTED_AT_ONCE: u64 = 256;
 /// Documents read from the index at a time.
 const LIST_PAGE: u64 = 2048;
-/// Lines that share one commit, at most.
-const LINES_AT_ONCE: usize = 2048;
 
 /// `doc put`.
 pub async fn put(
@@ -33,8 +30,10 @@ pub async fn put(
     id: String,
     value: Value,
     texts: Vec<String>,
+    base: Option<String>,
 ) -> Result<Reply, ControlError> {
     object(&value)?;
+    let base = state_read(&*node.vault().await?, &doctype, &id, base).await?;
     written(
         node,
         Operation::PutDocument {
@@ -42,6 +41,7 @@ pub async fn put(
             id: id.clone(),
             value,
             texts,
+            base,
         },
         doctype,
         id,
@@ -56,14 +56,17 @@ pub async fn edit(
     id: String,
     patch: Value,
     texts: Vec<String>,
+    base: Option<String>,
     create: bool,
 ) -> Result<Reply, ControlError> {
     object(&patch)?;
+    let base = state_read(&*node.vault().await?, &doctype, &id, base).await?;
     let operation = Operation::MergeDocument {
         doctype: doctype.clone(),
         id: id.clone(),
         patch,
         texts,
+        base,
         must_exist: !create,
     };
     written(node, operation, doctype, id).await
@@ -83,7 +86,7 @@ pub async fn delete(node: &Arc<Node>, doctype: String, id: String) -> Result<Rep
     .await
 }
 
-fn object(value: &Value) -> Result<(), ControlError> {
+pub(super) fn object(value: &Value) -> Result<(), ControlError> {
     if value.is_object() {
         Ok(())
     } else {
@@ -103,57 +106,43 @@ async fn written(
         ..Default::default()
     };
     let committed = running.vault.commit(request).await.map_err(commit_error)?;
-    let revision = if committed.changed.is_empty() {
-        None
-    } else {
-        Some(revision_of(&running, &doctype, &id).await?)
-    };
     Ok(Reply::Written {
         doctype,
         id,
-        revision,
+        revision: committed.revisions.first().and_then(|heads| named(heads)),
     })
 }
 
-/// The revision that a document stands at: its heads.
-pub async fn revision_of(
-    running: &Arc<Running>,
+/// The heads of the state that a caller had read, by the name that it gives to it; none where it gives none.
+pub(super) async fn state_read(
+    running: &Running,
     doctype: &str,
     id: &str,
-) -> Result<String, ControlError> {
-    let (row, document) = load(running, doctype, id).await?;
-    Ok(show_revision(&row, document.as_ref()))
-}
-
-/// The heads of a document as text: the one head, or several joined by `+`.
-fn show_revision(row: &Row, document: Option<&Document>) -> String {
-    match (row.only_change().map(coffer_crdt::inspect), document) {
-        (Some(Ok(info)), _) => hex::encode(info.hash.0),
-        (_, Some(document)) => document
-            .heads()
-            .iter()
-            .map(|head| hex::encode(head.0))
-            .collect::<Vec<_>>()
-            .join("+"),
-        _ => String::new(),
+    base: Option<String>,
+) -> Result<Vec<ChangeHash>, ControlError> {
+    let Some(base) = base else {
+        return Ok(Vec::new());
+    };
+    let whole = |part: &str| -> Option<ChangeHash> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(part, &mut hash).ok()?;
+        Some(ChangeHash(hash))
+    };
+    // Scripts give what they were told, whole: the document need not be read for that.
+    match base.split('+').map(whole).collect() {
+        Some(heads) => Ok(heads),
+        None => find_revision(&load(running, doctype, id).await?.1, &base),
     }
 }
 
-/// A document's row, and the document unless its only change says all.
-async fn load(
-    running: &Arc<Running>,
-    doctype: &str,
-    id: &str,
-) -> Result<(Row, Option<Document>), ControlError> {
-    load_with(running, doctype, id, false).await
+/// The name of the state at these heads: the one head, or several joined by `+`. None for no heads.
+pub fn named(heads: &[ChangeHash]) -> Option<String> {
+    let heads: Vec<String> = heads.iter().map(|head| hex::encode(head.0)).collect();
+    (!heads.is_empty()).then(|| heads.join("+"))
 }
 
-async fn load_with(
-    running: &Arc<Running>,
-    doctype: &str,
-    id: &str,
-    whole: bool,
-) -> Result<(Row, Option<Document>), ControlError> {
+/// A document with all that it was, and its row.
+async fn load(running: &Running, doctype: &str, id: &str) -> Result<(Row, Document), ControlError> {
     let database = running.vault.database().clone();
     let key = DocumentKey::new(doctype, id);
     let read = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
@@ -161,11 +150,7 @@ async fn load_with(
         let Some(row) = read_row(&read, key)? else {
             return Ok(None);
         };
-        let document = if row.only_change().is_some() && !whole {
-            None
-        } else {
-            Some(read_document(&read, key, &row)?)
-        };
+        let document = read_document(&read, key, &row)?;
         Ok(Some((row, document)))
     });
     let found = read
@@ -183,13 +168,16 @@ pub async fn get(
     at: Option<String>,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    let (row, document) = load_with(&running, &doctype, &id, true).await?;
-    let document = document.ok_or_else(|| ControlError::internal("a document was not loaded"))?;
+    let (row, document) = load(&running, &doctype, &id).await?;
     let (value, revision, deleted) = match at {
+        None if row.deleted => {
+            let message = format!("document {doctype}/{id} was deleted");
+            return Err(ControlError::not_found(message).with_code("deleted"));
+        }
         None => (
             document.json(),
-            show_revision(&row, Some(&document)),
-            row.deleted,
+            named(&document.heads()).unwrap_or_default(),
+            false,
         ),
         Some(at) => {
             let heads = find_revision(&document, &at)?;
@@ -200,23 +188,9 @@ pub async fn get(
                 .history()
                 .iter()
                 .any(|revision| heads.contains(&revision.hash) && revision.deleted);
-            (
-                value,
-                heads
-                    .iter()
-                    .map(|head| hex::encode(head.0))
-                    .collect::<Vec<_>>()
-                    .join("+"),
-                deleted,
-            )
+            (value, named(&heads).unwrap_or_default(), deleted)
         }
     };
-    if deleted && row.deleted {
-        return Err(
-            ControlError::not_found(format!("document {doctype}/{id} was deleted"))
-                .with_code("deleted"),
-        );
-    }
     let conflicts = document
         .conflicts()
         .iter()
@@ -258,8 +232,7 @@ fn find_revision(document: &Document, typed: &str) -> Result<Vec<ChangeHash>, Co
 /// `doc history`.
 pub async fn history(node: &Arc<Node>, doctype: String, id: String) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    let (_, document) = load_with(&running, &doctype, &id, true).await?;
-    let document = document.ok_or_else(|| ControlError::internal("a document was not loaded"))?;
+    let (_, document) = load(&running, &doctype, &id).await?;
     let names = Names::read(&running).await?;
     let mut revisions: Vec<Revision> = document
         .history()
@@ -433,119 +406,4 @@ pub fn index_error(error: IndexError) -> ControlError {
             ControlError::internal(format!("the search index failed: {error}"))
         }
     }
-}
-
-/// `doc put --lines`, `doc edit --lines`: all lines that are there share a commit; each is acknowledged when it is durable.
-pub async fn lines(
-    node: &Arc<Node>,
-    mode: LinesMode,
-    texts: Vec<String>,
-    create: bool,
-    session: &mut Session,
-) -> Result<Reply, ControlError> {
-    let running = node.vault().await?;
-    let (mut written, mut unchanged, mut failed) = (0, 0, 0);
-    while let Some(mut lines) = session.lines().await? {
-        while lines.len() < LINES_AT_ONCE
-            && let Some(more) = session.lines_waiting()
-        {
-            lines.extend(more);
-        }
-        let mut commits = Vec::with_capacity(lines.len());
-        for DocLine { doctype, id, value } in lines {
-            let texts = texts.clone();
-            let operation = match (object(&value), mode) {
-                (Err(error), _) => Err(error),
-                (Ok(()), LinesMode::Put) => Ok(Operation::PutDocument {
-                    doctype: doctype.clone(),
-                    id: id.clone(),
-                    value,
-                    texts,
-                }),
-                (Ok(()), LinesMode::Edit) => Ok(Operation::MergeDocument {
-                    doctype: doctype.clone(),
-                    id: id.clone(),
-                    patch: value,
-                    texts,
-                    must_exist: !create,
-                }),
-            };
-            commits.push((doctype, id, operation));
-        }
-        // One request for all where all can be carried out; else each on its own, so that one bad line harms no other.
-        let together: Option<Vec<Operation>> = commits
-            .iter()
-            .map(|(_, _, operation)| operation.as_ref().ok().cloned())
-            .collect();
-        let outcome = match together {
-            Some(operations) => running
-                .vault
-                .commit(CommitRequest {
-                    operations,
-                    ..Default::default()
-                })
-                .await
-                .ok(),
-            None => None,
-        };
-        let mut acks = Vec::with_capacity(commits.len());
-        match outcome {
-            Some(committed) => {
-                let changed: std::collections::BTreeSet<(String, String)> =
-                    committed.changed.into_iter().collect();
-                for (doctype, id, _) in commits {
-                    let was_changed = changed.contains(&(doctype.clone(), id.clone()));
-                    *(if was_changed {
-                        &mut written
-                    } else {
-                        &mut unchanged
-                    }) += 1;
-                    acks.push(Ack {
-                        doctype,
-                        id,
-                        result: AckResult::Revision(None),
-                    });
-                }
-            }
-            None => {
-                for (doctype, id, operation) in commits {
-                    let result = match operation {
-                        Err(error) => Err(error),
-                        Ok(operation) => {
-                            let request = CommitRequest {
-                                operations: vec![operation],
-                                ..Default::default()
-                            };
-                            running.vault.commit(request).await.map_err(commit_error)
-                        }
-                    };
-                    let result = match result {
-                        Ok(committed) => {
-                            *(if committed.changed.is_empty() {
-                                &mut unchanged
-                            } else {
-                                &mut written
-                            }) += 1;
-                            AckResult::Revision(None)
-                        }
-                        Err(error) => {
-                            failed += 1;
-                            AckResult::Error(error)
-                        }
-                    };
-                    acks.push(Ack {
-                        doctype,
-                        id,
-                        result,
-                    });
-                }
-            }
-        }
-        session.item(Item::Acks(acks)).await?;
-    }
-    Ok(Reply::Lines {
-        written,
-        unchanged,
-        failed,
-    })
 }

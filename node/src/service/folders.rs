@@ -121,11 +121,11 @@ fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderStat
             },
         },
         files: state.files,
-        folders: 0,
+        folders: state.folders,
         bytes: state.bytes,
         to_record: state.pending_local,
         to_write: state.pending_remote,
-        scanned_ms: None,
+        scanned_ms: state.scanned_ms,
         errors: state
             .problems
             .iter()

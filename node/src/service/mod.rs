@@ -12,9 +12,11 @@ mod export;
 mod files;
 mod folders;
 mod keeper;
+mod lines;
 mod memory;
 mod pairing;
 mod recovery;
+mod reopen;
 mod running;
 mod sessions;
 mod sources;
@@ -63,6 +65,8 @@ pub struct Node {
     net: Option<Net>,
     /// The vault's parts, once there is a vault.
     running: RwLock<Option<Arc<Running>>>,
+    /// Why the vault that is there is closed, while the disk fails it: see `reopen.rs`.
+    closed: reopen::Closed,
     /// Taken while a vault is begun, joined or replaced.
     founding: Mutex<()>,
     /// The invitation that is open, if one is.
@@ -76,15 +80,16 @@ impl Node {
     /// The vault's parts.
     ///
     /// # Errors
-    /// [`ErrorKind::NoVault`] while there is no vault.
+    /// [`ErrorKind::NoVault`] while there is no vault; why it is closed while the disk fails it.
     pub async fn vault(&self) -> Result<Arc<Running>, ControlError> {
-        let running = self.running.read().await.clone();
-        running.ok_or_else(|| {
-            ControlError::new(
-                ErrorKind::NoVault,
-                "this data folder belongs to no vault yet",
-            )
-        })
+        if let Some(running) = self.running.read().await.clone() {
+            return Ok(running);
+        }
+        self.closed.check()?;
+        Err(ControlError::new(
+            ErrorKind::NoVault,
+            "this data folder belongs to no vault yet",
+        ))
     }
 
     fn data_dir(&self) -> &Path {
@@ -99,6 +104,7 @@ impl Node {
 
     /// Begins a vault in this data folder.
     async fn found(&self, name: Option<String>) -> Result<Arc<Running>, ControlError> {
+        self.closed.check()?;
         let guard = self.founding.lock().await;
         if self.running.read().await.is_some() {
             let message = format!("there is a vault in {} already", self.data_dir().display());
@@ -147,7 +153,8 @@ impl Node {
 ///
 /// # Errors
 /// [`ErrorKind::AlreadyRunning`] when another process has the data folder, [`ErrorKind::Permission`],
-/// [`ErrorKind::DiskFull`], [`ErrorKind::NewerVersion`] or [`ErrorKind::Damaged`] when it cannot be used.
+/// [`ErrorKind::DiskFull`], [`ErrorKind::NewerVersion`] or [`ErrorKind::Damaged`] when it cannot be used;
+/// [`ErrorKind::Io`] when the disk failed it later, and only a new process can open it again.
 pub async fn run(
     options: Options,
     ready: impl FnOnce(Ready),
@@ -199,6 +206,7 @@ pub async fn run(
         device: identity.key.id(),
         net,
         running: RwLock::new(None),
+        closed: reopen::Closed::default(),
         founding: Mutex::new(()),
         inviting: Mutex::new(None),
         blob_streams: blob_streams.map(|streams| Arc::new(Mutex::new(streams))),
@@ -228,6 +236,7 @@ pub async fn run(
         node.found(None).await?;
         created = true;
     }
+    let reopening = tokio::spawn(reopen::keep_open(node.clone()));
     let pairing = pair_streams.map(|streams| tokio::spawn(pairing::answer(node.clone(), streams)));
     let mut stopping = node.stop.subscribe();
     let control = tokio::spawn(
@@ -244,6 +253,7 @@ pub async fn run(
     node.stop.send_replace(true);
     let stop = async {
         let _ = control.await;
+        let _ = reopening.await;
         if let Some(pairing) = pairing {
             let _ = pairing.await;
         }
@@ -255,7 +265,7 @@ pub async fn run(
     if tokio::time::timeout(STOP_WITHIN, stop).await.is_err() {
         tracing::warn!("stopping took too long; the rest is left to the next start's checks");
     }
-    Ok(())
+    node.closed.gave_up().map_or(Ok(()), Err)
 }
 
 impl Node {

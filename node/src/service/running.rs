@@ -1,14 +1,16 @@
 //! The parts of a node that exist once there is a vault.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use coffer_protocol::identity::DeviceId;
+use coffer_protocol::identity::{DeviceId, VaultId};
+use coffer_protocol::keys::Keyring;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::stopped;
-use super::{Node, founding, keeper, memory, random, sessions, sources, store_error};
+use super::{Node, founding, keeper, memory, random, reopen, sessions, sources, store_error};
 use crate::blobs::{Blobs, Fetch, Progress};
 use crate::control::ControlError;
 use crate::folder::Folders;
@@ -45,7 +47,7 @@ pub struct Running {
 const SPARE_BYTES: u64 = 24 << 20;
 
 /// Whether the disk of the data folder has room for a transaction, as far as is known.
-fn has_room(data_dir: &std::path::Path) -> bool {
+fn has_room(data_dir: &Path) -> bool {
     super::status::free_bytes(data_dir).is_none_or(|free| free >= SPARE_BYTES)
 }
 
@@ -69,39 +71,22 @@ impl Running {
         let disk = dir.clone();
         core.write_only_while(Box::new(move || has_room(&disk)));
         let (keyring, id) = (core.state().keyring.clone(), core.state().vault);
-        let database = core.database().clone();
         let (vault, vault_thread) =
             VaultHandle::start(core).map_err(|error| ControlError::io("start a thread", &error))?;
-        let blobs = Blobs::open(&dir.join("blobs"), id, database.clone(), keyring)
-            .await
-            .map_err(blobs_error)?;
-        if unclean {
-            tracing::info!("the last run did not end cleanly: checking what was written then");
-            let damaged = blobs
-                .verify_after_unclean_stop()
-                .await
-                .map_err(blobs_error)?;
-            if !damaged.is_empty() {
-                tracing::warn!(
-                    count = damaged.len(),
-                    "damaged contents were found and will be fetched again"
-                );
-                let request = CommitRequest {
-                    displaced: damaged,
-                    recheck_all: true,
-                    ..Default::default()
-                };
-                vault.commit(request).await.map_err(commit_error)?;
+        let contents = Contents::open(&dir, id, &vault, keyring, unclean).await;
+        let Contents {
+            blobs,
+            index,
+            index_thread,
+        } = match contents {
+            Ok(contents) => contents,
+            Err(error) => {
+                // The thread would hold the database open.
+                vault.stop().await;
+                vault_thread.join().await;
+                return Err(error);
             }
-        }
-        let (index, index_thread) =
-            Index::open(&dir.join("index.sqlite"), database).map_err(|error| {
-                if has_room(&dir) {
-                    ControlError::internal(error.to_string())
-                } else {
-                    store_error(StoreError::DiskFull)
-                }
-            })?;
+        };
         let (stop, stopping) = watch::channel(false);
         let paths = Folders::default();
         blobs.set_folders(Arc::new(paths.clone()));
@@ -149,7 +134,15 @@ impl Running {
         running.spawn(memory::give_back(vault.activity(), stopping.clone()));
         running.spawn(prune_feed(running.clone(), stopping.clone()));
         running.spawn(keeper::run(running.clone(), stopping));
-        super::folders::start_all(&running).await?;
+        running.spawn(reopen::watch(
+            vault,
+            node.closed.clone(),
+            running.stopping(),
+        ));
+        if let Err(error) = super::folders::start_all(&running).await {
+            running.stop(node).await;
+            return Err(error);
+        }
         Ok(running)
     }
 
@@ -199,6 +192,62 @@ impl Running {
     /// A receiver that turns true when this vault is to stop.
     pub(super) fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
+    }
+}
+
+/// What stands beside the database in a data folder.
+struct Contents {
+    blobs: Blobs,
+    index: Index,
+    index_thread: IndexThread,
+}
+
+impl Contents {
+    async fn open(
+        dir: &Path,
+        id: VaultId,
+        vault: &VaultHandle,
+        keyring: Arc<Keyring>,
+        unclean: bool,
+    ) -> Result<Contents, ControlError> {
+        let database = vault.database().clone();
+        let blobs = Blobs::open(&dir.join("blobs"), id, database.clone(), keyring)
+            .await
+            .map_err(blobs_error)?;
+        if unclean {
+            tracing::info!("the last run did not end cleanly: checking what was written then");
+            let damaged = blobs
+                .verify_after_unclean_stop()
+                .await
+                .map_err(blobs_error)?;
+            if !damaged.is_empty() {
+                tracing::warn!(
+                    count = damaged.len(),
+                    "damaged contents were found and will be fetched again"
+                );
+                let request = CommitRequest {
+                    displaced: damaged,
+                    recheck_all: true,
+                    ..Default::default()
+                };
+                vault.commit(request).await.map_err(commit_error)?;
+            }
+        }
+        match Index::open(&dir.join("index.sqlite"), database) {
+            Ok((index, index_thread)) => Ok(Contents {
+                blobs,
+                index,
+                index_thread,
+            }),
+            Err(error) => {
+                let _ = blobs.shutdown().await;
+                Err(if has_room(dir) {
+                    ControlError::internal(error.to_string())
+                } else {
+                    store_error(StoreError::DiskFull)
+                })
+            }
+        }
     }
 }
 
@@ -309,7 +358,7 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
     let kind = match &error {
         CommitError::NotFound(_) => ErrorKind::NotFound,
         CommitError::Invalid(_) => ErrorKind::Usage,
-        CommitError::Exists(_) => ErrorKind::Conflict,
+        CommitError::Exists(_) | CommitError::Changed(_) => ErrorKind::Conflict,
         CommitError::DiskFull => ErrorKind::DiskFull,
         CommitError::Storage(_) => ErrorKind::Io,
         CommitError::Stopping => ErrorKind::Cancelled,

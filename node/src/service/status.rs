@@ -13,8 +13,8 @@ use coffer_protocol::log::Clock;
 use super::Node;
 use super::running::{Running, commit_error};
 use crate::control::{
-    ControlError, DeviceRow, DeviceStatus, Direction, FolderState, HeldLog, Holding, Missing,
-    Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
+    ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, HeldLog, Holding,
+    Missing, Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
@@ -91,25 +91,28 @@ pub async fn sync_state(
     node: &Arc<Node>,
     running: &Arc<Running>,
 ) -> Result<(bool, bool), ControlError> {
+    let settled = is_settled(running).await;
     let known = running
         .vault
         .inspect(Known::read)
         .await
         .map_err(commit_error)?;
-    Ok(judge(node, running, &known).await)
+    Ok(judge(node, running, settled, &known))
 }
 
-async fn judge(node: &Arc<Node>, running: &Arc<Running>, known: &Known) -> (bool, bool) {
+/// Whether folders and contents are at rest. To be asked before the core is: what a folder records while it is asked is
+/// then seen in the core, and counts as not known to be elsewhere. The other way about it would be overlooked.
+async fn is_settled(running: &Arc<Running>) -> bool {
+    running.folders.all_settled().await && !running.keeper.is_busy()
+}
+
+fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known) -> (bool, bool) {
     let me = running.vault.device();
     let behind = known
         .announced
         .values()
         .any(|clock| !known.clock.covers_clock(clock));
-    let idle = known.wanted == 0
-        && !known.stale
-        && !behind
-        && running.folders.all_settled().await
-        && !running.keeper.is_busy();
+    let idle = settled && known.wanted == 0 && !known.stale && !behind;
     let connected = node.net.as_ref().is_some_and(|net| {
         known
             .others(me)
@@ -144,8 +147,10 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         recovery: RecoveryState::NoVault,
         warnings: Vec::new(),
     };
-    if let Ok(running) = node.vault().await {
-        fill(node, &running, &mut status).await?;
+    match node.vault().await {
+        Ok(running) => fill(node, &running, &mut status).await?,
+        Err(error) if error.kind == ErrorKind::NoVault => {}
+        Err(error) => return Err(error),
     }
     if status.free_bytes.is_some_and(|free| free < LOW_SPACE) {
         status.warnings.push(Warning {
@@ -161,13 +166,14 @@ async fn fill(
     running: &Arc<Running>,
     status: &mut Status,
 ) -> Result<(), ControlError> {
+    let settled = is_settled(running).await;
     let known = running
         .vault
         .inspect(Known::read)
         .await
         .map_err(commit_error)?;
     let me = running.vault.device();
-    (status.idle, status.in_sync) = judge(node, running, &known).await;
+    (status.idle, status.in_sync) = judge(node, running, settled, &known);
     let index = running.index.clone();
     let documents = tokio::task::spawn_blocking(move || index.count())
         .await

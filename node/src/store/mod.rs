@@ -158,6 +158,15 @@ pub fn open_with(backend: impl StorageBackend) -> Result<Arc<Database>, StoreErr
     )
 }
 
+/// Whether the database takes nothing more until it is opened anew: so it is after any failure of the disk, for redb
+/// cannot know what of the failed write is there. Waits for a transaction that is under way.
+pub fn is_closed(database: &Database) -> bool {
+    match database.begin_write() {
+        Ok(probe) => probe.abort().is_err(),
+        Err(_) => true,
+    }
+}
+
 /// Makes every table and checks the layout number.
 fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
     let found = {

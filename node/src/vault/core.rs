@@ -30,7 +30,7 @@ use super::identity::Identity;
 use super::request::{CommitError, CommitRequest, Committed};
 use super::state::{DocumentCache, State, read_tree};
 use super::work::Work;
-use crate::store::{StoreError, logs};
+use crate::store::{self, StoreError, logs};
 
 /// The number by which the caller recognises an answer.
 pub type Ticket = u64;
@@ -81,6 +81,8 @@ pub enum Output {
     MembersChanged,
     /// What some device holds changed; `status` may differ.
     HeldChanged,
+    /// The database takes nothing more: drop this core and all readers, and open it anew.
+    StoreClosed(String),
     /// A log was seen to fork: what is known of it.
     Forked(WriterId, u64),
 }
@@ -282,7 +284,11 @@ impl Core {
                 Err(Failure::Store(error)) => {
                     self.state = before;
                     self.cache.clear();
-                    return self.fail(steps, &error, out);
+                    self.fail(steps, &error, out);
+                    if store::is_closed(&self.database) {
+                        out.push(Output::StoreClosed(error.to_string()));
+                    }
+                    return;
                 }
             }
         }

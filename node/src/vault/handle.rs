@@ -6,25 +6,20 @@
 //! never waits for the network. The thread ends when it is told to, after answering what it had begun.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use coffer_crdt::document::Document;
-use coffer_crdt::files::{Content, Dot, FileId, FileState};
 use coffer_crdt::tree::{Changed, Tree};
-use coffer_protocol::identity::{DeviceId, WriterId};
+use coffer_protocol::identity::DeviceId;
 use coffer_protocol::pairing::Welcome;
-use coffer_protocol::replication::{Action, Message, Outbox, Work};
-use redb::{Database, ReadableDatabase, ReadableTable};
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use coffer_protocol::replication::Message;
+use redb::Database;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::core::{Admission, Changes, Core, Input, Output};
-use super::request::{CommitError, CommitRequest, Committed, FolderRow, FolderSetting};
-use super::work::FILES;
-use crate::folder::FolderVault;
-use crate::store::documents::{DocumentKey, read_document, read_row};
-use crate::store::{StoreError, pieces, tables};
+use super::queue::SessionQueue;
+use super::request::{CommitError, CommitRequest, Committed};
+use crate::store;
 
 /// Inputs waiting for the core, at most. A batch of this many small edits commits in some 10 ms.
 const INBOX: usize = 1024;
@@ -36,49 +31,6 @@ const CHANGES_KEPT: usize = 1024;
 const STATE_HELD_AFTER: Duration = Duration::from_millis(40);
 /// But no longer than this while changes keep coming.
 const STATE_HELD_AT_LEAST: Duration = Duration::from_millis(400);
-
-/// What is to be sent to one device: filled by the core, drained by the device's session as the link takes it.
-#[derive(Default)]
-pub struct SessionQueue {
-    outbox: Mutex<Outbox>,
-    filled: Notify,
-    closed: AtomicBool,
-}
-
-impl SessionQueue {
-    /// The next thing to send; `None` when the session is to end.
-    pub async fn next(&self) -> Option<Work> {
-        loop {
-            let filled = self.filled.notified();
-            if self.closed.load(Ordering::Acquire) {
-                return None;
-            }
-            if let Some(work) = self.lock().take_next() {
-                return Some(work);
-            }
-            filled.await;
-        }
-    }
-
-    /// Entries named by [`Work::Entries`] were sent up to and including `seq`.
-    pub fn sent(&self, writer: WriterId, seq: u64) {
-        self.lock().sent(writer, seq);
-    }
-
-    fn push(&self, action: Action) {
-        self.lock().push(action);
-        self.filled.notify_one();
-    }
-
-    fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.filled.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 enum Command {
     Input(Input),
@@ -105,20 +57,10 @@ pub struct VaultHandle {
     members: watch::Sender<u64>,
     activity: watch::Sender<u64>,
     session_count: watch::Sender<u64>,
+    store_closed: watch::Sender<bool>,
     label: Arc<str>,
     labels: Arc<RwLock<BTreeMap<[u8; 16], String>>>,
     device: DeviceId,
-}
-
-/// A file of which bytes are still to be fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// The file.
-    pub id: FileId,
-    /// Hash of the content wanted.
-    pub hash: [u8; 32],
-    /// Its length in bytes.
-    pub size: u64,
 }
 
 /// The thread, to be joined when the node stops.
@@ -155,6 +97,7 @@ impl VaultHandle {
             members: watch::channel(0).0,
             activity: watch::channel(0).0,
             session_count: watch::channel(0).0,
+            store_closed: watch::channel(false).0,
             label: core.label.as_str().into(),
             labels: Arc::default(),
             device: core.identity.key.id(),
@@ -239,6 +182,22 @@ impl VaultHandle {
         self.activity.subscribe()
     }
 
+    /// Resolves when the database takes nothing more until it is opened anew: after a failure of the disk.
+    pub async fn store_closed(&self) {
+        let _ = self
+            .store_closed
+            .subscribe()
+            .wait_for(|closed| *closed)
+            .await;
+    }
+
+    /// Finds out whether it is so, after a reader failed: only writes are noticed otherwise. Blocks.
+    pub fn check_store(&self) {
+        if store::is_closed(&self.database) {
+            self.store_closed.send_replace(true);
+        }
+    }
+
     /// The database, for readers.
     pub fn database(&self) -> &Arc<Database> {
         &self.database
@@ -261,102 +220,6 @@ impl VaultHandle {
             .get(actor)
             .cloned()
             .unwrap_or_else(|| "another device".into())
-    }
-
-    /// The rows of a synced folder.
-    pub fn folder_rows(&self, folder: u32) -> Result<BTreeMap<FileId, FolderRow>, CommitError> {
-        let read = || -> Result<_, StoreError> {
-            let table = self
-                .database
-                .begin_read()?
-                .open_table(tables::FOLDER_ROWS)?;
-            let (mut from, mut to) = ([0; 20], [0xff; 20]);
-            from[..4].copy_from_slice(&folder.to_be_bytes());
-            to[..4].copy_from_slice(&folder.to_be_bytes());
-            let mut rows = BTreeMap::new();
-            for item in table.range::<&[u8; 20]>(&from..=&to)? {
-                let (key, value) = item?;
-                let mut id = [0; 16];
-                id.copy_from_slice(&key.value()[4..]);
-                let row = postcard::from_bytes(value.value())
-                    .map_err(|_| StoreError::Damaged("a folder row cannot be read".into()))?;
-                rows.insert(FileId(id), row);
-            }
-            Ok(rows)
-        };
-        read().map_err(|error| CommitError::from(&error))
-    }
-
-    /// One row of a synced folder.
-    pub fn folder_row(&self, folder: u32, file: FileId) -> Result<Option<FolderRow>, StoreError> {
-        let table = self
-            .database
-            .begin_read()?
-            .open_table(tables::FOLDER_ROWS)?;
-        let mut key = [0; 20];
-        key[..4].copy_from_slice(&folder.to_be_bytes());
-        key[4..].copy_from_slice(&file.0);
-        let row = table.get(&key)?;
-        row.map(|row| {
-            postcard::from_bytes(row.value())
-                .map_err(|_| StoreError::Damaged("a folder row cannot be read".into()))
-        })
-        .transpose()
-    }
-
-    /// Files of which bytes are still to be fetched.
-    pub fn wanted(&self) -> Result<Vec<Wanted>, StoreError> {
-        let table = self.database.begin_read()?.open_table(tables::WANTED)?;
-        let mut wanted = Vec::new();
-        for item in table.iter()? {
-            let (id, value) = item?;
-            let (mut hash, mut size) = ([0; 32], [0; 8]);
-            hash.copy_from_slice(&value.value()[..32]);
-            size.copy_from_slice(&value.value()[32..]);
-            wanted.push(Wanted {
-                id: FileId(*id.value()),
-                hash,
-                size: u64::from_be_bytes(size),
-            });
-        }
-        Ok(wanted)
-    }
-
-    /// The state of a file, with where its bytes are.
-    pub fn file(&self, id: FileId) -> Result<Option<FileState>, StoreError> {
-        let table = self.database.begin_read()?.open_table(tables::FILES)?;
-        let mut key = [0; 18];
-        key[..16].copy_from_slice(&id.0);
-        let bytes = pieces::read(&table, &key)?;
-        bytes
-            .map(|bytes| {
-                postcard::from_bytes(&bytes)
-                    .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))
-            })
-            .transpose()
-    }
-
-    /// The document behind a file, with all that it was.
-    pub fn file_document(&self, id: FileId) -> Result<Option<Document>, StoreError> {
-        let read = self.database.begin_read()?;
-        let key = DocumentKey::new(FILES, &id.to_string());
-        read_row(&read, key)?
-            .map(|row| read_document(&read, key, &row))
-            .transpose()
-    }
-
-    /// The synced folders of this device.
-    pub fn folder_settings(&self) -> Result<Vec<(u32, FolderSetting)>, StoreError> {
-        let table = self.database.begin_read()?.open_table(tables::FOLDERS)?;
-        let mut settings = Vec::new();
-        for item in table.iter()? {
-            let (number, value) = item?;
-            let setting = postcard::from_bytes(value.value()).map_err(|_| {
-                StoreError::Damaged("a synced folder's setting cannot be read".into())
-            })?;
-            settings.push((number.value(), setting));
-        }
-        Ok(settings)
     }
 
     /// A stream to a device of the vault is open: what is to be sent comes out of the queue. A session that was there
@@ -590,6 +453,11 @@ impl Thread {
             }
             Output::MembersChanged => self.handle.members.send_modify(|count| *count += 1),
             Output::HeldChanged => {}
+            Output::StoreClosed(reason) => {
+                if !self.handle.store_closed.send_replace(true) {
+                    tracing::error!(reason, "the disk failed the data folder");
+                }
+            }
             Output::Forked(writer, seq) => {
                 tracing::error!(device = %writer.device, seq, "two different entries stand at one place of a log: a data folder was copied or restored");
             }
@@ -608,63 +476,5 @@ impl Thread {
             queue.close();
             self.handle.session_count.send_modify(|count| *count += 1);
         }
-    }
-}
-
-impl FolderVault for VaultHandle {
-    async fn commit(&self, request: CommitRequest) -> Result<Committed, CommitError> {
-        VaultHandle::commit(self, request).await
-    }
-
-    fn tree(&self) -> RwLockReadGuard<'_, Tree> {
-        VaultHandle::tree(self)
-    }
-
-    fn subscribe_tree(&self) -> broadcast::Receiver<Arc<Vec<Changed>>> {
-        VaultHandle::subscribe_tree(self)
-    }
-
-    fn folder_rows(&self, folder: u32) -> Result<BTreeMap<FileId, FolderRow>, CommitError> {
-        VaultHandle::folder_rows(self, folder)
-    }
-
-    fn device_label(&self) -> String {
-        VaultHandle::device_label(self)
-    }
-
-    fn device_label_of(&self, dot: &Dot) -> String {
-        VaultHandle::device_label_of(self, &dot.writer)
-    }
-
-    fn file_contents(&self, files: &[FileId]) -> Result<Vec<Option<Content>>, CommitError> {
-        let read = || {
-            files
-                .iter()
-                .map(|id| Ok(self.file(*id)?.and_then(|state| state.content)))
-                .collect::<Result<Vec<_>, StoreError>>()
-        };
-        read().map_err(|error| CommitError::from(&error))
-    }
-
-    fn rival_contents(&self, file: FileId) -> Result<Vec<Content>, CommitError> {
-        let document = self
-            .file_document(file)
-            .map_err(|error| CommitError::from(&error))?;
-        Ok(document
-            .and_then(|document| coffer_crdt::files::rivals(&document).ok())
-            .unwrap_or_default())
-    }
-
-    fn past_content(&self, file: FileId, hash: &[u8; 32]) -> Result<Option<Content>, CommitError> {
-        let document = self
-            .file_document(file)
-            .map_err(|error| CommitError::from(&error))?;
-        let contents = document
-            .and_then(|document| coffer_crdt::files::contents(&document).ok())
-            .unwrap_or_default();
-        Ok(contents
-            .into_iter()
-            .map(|(_, content)| content)
-            .find(|content| content.hash == *hash))
     }
 }

@@ -1,7 +1,8 @@
 //! What this device's people, programs and folders ask of the vault.
 
+use coffer_crdt::change::{ChangeHash, NewChange};
 use coffer_crdt::chunks::ChunkRoot;
-use coffer_crdt::document::Document;
+use coffer_crdt::document::{Document, DocumentError};
 use coffer_crdt::fast;
 use coffer_crdt::files::{
     self, Content, Dot, FileId, FilePatch, FileState, Kind, MergedInto, Place, Stamp, Trash,
@@ -21,18 +22,40 @@ use crate::store::documents::{DocumentKey, Row};
 use crate::store::{StoreError, tables};
 use redb::ReadableTable;
 
-type Changed = Vec<(String, String)>;
+/// What the operations of a request changed so far.
+#[derive(Default)]
+pub(super) struct Changed {
+    /// Documents and files: (doctype, id).
+    pub documents: Vec<(String, String)>,
+    /// See [`Committed::revisions`](super::request::Committed::revisions).
+    pub revisions: Vec<Vec<ChangeHash>>,
+}
+
+impl Changed {
+    fn push(&mut self, document: (String, String)) {
+        self.documents.push(document);
+    }
+
+    /// The document of the operation under way stands at these heads now.
+    fn stands_at(&mut self, heads: Vec<ChangeHash>) {
+        if let Some(revision) = self.revisions.last_mut() {
+            *revision = heads;
+        }
+    }
+}
+
 /// A synced folder's number, a file in it, and blobs that it no longer holds.
 type LeftBehind = (u32, FileId, Vec<Hash>);
 
 impl Work<'_, '_> {
     /// Carries out a request whole; after an error the attempt must be abandoned.
     pub fn request(&mut self, ticket: Ticket, request: &CommitRequest) -> Result<(), Refusal> {
-        let mut changed = Changed::new();
+        let mut changed = Changed::default();
         let mut trashed = false;
         let left = self.bytes_left_behind(request)?;
         for operation in &request.operations {
             trashed |= matches!(operation, Operation::TrashFile { .. });
+            changed.revisions.push(Vec::new());
             self.operation(operation, &mut changed)?;
         }
         for (folder, id, blobs) in &left {
@@ -173,13 +196,20 @@ impl Work<'_, '_> {
                 id,
                 value,
                 texts,
+                base,
             } => {
                 check_name(doctype, id)?;
                 check_size(value)?;
                 let texts = texts_of(doctype, texts);
                 let (actor, time) = self.author();
                 let key = DocumentKey::new(doctype, id);
+                let unknown = |error| unknown_base(error, doctype, id);
                 let change = match self.documents.row(key)? {
+                    None if !base.is_empty() => {
+                        return Err(
+                            CommitError::NotFound(format!("document {doctype}/{id}")).into()
+                        );
+                    }
                     None => {
                         let change =
                             fast::first_change(value, &texts, actor, time).map_err(invalid)?;
@@ -187,12 +217,16 @@ impl Work<'_, '_> {
                     }
                     Some(row) => {
                         let mut document = self.load(key, &row)?;
-                        let change = document.put(value, &texts, actor, time).map_err(invalid)?;
+                        let change = match &base[..] {
+                            [] => document.put(value, &texts, actor, time),
+                            base => document.put_since(base, value, &texts, actor, time),
+                        }
+                        .map_err(unknown)?;
                         change.map(|change| (row, change, Some(document)))
                     }
                 };
                 if let Some((row, change, document)) = change {
-                    self.written(key, row, change.bytes, document, changed)?;
+                    self.written(key, row, change, document, changed)?;
                 }
                 Ok(())
             }
@@ -201,6 +235,7 @@ impl Work<'_, '_> {
                 id,
                 patch,
                 texts,
+                base,
                 must_exist,
             } => {
                 check_name(doctype, id)?;
@@ -216,13 +251,14 @@ impl Work<'_, '_> {
                 } else {
                     self.load(key, &row)?
                 };
-                match document
-                    .merge_fields(patch, &texts_of(doctype, texts), actor, time)
-                    .map_err(invalid)?
+                let texts = texts_of(doctype, texts);
+                match match &base[..] {
+                    [] => document.merge_fields(patch, &texts, actor, time),
+                    base => document.merge_fields_since(base, patch, &texts, actor, time),
+                }
+                .map_err(|error| unknown_base(error, doctype, id))?
                 {
-                    Some(change) => {
-                        self.written(key, row, change.bytes, Some(document), changed)?
-                    }
+                    Some(change) => self.written(key, row, change, Some(document), changed)?,
                     None => self.keep(key, document),
                 }
                 Ok(())
@@ -236,7 +272,7 @@ impl Work<'_, '_> {
                     row.ok_or_else(|| CommitError::NotFound(format!("document {doctype}/{id}")))?;
                 let mut document = self.load(key, &row)?;
                 let change = document.delete(actor, time).map_err(invalid)?;
-                self.written(key, row, change.bytes, Some(document), changed)
+                self.written(key, row, change, Some(document), changed)
             }
             Operation::CreateFile {
                 id,
@@ -284,8 +320,17 @@ impl Work<'_, '_> {
                 };
                 self.edit_file(*id, &patch, changed)
             }
-            Operation::SetContent { id, content } => {
+            Operation::SetContent {
+                id,
+                content,
+                replaces,
+            } => {
                 let state = self.known_file(*id)?;
+                if let Some(expected) = replaces
+                    && state.content.as_ref().map(|content| &content.hash) != Some(expected)
+                {
+                    return Err(CommitError::Changed(format!("file {id}")).into());
+                }
                 if state.kind == Kind::Folder {
                     return Err(
                         CommitError::Invalid("a folder has no content of its own".into()).into(),
@@ -402,17 +447,19 @@ impl Work<'_, '_> {
         &mut self,
         key: DocumentKey,
         row: Row,
-        bytes: Vec<u8>,
+        change: NewChange,
         document: Option<Document>,
         changed: &mut Changed,
     ) -> Result<(), Refusal> {
         changed.push((row.doctype.clone(), row.id.clone()));
         match document {
             None => {
-                self.append_local(key, row, bytes, None)?;
+                changed.stands_at(vec![change.hash]);
+                self.append_local(key, row, change.bytes, None)?;
             }
             Some(mut document) => {
-                let row = self.append_local(key, row, bytes, Some(&mut document))?;
+                changed.stands_at(document.heads());
+                let row = self.append_local(key, row, change.bytes, Some(&mut document))?;
                 self.mark_deleted(key, row, document.is_deleted())?;
                 self.keep(key, document);
             }
@@ -516,6 +563,16 @@ fn check_name(doctype: &str, id: &str) -> Result<(), CommitError> {
 
 fn invalid(error: impl std::fmt::Display) -> Refusal {
     Refusal::Request(CommitError::Invalid(error.to_string()))
+}
+
+/// A state to start from that the document never had is one that was not found; all else is the value's fault.
+fn unknown_base(error: DocumentError, doctype: &str, id: &str) -> Refusal {
+    match error {
+        DocumentError::UnknownChange(hash) => {
+            CommitError::NotFound(format!("revision {hash} of document {doctype}/{id}")).into()
+        }
+        other => invalid(other),
+    }
 }
 
 /// The fields declared as text, by the doctype or by the caller.

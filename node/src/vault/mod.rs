@@ -9,13 +9,19 @@ pub mod founding;
 pub mod handle;
 pub mod identity;
 mod local;
+mod queue;
+mod reading;
 mod remote;
 pub mod request;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};
-pub use handle::{SessionQueue, VaultHandle, VaultThread, Wanted, wall_ms};
+pub use handle::{VaultHandle, VaultThread, wall_ms};
+pub use queue::SessionQueue;
+pub use reading::Wanted;
 pub use request::{
     CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting, Operation,
 };

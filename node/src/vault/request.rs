@@ -3,6 +3,7 @@
 //! A [`CommitRequest`] is all or nothing: either every operation and row in it is durable when the answer comes,
 //! or none of it is there. Requests that arrive while a commit is under way share the next one.
 
+use coffer_crdt::change::ChangeHash;
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::{FileId, Kind};
 use coffer_protocol::identity::{DeviceId, Hash};
@@ -20,12 +21,14 @@ use crate::blobs::placement::{ChunkRow, Placement};
 )]
 pub enum Operation {
     /// Makes the document's JSON equal to `value` by the smallest set of changes; creates it if it is not there. `texts` are
-    /// JSON pointers of fields that are text which several people may type into, beyond those of the doctype.
+    /// JSON pointers of fields that are text which several people may type into, beyond those of the doctype. `base` are
+    /// the heads of the state that `value` was made from: what came after them stays. Without any it is the present one.
     PutDocument {
         doctype: String,
         id: String,
         value: Value,
         texts: Vec<String>,
+        base: Vec<ChangeHash>,
     },
     /// Applies a JSON merge patch (RFC 7396). With `must_exist` an absent document is an error, else it is created.
     MergeDocument {
@@ -33,6 +36,7 @@ pub enum Operation {
         id: String,
         patch: Value,
         texts: Vec<String>,
+        base: Vec<ChangeHash>,
         must_exist: bool,
     },
     /// Deletes a document; an edit that another device makes meanwhile keeps it alive.
@@ -52,8 +56,13 @@ pub enum Operation {
         parent: FileId,
         name: String,
     },
-    /// Gives a file new bytes.
-    SetContent { id: FileId, content: ContentDraft },
+    /// Gives a file new bytes. `replaces` is the hash of the content that whoever decided this had seen there: where
+    /// another one has come meanwhile, the answer is [`CommitError::Changed`]. `None` replaces whatever is there.
+    SetContent {
+        id: FileId,
+        content: ContentDraft,
+        replaces: Option<[u8; 32]>,
+    },
     /// Moves a file, or a folder with all that this device has seen in it, to the trash.
     TrashFile { id: FileId },
     /// Takes a file or folder out of the trash.
@@ -149,6 +158,9 @@ pub struct Committed {
     pub transaction: u64,
     /// Documents that were created or changed, (doctype, id), in the order of the operations; unchanged ones are left out.
     pub changed: Vec<(String, String)>,
+    /// For each operation, the heads that the document stands at right after it; none where nothing was different, and
+    /// for files.
+    pub revisions: Vec<Vec<ChangeHash>>,
 }
 
 /// Why a request was not carried out. Nothing of it is there.
@@ -163,6 +175,9 @@ pub enum CommitError {
     /// Another item already has this place.
     #[error("{0} already exists")]
     Exists(String),
+    /// What was to be replaced is not there any more: something newer is.
+    #[error("{0} was changed meanwhile")]
+    Changed(String),
     /// The disk is full.
     #[error("the disk is full")]
     DiskFull,

@@ -399,12 +399,13 @@ impl<'c, 't> Work<'c, 't> {
         Ok(self.done)
     }
 
-    pub fn answer(&mut self, ticket: Ticket, changed: Vec<(String, String)>) {
+    pub fn answer(&mut self, ticket: Ticket, changed: super::local::Changed) {
         self.done.committed.push((
             ticket,
             Committed {
                 transaction: self.core.state.transaction,
-                changed,
+                changed: changed.documents,
+                revisions: changed.revisions,
             },
         ));
     }

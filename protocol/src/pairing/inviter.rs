@@ -149,6 +149,11 @@ impl Inviter {
         self.chosen.is_none() && (link || self.code_is_open(now_ms))
     }
 
+    /// Whether time has run out with no device chosen: nobody can pair any more.
+    pub fn has_ended(&self, now_ms: u64) -> bool {
+        self.chosen.is_none() && !self.is_open(now_ms)
+    }
+
     /// Whether the typed code can still be used.
     pub fn code_is_open(&self, now_ms: u64) -> bool {
         self.code

@@ -6,7 +6,8 @@ use coffer_protocol::replication::Action;
 use rand::RngExt;
 
 use super::Fleet;
-use crate::operations::{Act, Issued, Person};
+use crate::acts::Act;
+use crate::operations::{Issued, Person};
 use crate::oracle;
 
 impl Fleet {
@@ -193,6 +194,8 @@ impl Fleet {
                 .bytes("changed", format!("{changes:?}").as_bytes()),
             Output::MembersChanged => self.trace.bytes("members", &[]),
             Output::HeldChanged => self.trace.bytes("held", &[]),
+            // The disks of the fleet die with their node.
+            Output::StoreClosed(_) => {}
             Output::Forked(writer, seq) => panic!("the log of {writer} forks at {seq}"),
         }
     }

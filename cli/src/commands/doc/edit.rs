@@ -16,13 +16,14 @@ use crate::error::Failure;
 ///
 /// FIELD=VALUE sets a field; VALUE is JSON where it reads as JSON, else text. Dots lead into objects: address.city=Porto.
 /// With --merge a JSON merge patch (RFC 7396) is applied, where null removes a field. Many at once: --lines takes one
-/// JSON object a line, {"doctype":...,"id":...,"value":{patch}}; from standard input (-) each line is acknowledged with a
+/// JSON object a line, {"doctype":...,"id":...,"value":{patch}}, with "base":"REVISION" where that is known; from standard input (-) each line is acknowledged with a
 /// line, in order, once it is safe on the disk.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer doc edit io.cozy.contacts ana phone=555-0100 favourite=true\n  \
     coffer doc edit io.cozy.contacts ana --unset phone\n  \
     coffer doc edit io.cozy.contacts ana --merge '{\"address\": {\"city\": \"Porto\"}}'\n  \
+    coffer doc edit io.cozy.notes today --base 3f9c2a content='Typed into that revision'\n  \
     my-script | coffer doc edit --lines -")]
 pub struct Edit {
     /// Type of the document
@@ -46,6 +47,9 @@ pub struct Edit {
     /// Create the document if there is none
     #[arg(long)]
     pub create: bool,
+    /// The revision that you had read: what other devices wrote since then stays
+    #[arg(long, value_name = "REVISION", conflicts_with = "lines")]
+    pub base: Option<String>,
     /// A field that is text which several people may type into at once, may be given several times
     #[arg(long, value_name = "FIELD")]
     pub text: Vec<String>,
@@ -83,6 +87,7 @@ impl Edit {
             id,
             patch,
             texts,
+            base: self.base,
             create: self.create,
         };
         say_written(context, &ask(context, &request).await?, "changed")

@@ -50,12 +50,29 @@ pub struct Lines {
 }
 
 /// One line as read: a document to send, or why it is none. Empty lines are passed over.
-type ReadLine = Result<(DocLine, usize), ControlError>;
+type ReadLine = Result<(DocLine, usize), Refused>;
+
+/// A line that is not sent: what it names, as far as that could be read, and why.
+struct Refused {
+    doctype: Option<String>,
+    id: Option<String>,
+    error: ControlError,
+}
+
+impl From<ControlError> for Refused {
+    fn from(error: ControlError) -> Self {
+        Refused {
+            doctype: None,
+            id: None,
+            error,
+        }
+    }
+}
 
 /// A line on its way, in order.
 enum Pending {
     Sent,
-    Refused(ControlError),
+    Refused(Refused),
 }
 
 impl Lines {
@@ -126,13 +143,14 @@ fn read_lines(input: impl Read, to_send: &mpsc::Sender<ReadLine>) {
                 let error =
                     ControlError::usage("the line is too long; the lines after it were not read")
                         .with_code("too-large");
-                let _ = to_send.blocking_send(Err(error));
+                let _ = to_send.blocking_send(Err(error.into()));
                 return;
             }
             Ok(_) if line.trim_ascii().is_empty() => continue,
             Ok(_) => parse(&line),
             Err(error) => {
-                let _ = to_send.blocking_send(Err(ControlError::io("read the lines", &error)));
+                let error = ControlError::io("read the lines", &error);
+                let _ = to_send.blocking_send(Err(error.into()));
                 return;
             }
         };
@@ -143,14 +161,19 @@ fn read_lines(input: impl Read, to_send: &mpsc::Sender<ReadLine>) {
 }
 
 fn parse(line: &[u8]) -> ReadLine {
-    let parsed: DocLine = serde_json::from_slice(line).map_err(|error| {
-        ControlError::usage(format!("not {{\"doctype\",\"id\",\"value\"}}: {error}"))
-    })?;
-    if parsed.value.is_object() {
-        Ok((parsed, line.len()))
-    } else {
-        Err(ControlError::usage("the value is no JSON object"))
-    }
+    let why = match serde_json::from_slice::<DocLine>(line) {
+        Ok(parsed) if parsed.value.is_object() => return Ok((parsed, line.len())),
+        Ok(_) => "the value is no JSON object".to_owned(),
+        Err(error) => format!("not {{\"doctype\",\"id\",\"value\"}}: {error}"),
+    };
+    // Whoever matches answers with lines by name should find this one too.
+    let read: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
+    let text = |name: &str| read.get(name)?.as_str().map(str::to_owned);
+    Err(Refused {
+        doctype: text("doctype"),
+        id: text("id"),
+        error: ControlError::usage(why),
+    })
 }
 
 /// Sends lines as they come, those that have come meanwhile together.
@@ -231,7 +254,9 @@ async fn receive(
             }
         };
         match waiting {
-            Some(Pending::Refused(error)) => report.refused(None, &error)?,
+            Some(Pending::Refused(Refused { doctype, id, error })) => {
+                report.refused(doctype.as_deref(), id.as_deref(), &error)?;
+            }
             Some(Pending::Sent) => {
                 while acks.is_empty() {
                     report.flush()?;
@@ -303,7 +328,7 @@ impl<'a> Report<'a> {
 
     fn acknowledged(&mut self, ack: &Ack) -> Result<(), Failure> {
         match &ack.result {
-            AckResult::Error(error) => self.refused(Some(ack), error),
+            AckResult::Error(error) => self.refused(Some(&ack.doctype), Some(&ack.id), error),
             AckResult::Revision(revision) => {
                 self.count();
                 if self.each {
@@ -315,17 +340,19 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn refused(&mut self, ack: Option<&Ack>, error: &ControlError) -> Result<(), Failure> {
+    fn refused(
+        &mut self,
+        doctype: Option<&str>,
+        id: Option<&str>,
+        error: &ControlError,
+    ) -> Result<(), Failure> {
         self.count();
         self.failed += 1;
         self.first.get_or_insert_with(|| error.clone());
         if self.each {
-            let mut value = json!({ "line": self.line, "error": error });
-            if let Some(ack) = ack {
-                value["doctype"] = json!(ack.doctype);
-                value["id"] = json!(ack.id);
-            }
-            self.printed.push(value);
+            let line = self.line;
+            self.printed
+                .push(json!({ "line": line, "doctype": doctype, "id": id, "error": error }));
         } else if self.failed <= TOLD {
             let told = || {
                 self.context.output.remark(format_args!(

@@ -15,12 +15,13 @@ use crate::error::Failure;
 ///
 /// Creates it, or makes the one that is there equal to what is given: only what differs is written, so that changes of
 /// other devices to other fields stay. Many at once: --lines takes one JSON object a line,
-/// {"doctype":...,"id":...,"value":{...}}; from a file it shows progress and a summary, from standard input (-) it
+/// {"doctype":...,"id":...,"value":{...}}, with "base":"REVISION" where that is known; from a file it shows progress and a summary, from standard input (-) it
 /// acknowledges each line with a line, in order, once it is safe on the disk.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer doc put io.cozy.contacts ana '{\"fullname\": \"Ana Lima\"}'\n  \
     coffer doc put io.cozy.notes today - < note.json\n  \
+    coffer doc put io.cozy.notes today --base 3f9c2a - < edited.json     made from that revision\n  \
     coffer doc put --lines contacts.jsonl")]
 pub struct Put {
     /// Type of the document, such as io.cozy.contacts
@@ -35,6 +36,9 @@ pub struct Put {
     /// Many documents, from a file or - for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["doctype", "id"])]
     pub lines: Option<PathBuf>,
+    /// The revision that you had read: what other devices wrote since then stays
+    #[arg(long, value_name = "REVISION", conflicts_with = "lines")]
+    pub base: Option<String>,
     /// A field that is text which several people may type into at once, may be given several times
     #[arg(long, value_name = "FIELD")]
     pub text: Vec<String>,
@@ -51,6 +55,7 @@ impl Put {
                     id,
                     value: json_object(&self.value)?,
                     texts,
+                    base: self.base,
                 };
                 say_written(context, &ask(context, &request).await?, "written")
             }

@@ -87,6 +87,7 @@ struct Inner {
     placements: BTreeSet<(Hash, Placement)>,
     operations: usize,
     refuse: Option<CommitError>,
+    racing: Option<Arc<TestVault>>,
 }
 
 /// A vault in memory.
@@ -190,10 +191,31 @@ impl TestVault {
         }
     }
 
+    /// What `other` has arrives right before the next commit that gives a file new bytes.
+    pub fn race(&self, other: Arc<TestVault>) {
+        self.inner().racing = Some(other);
+    }
+
     pub fn commit_now(&self, request: CommitRequest) -> Result<Committed, CommitError> {
+        let sets = |operation: &Operation| matches!(operation, Operation::SetContent { .. });
+        if request.operations.iter().any(sets) {
+            let racing = self.inner().racing.take();
+            if let Some(other) = racing {
+                self.pull(&other);
+            }
+        }
         let mut inner = self.inner();
         if let Some(error) = &inner.refuse {
             return Err(error.clone());
+        }
+        for operation in &request.operations {
+            if let Operation::SetContent { id, replaces, .. } = operation
+                && let Some(doc) = inner.docs.get(id)
+                && replaces.is_some()
+                && *replaces != doc.state().content.map(|content| content.hash)
+            {
+                return Err(CommitError::Changed(format!("{id}")));
+            }
         }
         let seq = inner.clock.get(&self.actor).copied().unwrap_or(0) + 1;
         let dot = Dot {
@@ -250,7 +272,9 @@ impl TestVault {
                     doc.place = doc.place.moved(parent, name, stamp, dot, &self.label);
                     touched.insert(id);
                 }
-                Operation::SetContent { id, content: draft } => {
+                Operation::SetContent {
+                    id, content: draft, ..
+                } => {
                     let doc = inner.docs.get_mut(&id).ok_or_else(|| missing(id))?;
                     doc.superseded
                         .extend(doc.contents.iter().map(|content| content.dot));

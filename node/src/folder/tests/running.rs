@@ -240,6 +240,22 @@ async fn contents_that_nobody_has_now_are_written_when_someone_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_arrives_while_an_edit_is_recorded_is_not_overwritten() {
+    let (a, b, _) = pair().await;
+    a.write("f", "1");
+    sync(&a, &b).await;
+    b.write("f", "22");
+    b.settled().await;
+    a.vault.race(b.vault.clone());
+    a.write("f", "333");
+    a.settled().await;
+    sync(&a, &b).await;
+    let listing = a.listing();
+    assert_eq!(listing, b.listing());
+    assert_eq!(listing.len(), 2, "an edit and a conflict copy: {listing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vault_that_takes_nothing_for_now_stops_the_folder_and_loses_nothing() {
     let (a, b, _) = pair().await;
     a.settled().await;

@@ -11,7 +11,7 @@ use super::super::running::{Running, commit_error};
 use super::{MAX_DEPTH, PROGRESS_EVERY, ensure_folder, merge_group, new_id};
 use crate::blobs::{Import, ImportJob, Imported};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
-use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
+use crate::vault::{CommitError, CommitRequest, ContentDraft, Operation, wall_ms};
 
 /// Files read into the vault per commit: progress is durable and seen as it is made.
 const ADD_BATCH: usize = 512;
@@ -235,8 +235,9 @@ impl Adding {
             })
             .collect();
         let mut imported = running.blobs.import(jobs).await.into_iter();
-        let mut request = CommitRequest::default();
+        let mut requests = Vec::with_capacity(batch.len());
         for found in batch {
+            let mut request = CommitRequest::default();
             let draft = match found.kind {
                 Kind::File => match imported.next() {
                     Some(Ok(imported)) => take_rows(&mut request, imported),
@@ -273,11 +274,13 @@ impl Adding {
             self.bytes += draft.size;
             match existing {
                 Some((_, _, Some(hash))) if hash == draft.hash => self.unchanged += 1,
-                Some((id, kind, _)) if kind == found.kind => {
+                Some((id, kind, replaces)) if kind == found.kind => {
                     request.operations.extend(merge_group(running, id));
-                    request
-                        .operations
-                        .push(Operation::SetContent { id, content: draft });
+                    request.operations.push(Operation::SetContent {
+                        id,
+                        content: draft,
+                        replaces,
+                    });
                     self.files += 1;
                 }
                 Some(_) => self.skip(
@@ -289,15 +292,16 @@ impl Adding {
                         id: new_id(),
                         kind: found.kind,
                         parent: found.parent,
-                        name: found.name,
+                        name: found.name.clone(),
                         content: Some(draft),
                         created_ms: wall_ms() as i64,
                     });
                     self.files += 1;
                 }
             }
+            requests.push((found.local, request));
         }
-        running.vault.commit(request).await.map_err(commit_error)?;
+        self.commit(running, requests).await?;
         if self.reported.elapsed() > PROGRESS_EVERY {
             self.reported = std::time::Instant::now();
             session.progress(Progress {
@@ -306,6 +310,38 @@ impl Adding {
                 total: None,
                 about: None,
             });
+        }
+        Ok(())
+    }
+}
+
+impl Adding {
+    /// All in one commit; if a file got other bytes since it was looked at, each by itself and that one not at all.
+    async fn commit(
+        &mut self,
+        running: &Running,
+        requests: Vec<(PathBuf, CommitRequest)>,
+    ) -> Result<(), ControlError> {
+        let mut all = CommitRequest::default();
+        for (_, request) in &requests {
+            all.operations.extend(request.operations.iter().cloned());
+            all.placements.extend(request.placements.iter().cloned());
+            all.chunks.extend(request.chunks.iter().cloned());
+        }
+        match running.vault.commit(all).await {
+            Ok(_) => return Ok(()),
+            Err(CommitError::Changed(_)) => {}
+            Err(error) => return Err(commit_error(error)),
+        }
+        for (local, request) in requests {
+            match running.vault.commit(request).await {
+                Ok(_) => {}
+                Err(CommitError::Changed(_)) => {
+                    self.files -= 1;
+                    self.skip(&local, "another device changed it in the vault meanwhile");
+                }
+                Err(error) => return Err(commit_error(error)),
+            }
         }
         Ok(())
     }

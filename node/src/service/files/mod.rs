@@ -366,6 +366,11 @@ pub async fn restore(
         request.recheck = running.vault.tree().below(id).collect();
     }
     if let Some(at) = at {
+        let present = running
+            .vault
+            .tree()
+            .get(id)
+            .and_then(|known| known.content.map(|content| content.hash));
         let content = find_content(&running, id, &at)?;
         request.operations.push(Operation::SetContent {
             id,
@@ -377,6 +382,7 @@ pub async fn restore(
                 target: content.target,
                 root: content.root,
             },
+            replaces: present,
         });
         request.recheck.push(id);
     }

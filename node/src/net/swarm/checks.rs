@@ -1,0 +1,92 @@
+//! Whether connections that are silent are alive: the other side is asked, and a connection that does not answer goes.
+
+use super::*;
+
+impl Actor {
+    /// Checks connections that were silent for long or are doubted; returns when the next check is due.
+    pub(super) fn check(&mut self, now: Instant) -> Option<Instant> {
+        for (id, watched) in &mut self.watched {
+            if watched.checking || watched.check_at > now {
+                continue;
+            }
+            let bytes = watched.connection.usage.bytes_in();
+            let heard = std::mem::replace(&mut watched.bytes_seen, bytes) != bytes;
+            watched.check_at = now + self.patience.check_interval;
+            if !watched.doubted && (heard || !self.roster.is_wanted(&watched.connection.device)) {
+                continue;
+            }
+            watched.checking = true;
+            let patience = if watched.doubted {
+                DOUBT_TIMEOUT
+            } else {
+                self.patience.check_timeout
+            };
+            let own = presence::own_message(&self.roster, &watched.connection);
+            self.checks
+                .push(checked(*id, watched.connection.clone(), own, patience).boxed());
+        }
+        self.watched
+            .values()
+            .filter(|watched| !watched.checking)
+            .map(|watched| watched.check_at)
+            .min()
+    }
+
+    pub(super) fn doubt(&mut self, which: impl Fn(&Connection) -> bool, now: Instant) {
+        for watched in self
+            .watched
+            .values_mut()
+            .filter(|watched| which(&watched.connection))
+        {
+            watched.doubted = true;
+            watched.check_at = now;
+        }
+    }
+
+    pub(super) fn on_checked(
+        &mut self,
+        id: ConnectionId,
+        outcome: Result<Vec<Multiaddr>, Failure>,
+        now: Instant,
+    ) {
+        let Some(watched) = self.watched.get_mut(&id) else {
+            return;
+        };
+        watched.checking = false;
+        watched.doubted = false;
+        let device = watched.connection.device;
+        match outcome {
+            Ok(addresses) => self.on_told(device, &addresses, now),
+            // An answer is an answer; a connection that is closing ends by itself.
+            Err(Failure::Busy | Failure::Moved | Failure::Unsupported | Failure::Gone) => {}
+            // It is slow because it is busy.
+            Err(_) if watched.connection.usage.bytes_in() != watched.bytes_seen => {}
+            Err(Failure::Timeout | Failure::Broken) => {
+                tracing::debug!(device = %hex::encode(&device[..4]), "a connection has died silently");
+                self.swarm.close_connection(id);
+                self.gone(id, now);
+            }
+        }
+    }
+}
+
+/// Asks the other end of a connection where it listens.
+async fn checked(
+    id: ConnectionId,
+    connection: Arc<Connection>,
+    own: Vec<u8>,
+    patience: Duration,
+) -> Checked {
+    let exchange = async {
+        let stream = connection.open_bare(&PRESENCE).await?;
+        presence::ask(stream, &own)
+            .await
+            .map_err(|_| Failure::Broken)
+    };
+    (
+        id,
+        tokio::time::timeout(patience, exchange)
+            .await
+            .unwrap_or(Err(Failure::Timeout)),
+    )
+}

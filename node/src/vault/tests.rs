@@ -1,0 +1,193 @@
+//! The core over a database in memory, asked directly.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coffer_crdt::chunks::ChunkRoot;
+use coffer_crdt::files::{FileId, Kind};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+
+use super::identity::Identity;
+use super::{CommitError, CommitRequest, Committed, ContentDraft, Core, Input, Operation, Output};
+use super::{founding, wall_ms};
+use crate::store;
+
+fn vault() -> Core {
+    let mut rng = StdRng::seed_from_u64(1);
+    let identity = Identity::generate(&mut rng);
+    let database = store::open_with(InMemoryBackend::new()).unwrap();
+    founding::found(&database, &identity, "first", b"here", 1, &mut rng).unwrap();
+    founding::open(database, identity, b"here", Box::new(rng)).unwrap()
+}
+
+fn commit(core: &mut Core, operations: Vec<Operation>) -> Result<Committed, CommitError> {
+    let request = CommitRequest {
+        operations,
+        ..Default::default()
+    };
+    let outputs = core.process(vec![Input::Commit(1, request)], wall_ms());
+    let mut answers = outputs.into_iter().filter_map(|output| match output {
+        Output::Committed(_, result) => Some(result),
+        _ => None,
+    });
+    answers.next().expect("an answer")
+}
+
+fn content(byte: u8) -> ContentDraft {
+    ContentDraft {
+        size: 0,
+        mtime_ms: 1,
+        executable: false,
+        hash: [byte; 32],
+        target: None,
+        root: ChunkRoot::empty(),
+    }
+}
+
+fn hash(core: &Core, id: FileId) -> [u8; 32] {
+    let tree = Arc::clone(core.tree());
+    let tree = tree.read().unwrap();
+    tree.get(id).unwrap().content.unwrap().hash
+}
+
+/// A disk that can be made to fail, and keeps what it holds for who opens it again.
+#[derive(Clone, Debug)]
+struct FailingDisk {
+    disk: Arc<InMemoryBackend>,
+    fails: Arc<AtomicBool>,
+}
+
+impl FailingDisk {
+    fn check(&self) -> io::Result<()> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the cable fell out")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl StorageBackend for FailingDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.check()?;
+        self.disk.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.disk.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.check()?;
+        self.disk.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.disk.write(offset, data)
+    }
+}
+
+fn put(core: &mut Core, id: u32) -> Vec<Output> {
+    let operation = Operation::PutDocument {
+        doctype: "t".into(),
+        id: id.to_string(),
+        value: serde_json::json!({ "n": id }),
+        texts: Vec::new(),
+        base: Vec::new(),
+    };
+    let request = CommitRequest {
+        operations: vec![operation],
+        ..Default::default()
+    };
+    core.process(vec![Input::Commit(1, request)], wall_ms())
+}
+
+fn is_acknowledged(outputs: &[Output]) -> bool {
+    outputs
+        .iter()
+        .any(|output| matches!(output, Output::Committed(_, Ok(_))))
+}
+
+#[test]
+fn disk_that_failed_once_is_told_of_and_the_vault_goes_on_when_opened_anew() {
+    let disk = FailingDisk {
+        disk: Arc::default(),
+        fails: Arc::default(),
+    };
+    let identity = || Identity::generate(&mut StdRng::seed_from_u64(2));
+    let open = |database, seed| {
+        let rng = StdRng::seed_from_u64(seed);
+        founding::open(database, identity(), b"here", Box::new(rng)).unwrap()
+    };
+    let database = store::open_with(disk.clone()).unwrap();
+    let mut rng = StdRng::seed_from_u64(3);
+    founding::found(&database, &identity(), "first", b"here", 1, &mut rng).unwrap();
+    let mut core = open(database, 4);
+    assert!(is_acknowledged(&put(&mut core, 1)));
+    disk.fails.store(true, Ordering::Relaxed);
+    let closed = |outputs: &[Output]| {
+        let is_closed = |output: &Output| matches!(output, Output::StoreClosed(_));
+        !is_acknowledged(outputs) && outputs.iter().any(is_closed)
+    };
+    assert!(closed(&put(&mut core, 2)), "the failure is told");
+    disk.fails.store(false, Ordering::Relaxed);
+    assert!(
+        closed(&put(&mut core, 3)),
+        "nothing is taken until it is opened anew"
+    );
+    drop(core);
+    let database = store::open_with(disk).unwrap();
+    let mut core = open(database, 5);
+    let seq = core.state().clock.seq(&core.state().writer);
+    assert!(
+        (1..=2).contains(&seq),
+        "what was acknowledged is there: {seq}"
+    );
+    assert!(is_acknowledged(&put(&mut core, 4)));
+}
+
+#[test]
+fn content_that_was_not_seen_is_not_replaced() {
+    let mut core = vault();
+    let id = FileId([7; 16]);
+    let create = Operation::CreateFile {
+        id,
+        kind: Kind::File,
+        parent: FileId::ROOT,
+        name: "letter".into(),
+        content: Some(content(1)),
+        created_ms: 1,
+    };
+    let set = |byte: u8, replaces: Option<u8>| Operation::SetContent {
+        id,
+        content: content(byte),
+        replaces: replaces.map(|byte| [byte; 32]),
+    };
+    commit(&mut core, vec![create]).unwrap();
+    commit(&mut core, vec![set(2, Some(1))]).unwrap();
+    let document = Operation::PutDocument {
+        doctype: "t".into(),
+        id: "a".into(),
+        value: serde_json::json!({}),
+        texts: Vec::new(),
+        base: Vec::new(),
+    };
+    let refused = commit(&mut core, vec![document, set(3, Some(1))]);
+    assert!(
+        matches!(refused, Err(CommitError::Changed(_))),
+        "{refused:?}"
+    );
+    assert_eq!(hash(&core, id), [2; 32]);
+    assert_eq!(
+        core.state().clock.seq(&core.state().writer),
+        2,
+        "nothing of it is there"
+    );
+    commit(&mut core, vec![set(4, None)]).unwrap();
+    assert_eq!(hash(&core, id), [4; 32]);
+}
