@@ -129,6 +129,14 @@ pub(super) struct Engine<V, C> {
     pub passes: u64,
     pub halted: Option<Activity>,
     pub cookie: u64,
+
+    // The brake.
+    pub losses: super::brake::Window,
+    pub braked: Option<super::braked::Braked>,
+    /// Since when files that are being written are waited for, to judge them.
+    pub screening_since: Option<Instant>,
+    /// Losses that a person said were meant, not yet recorded.
+    pub consent: Option<super::braked::Consent>,
 }
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
@@ -176,6 +184,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             passes: 0,
             halted: None,
             cookie: 0,
+            losses: super::brake::Window::default(),
+            braked: None,
+            screening_since: None,
+            consent: None,
         }
     }
 
@@ -248,13 +260,18 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.open().await?;
         }
         self.absorb();
-        if self.has_local_work() {
+        let now = Instant::now();
+        let due = self.braked.as_ref().is_none_or(|braked| braked.is_due(now));
+        if self.has_local_work() && due {
             self.halted = None;
             self.publish();
-            self.local_pass().await?;
+            if self.braked.is_none() {
+                self.local_pass().await?;
+            }
+            self.look_at_losses().await?;
             self.passes += 1;
         }
-        if !self.has_local_work() {
+        if !self.has_local_work() && self.braked.is_none() {
             while let Ok(group) = self.groups.1.try_recv() {
                 self.group(group).await?;
             }
@@ -290,8 +307,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        self.halted.is_none()
-            && (self.has_local_work() || self.all_questions || !self.questions.is_empty())
+        let work = match &self.braked {
+            Some(braked) => self.has_local_work() && braked.is_due(Instant::now()),
+            None => self.has_local_work() || self.all_questions || !self.questions.is_empty(),
+        };
+        self.halted.is_none() && work
     }
 
     /// Begins to wait for the rest of what one program does at once. Events of our own hidden files note nothing: were
@@ -360,11 +380,20 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let noted = self.noted_since.map(|since| since + DEBOUNCE);
         let later = self.later.iter().map(|(at, ..)| *at).min();
         let doubted = self.doubted_parts.as_ref().map(|(at, ..)| *at);
-        [noted, later, doubted, self.retry_at, Some(self.rescan_at)]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.rescan_at)
+        let braked = self.braked.as_ref().filter(|_| self.has_local_work());
+        let losses = braked.map(|braked| braked.look_at);
+        [
+            noted,
+            later,
+            doubted,
+            losses,
+            self.retry_at,
+            Some(self.rescan_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(self.rescan_at)
     }
 
     /// Everything that was refused or out of reach is in question again.
@@ -395,7 +424,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
     }
 
-    fn halt_by(&mut self, halt: Halt) {
+    pub(super) fn halt_by(&mut self, halt: Halt) {
         match halt {
             Halt::Stop => {}
             Halt::Missing(reason) => self.halt(Activity::Missing(reason)),
@@ -458,6 +487,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 self.ask_again();
                 self.absorb_now();
                 self.everything = true;
+                if let Some(braked) = &mut self.braked {
+                    braked.look_at = Instant::now();
+                }
                 waiting.push(answer);
             }
             Command::Settled(answer) => {
@@ -465,6 +497,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 let _ = answer.send(settled);
             }
             Command::Retry => self.ask_again(),
+            Command::Release(how, answer) => {
+                let released = self.release(how).await;
+                let _ = answer.send(released);
+            }
         }
     }
 

@@ -212,7 +212,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     /// Starts transfers while there is something to bring and room for them.
     pub(super) async fn start_transfers(&mut self) -> Result<(), Halt> {
-        while self.transfers.len() < MAX_TRANSFERS {
+        while self.braked.is_none() && self.transfers.len() < MAX_TRANSFERS {
             let mut bytes = 0;
             let mut batch: Vec<Bring> = Vec::new();
             let busy: BTreeSet<FileId> = self
@@ -300,6 +300,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     /// Puts a group of written files in place.
     pub(super) async fn group(&mut self, group: Group) -> Result<(), Halt> {
+        if self.braked.is_some() {
+            // Nothing comes to disk; what was written stays in its temporary file, and is asked for again.
+            let ended = group.jobs.iter().map(|(key, _)| key);
+            let flights = ended.filter_map(|key| self.flights.remove(key));
+            self.questions.extend(flights.map(|flight| flight.bring.id));
+            return Ok(());
+        }
         let place = self.place()?;
         let mut request = CommitRequest {
             placements: group.shared.placements,

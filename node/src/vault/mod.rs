@@ -17,6 +17,7 @@ mod work;
 pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};
 pub use handle::{SessionQueue, VaultHandle, VaultThread, Wanted, wall_ms};
 pub use request::{
-    CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting, Operation,
+    BrakedFile, CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting,
+    Operation,
 };
 pub use work::FILES;

@@ -102,6 +102,19 @@ pub struct FolderRow {
     pub hash: [u8; 32],
 }
 
+/// Why the brake of a synced folder holds a file, and what bringing it back takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BrakedFile {
+    /// It is gone from the disk; the vault was not told.
+    Gone,
+    /// It has other bytes on disk; the vault was not told.
+    Changed,
+    /// Its deletion was recorded shortly before the brake took hold: it is in the trash.
+    Deleted,
+    /// Its new bytes were recorded shortly before the brake took hold; before, its content had this hash.
+    Rewritten([u8; 32]),
+}
+
 /// A folder of this machine that is kept in sync with a folder of the vault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderSetting {
@@ -124,6 +137,8 @@ pub struct CommitRequest {
     pub chunks: Vec<(Hash, ChunkRow)>,
     /// Folder state: (folder number, file, row or removal).
     pub folder_rows: Vec<(u32, FileId, Option<FolderRow>)>,
+    /// Files that a synced folder's brake holds: (folder number, file, why or no longer).
+    pub folder_brakes: Vec<(u32, FileId, Option<BrakedFile>)>,
     /// Files whose present content (by its hash) is now held whole and durable here.
     pub held: Vec<(FileId, [u8; 32])>,
     /// Where devices were reached: replaces what was known.

@@ -1,5 +1,6 @@
 //! The folder engine against a vault and blobs in memory, on a real file system.
 
+mod braking;
 mod convergence;
 mod double;
 mod planner;
