@@ -145,6 +145,8 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
             "one document may be 16 MiB; put large contents into a file with `coffer file add`"
         }
         "file-exists" => "choose another place, or replace what is there with --overwrite",
+        "not-braked" => "`coffer folder list` says what each folder is doing",
+        "no-conflict" => "`coffer folder conflicts` lists those that there are",
         "no-systemd" => "start it by other means at login; the command is `coffer start`",
         _ => return None,
     })

@@ -3,12 +3,15 @@
 //! What needs root (cutting the power, filling a disk) stands in `tests/root`. Rules that a lower layer can show are
 //! tested there; here is what only the whole can show.
 
+mod brake;
+mod conflicts;
 mod crashes;
 #[allow(dead_code, reason = "each of the two targets needs a part of it")]
 mod device;
 mod documents;
 mod files;
 mod folders;
+mod listener;
 mod pairing;
 mod scripts;
 mod secrets;

@@ -2,32 +2,26 @@
 //!
 //! While it holds, the folder rests: nothing that is found on disk is recorded, nothing that the vault says is done on
 //! disk. It goes on being looked at, so that a person is told what there is now, and the brake comes off by itself when
-//! everything is back as it was (a disk that is mounted again). Else a person says what it was ([`Release`]).
+//! everything is back as it was (a disk that is mounted again). Else a person says what it was ([`super::Release`]).
 //!
 //! That it holds is durable, file by file, before anything else happens: a restart, or files that come back in part,
 //! do not take it off.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use coffer_crdt::files::{FileId, Kind};
 use tokio::time::Instant;
 
-use super::apply::{Kept, PENDING, confirm_kept};
-use super::brake::{Verdict, WINDOW};
+use super::brake::Verdict;
 use super::compare::{LocalPlan, Read};
-use super::engine::{Engine, Halt, blocking, fresh, wall_ms};
-use super::ground::stat_at;
-use super::kept::draft_of;
+use super::engine::{Engine, Halt, wall_ms};
 use super::local::{batches, import};
-use super::place::Place;
-use super::recover::no_row;
 use super::rows::{Rows, row_kind};
 use super::scan::Parts;
 use super::state::{BrakeReport, MAX_BRAKED};
 use super::{Contents, FolderVault};
-use crate::vault::request::{BrakedFile, CommitRequest, ContentDraft, Operation};
+use crate::vault::request::{BrakedFile, CommitRequest, Operation};
 
 /// How often a folder that the brake holds is looked at, at most: each time the whole of it is.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -35,44 +29,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait for the rest of many files that are being written, before those that rest are judged alone.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a person says of what the brake holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
-    /// It was meant: record it.
-    Meant,
-    /// Bring the files back as the vault has them.
-    Undo,
-}
-
-/// What a release concerned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Released {
-    /// Files that had disappeared.
-    pub gone: u64,
-    /// Files that had been rewritten.
-    pub rewritten: u64,
-}
-
-/// Why the brake was not taken off.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreleased {
-    /// It is not on.
-    #[error("nothing is held back in this folder")]
-    NotBraked,
-    /// The folder or the vault cannot be used now.
-    #[error("{0}")]
-    Failed(String),
-}
-
 /// The brake is on.
 pub(super) struct Braked {
     /// When the folder is looked at again, if there is reason to.
     pub look_at: Instant,
     /// What it holds, as it is durable.
-    held: BTreeMap<FileId, BrakedFile>,
+    pub held: BTreeMap<FileId, BrakedFile>,
     /// What the last look found.
-    losses: Option<Losses>,
-    report: BrakeReport,
+    pub losses: Option<Losses>,
+    pub report: BrakeReport,
 }
 
 impl Braked {
@@ -92,22 +57,15 @@ impl Braked {
 }
 
 /// What a look at a braked folder found.
-struct Losses {
+pub(super) struct Losses {
     /// Files that are not there and that the vault shows.
-    gone: Vec<FileId>,
+    pub gone: Vec<FileId>,
     /// Every row, folders too, of what is not there.
-    missing: Vec<FileId>,
+    pub missing: Vec<FileId>,
     /// Files that have other bytes, or may have.
-    changed: Vec<Read>,
+    pub changed: Vec<Read>,
     /// Whether the changed ones are more than a person changes.
-    is_rewriting: bool,
-}
-
-/// Losses that a person said were meant.
-pub(super) struct Consent {
-    /// Rows of what is gone, and files that were rewritten.
-    pub files: BTreeSet<FileId>,
-    until: Instant,
+    pub is_rewriting: bool,
 }
 
 /// Deletions that are about to be recorded.
@@ -147,18 +105,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let total = self.shared.rows().totals().0;
         self.losses
             .judge_gone(Instant::now(), total, gone, plan.doubtful)
-    }
-
-    fn has_consent(&self, id: &FileId) -> bool {
-        self.consent
-            .as_ref()
-            .is_some_and(|consent| consent.files.contains(id))
-    }
-
-    /// What a person consented to is recorded soon after; what happens to these files later is another matter.
-    pub(super) fn expire_consent(&mut self) {
-        self.consent
-            .take_if(|consent| consent.until < Instant::now());
     }
 
     pub(super) fn note_deleted(&mut self, mut deleted: Deleted) {
@@ -360,12 +306,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         Ok(())
     }
 
-    fn off_request(&self) -> CommitRequest {
+    pub(super) fn off_request(&self) -> CommitRequest {
         let held = self.braked.iter().flat_map(|braked| braked.held.keys());
         self.brake_request(held.map(|id| (*id, None)))
     }
 
-    fn off(&mut self) {
+    pub(super) fn off(&mut self) {
         self.braked = None;
         self.losses.take();
         self.everything = true;
@@ -423,145 +369,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     pub(super) fn brake_report(&self) -> Option<BrakeReport> {
         self.braked.as_ref().map(|braked| braked.report.clone())
     }
-
-    /// A person has said what it was.
-    pub(super) async fn release(&mut self, how: Release) -> Result<Released, Unreleased> {
-        let Some(braked) = &self.braked else {
-            return Err(Unreleased::NotBraked);
-        };
-        // Consent is to what was told; what is brought back is what there is now.
-        if (how == Release::Undo || braked.losses.is_none())
-            && let Err(halt) = self.look_at_losses().await
-        {
-            return Err(self.unreleased(halt));
-        }
-        let Some(braked) = &self.braked else {
-            return Ok(Released::default());
-        };
-        let released = Released {
-            gone: braked.report.gone,
-            rewritten: braked.report.rewritten,
-        };
-        let done = match how {
-            Release::Meant => self.consent().await,
-            Release::Undo => self.undo().await,
-        };
-        match done {
-            Ok(()) => {
-                self.off();
-                Ok(released)
-            }
-            Err(halt) => Err(self.unreleased(halt)),
-        }
-    }
-
-    fn unreleased(&mut self, halt: Halt) -> Unreleased {
-        let reason = match &halt {
-            Halt::Stop => "it is being stopped".to_owned(),
-            Halt::Missing(reason) | Halt::Failed(reason) => reason.clone(),
-        };
-        self.halt_by(halt);
-        Unreleased::Failed(reason)
-    }
-
-    async fn consent(&mut self) -> Result<(), Halt> {
-        let request = self.off_request();
-        self.vault.commit(request).await?;
-        let losses = self
-            .braked
-            .as_ref()
-            .and_then(|braked| braked.losses.as_ref());
-        let files = losses.into_iter().flat_map(|losses| {
-            let changed = losses.changed.iter().filter_map(|read| read.id);
-            losses.missing.iter().copied().chain(changed)
-        });
-        self.consent = Some(Consent {
-            files: files.collect(),
-            until: Instant::now() + WINDOW,
-        });
-        Ok(())
-    }
-
-    /// The rewritten bytes go to the kept files, and the rows of all that is lost go: then the vault's files are merely
-    /// not on disk yet. What was recorded before the brake took hold is recorded the other way round.
-    async fn undo(&mut self) -> Result<(), Halt> {
-        let place = self.place()?;
-        let Some(braked) = &self.braked else {
-            return Ok(());
-        };
-        let Some(losses) = &braked.losses else {
-            return Ok(());
-        };
-        let mut lost = losses.missing.clone();
-        let changed = if losses.is_rewriting {
-            losses.changed.clone()
-        } else {
-            Vec::new()
-        };
-        let held = braked.held.clone();
-        let aside = {
-            let place = place.clone();
-            blocking(move || set_aside(&place, changed)).await??
-        };
-        lost.extend(aside.iter().map(|kept| kept.id));
-        let mut request = self.off_request();
-        request.folder_rows = lost
-            .iter()
-            .map(|id| (self.config.number, *id, None))
-            .collect();
-        self.take_back(held, &mut request).await?;
-        let names: Vec<[u8; 24]> = aside.iter().map(|kept| kept.name).collect();
-        self.read_kept(&names, &mut request).await;
-        self.vault.commit(request).await?;
-        self.take_rows(lost.into_iter().map(|id| (id, None)).collect());
-        if let Err(error) = blocking(move || confirm_kept(&place, &aside)).await? {
-            tracing::warn!(%error, "kept files could not be given their final names; the next start will");
-        }
-        Ok(())
-    }
-
-    /// What was recorded, the other way round.
-    async fn take_back(
-        &self,
-        held: BTreeMap<FileId, BrakedFile>,
-        request: &mut CommitRequest,
-    ) -> Result<(), Halt> {
-        let vault = self.vault.clone();
-        let operations = blocking(move || {
-            let (mut operations, mut rewritten, mut recheck) = (Vec::new(), Vec::new(), Vec::new());
-            {
-                let tree = vault.tree();
-                for (id, why) in held {
-                    if matches!(why, BrakedFile::Gone | BrakedFile::Changed) {
-                        continue;
-                    }
-                    if tree.get(id).is_some_and(|known| known.trash.is_some())
-                        && tree.shown(id).is_some_and(|shown| shown.trashed)
-                    {
-                        operations.push(Operation::RestoreFile { id });
-                        recheck.push(id);
-                        recheck.extend(tree.below(id));
-                    }
-                    let present = tree.get(id).and_then(|known| known.content);
-                    if let BrakedFile::Rewritten(before) = why
-                        && present.is_some_and(|content| content.hash != before)
-                    {
-                        rewritten.push((id, before));
-                        recheck.push(id);
-                    }
-                }
-            }
-            for (id, before) in rewritten {
-                if let Some(content) = vault.past_content(id, &before)? {
-                    let content: ContentDraft = draft_of(&content);
-                    operations.push(Operation::SetContent { id, content });
-                }
-            }
-            Ok::<_, Halt>((operations, recheck))
-        });
-        (request.operations, request.recheck) = operations.await??;
-        Ok(())
-    }
 }
 
 fn is_known_file(rows: &Rows, read: &Read) -> bool {
@@ -570,43 +377,4 @@ fn is_known_file(rows: &Rows, read: &Read) -> bool {
             .id
             .and_then(|id| rows.get(id))
             .is_some_and(|row| row_kind(row) == Kind::File)
-}
-
-/// Moves files, wherever they are now, to the kept ones. What is not as it was looked at stays: somebody is at work.
-fn set_aside(place: &Place, changed: Vec<Read>) -> Result<Vec<Kept>, Halt> {
-    place.check()?;
-    let mut aside = Vec::new();
-    for read in changed {
-        let (Some(id), Some(parent)) = (read.id, read.path.parent()) else {
-            continue;
-        };
-        let Ok(folder) = place.folder(parent) else {
-            continue;
-        };
-        let is_same = stat_at(folder.as_fd(), &read.name).is_ok_and(|stat| stat == read.stat);
-        if !is_same {
-            continue;
-        }
-        let mut name = [0; 24];
-        name[..16].copy_from_slice(&fresh().0);
-        name[16..].copy_from_slice(&fresh().0[..8]);
-        let pending = format!("{}{PENDING}", hex::encode(name));
-        place
-            .put(folder.as_fd(), &read.name, place.kept(), &pending)
-            .map_err(|error| {
-                Halt::Failed(format!(
-                    "{} cannot be put aside: {error}",
-                    read.path.display()
-                ))
-            })?;
-        aside.push(Kept {
-            id,
-            row: no_row(),
-            name,
-        });
-    }
-    place
-        .sync()
-        .map_err(|error| Halt::Failed(format!("writing to the folder failed: {error}")))?;
-    Ok(aside)
 }

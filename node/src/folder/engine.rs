@@ -136,7 +136,7 @@ pub(super) struct Engine<V, C> {
     /// Since when files that are being written are waited for, to judge them.
     pub screening_since: Option<Instant>,
     /// Losses that a person said were meant, not yet recorded.
-    pub consent: Option<super::braked::Consent>,
+    pub consent: Option<super::release::Consent>,
 }
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {

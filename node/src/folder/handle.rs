@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::braked::{Release, Released, Unreleased};
 use super::engine::Engine;
 use super::paths::{Folders, Shared};
 use super::place::FolderError;
+use super::release::{Release, Released, Unreleased};
 use super::rows::Rows;
 use super::state::FolderState;
 use super::{Contents, FolderConfig, FolderVault};

@@ -14,7 +14,7 @@
 //! scan.rs         disk -> Snapshot, whole or the parts that the watcher named (watch.rs)
 //! rows.rs         the rows and their indexes
 //! compare.rs      Snapshot x rows x tree -> LocalPlan (pure); recognise.rs which file is which (pure)
-//! brake.rs        when deletions and rewritings are too many at once (pure); braked.rs what happens then
+//! brake.rs        when deletions and rewritings are too many at once (pure); braked.rs what happens then; release.rs how it ends
 //! decide.rs       a file that was read x rows x tree -> what it means (pure)
 //! plan.rs         tree x rows -> RemotePlan (pure)
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
@@ -63,6 +63,7 @@ pub mod place;
 pub mod plan;
 mod recognise;
 mod recover;
+mod release;
 mod remote;
 mod report;
 pub mod rows;
@@ -74,11 +75,11 @@ pub mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use braked::{Release, Released, Unreleased};
 pub use first_merge::{FirstMerge, preview};
 pub use handle::{FolderEngine, FolderHandle};
 pub use paths::Folders;
 pub use place::FolderError;
+pub use release::{Release, Released, Unreleased};
 pub use state::{Activity, BrakeReport, FolderState, Problem};
 
 /// What the engine needs of the vault. `VaultHandle` is the real one, tests keep a [`Tree`] of their own.
