@@ -11,6 +11,7 @@ use std::time::Duration;
 use coffer_crdt::files::FileId;
 use tokio::time::Instant;
 
+use super::schedule::Spot;
 use crate::vault::request::BrakedFile;
 
 /// Losses that come closer together than this are one.
@@ -38,13 +39,21 @@ pub enum Verdict {
 pub struct Window {
     losses: VecDeque<Loss>,
     rewritten: BTreeSet<FileId>,
+    /// Where files were that were renamed as well.
+    places: BTreeMap<FileId, (Instant, Spot)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Deleted,
+    Rewritten([u8; 32]),
 }
 
 #[derive(Debug)]
 struct Loss {
     at: Instant,
     id: FileId,
-    what: BrakedFile,
+    what: What,
     /// Whether it counts: of a folder that is deleted with its files, only they do.
     counts: bool,
     /// Files in the folder before it.
@@ -66,7 +75,7 @@ impl Window {
             self.losses.push_back(Loss {
                 at: now,
                 id: *id,
-                what: BrakedFile::Deleted,
+                what: What::Deleted,
                 counts: files.contains(id),
                 files: total,
             });
@@ -81,7 +90,7 @@ impl Window {
             self.losses.push_back(Loss {
                 at: now,
                 id,
-                what: BrakedFile::Rewritten(before),
+                what: What::Rewritten(before),
                 counts: true,
                 files: total,
             });
@@ -103,7 +112,7 @@ impl Window {
         let before = self
             .losses
             .iter()
-            .filter(|loss| loss.counts && loss.what == BrakedFile::Deleted)
+            .filter(|loss| loss.counts && loss.what == What::Deleted)
             .count();
         let files = self.files(total);
         if is_too_much(before + gone, files, GONE_ONE_IN) {
@@ -134,17 +143,33 @@ impl Window {
             )
     }
 
+    /// Whether new bytes of a file were recorded lately.
+    pub fn has_rewritten(&self, id: FileId) -> bool {
+        self.rewritten.contains(&id)
+    }
+
+    /// Notes where a file was that has new bytes and gets a new place: programs that encrypt for a ransom rename what
+    /// they wrote.
+    pub fn moved(&mut self, now: Instant, id: FileId, from: Spot) {
+        self.forget(now);
+        self.places.entry(id).or_insert((now, from));
+    }
+
     /// What was recorded in the window, for the brake to hold.
     pub fn take(&mut self) -> BTreeMap<FileId, BrakedFile> {
+        let mut places = std::mem::take(&mut self.places);
         self.rewritten.clear();
-        let losses = std::mem::take(&mut self.losses);
-        // Of a file that was rewritten and then deleted, both must be taken back: the bytes before are what matters,
-        // and whoever brings them back looks into the trash as well.
         let mut held: BTreeMap<FileId, BrakedFile> = BTreeMap::new();
-        for loss in losses {
-            let is_rewritten = matches!(loss.what, BrakedFile::Rewritten(_));
-            if is_rewritten || !held.contains_key(&loss.id) {
-                held.insert(loss.id, loss.what);
+        for loss in std::mem::take(&mut self.losses) {
+            match loss.what {
+                // Of a file that was rewritten and then deleted, both must be taken back: the bytes before are what
+                // matters, and whoever brings them back looks into the trash as well.
+                What::Deleted => drop(held.entry(loss.id).or_insert(BrakedFile::Deleted)),
+                What::Rewritten(before) => {
+                    let place = places.remove(&loss.id);
+                    let place = place.map(|(_, (folder, name))| (folder.0, name));
+                    held.insert(loss.id, BrakedFile::Rewritten { before, place });
+                }
             }
         }
         held
@@ -157,11 +182,15 @@ impl Window {
             .is_some_and(|loss| now.saturating_duration_since(loss.at) > WINDOW)
         {
             if let Some(loss) = self.losses.pop_front()
-                && matches!(loss.what, BrakedFile::Rewritten(_))
+                && matches!(loss.what, What::Rewritten(_))
             {
                 self.rewritten.remove(&loss.id);
             }
         }
+        let is_recent = |at: Instant| now.saturating_duration_since(at) <= WINDOW;
+        let rewritten = &self.rewritten;
+        self.places
+            .retain(|id, (at, _)| is_recent(*at) || rewritten.contains(id));
     }
 
     /// How many files the folder had at the window's start. One that grew meanwhile is as large as it is now: a folder
@@ -231,7 +260,13 @@ mod tests {
         assert!(window.is_rewriting(now, 22, ids(1..22)));
         assert_eq!(
             window.take().into_iter().collect::<Vec<_>>(),
-            [(FileId([1; 16]), BrakedFile::Rewritten([0; 32]))]
+            [(
+                FileId([1; 16]),
+                BrakedFile::Rewritten {
+                    before: [0; 32],
+                    place: None
+                }
+            )]
         );
     }
 }

@@ -120,6 +120,25 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
     }
 
+    /// Called before the moves are recorded.
+    pub(super) fn note_moved(&mut self, reads: &[Read], operations: &[Operation]) {
+        let reads: BTreeSet<FileId> = reads.iter().filter_map(|read| read.id).collect();
+        let moved = operations.iter().filter_map(|operation| match operation {
+            Operation::MoveFile { id, .. } => Some(*id),
+            _ => None,
+        });
+        let tree = self.vault.tree();
+        for id in moved
+            .filter(|id| reads.contains(id) || self.losses.has_rewritten(*id))
+            .collect::<Vec<_>>()
+        {
+            if let Some(shown) = tree.shown(id) {
+                self.losses
+                    .moved(Instant::now(), id, (shown.parent, shown.name.to_string()));
+            }
+        }
+    }
+
     /// Called before the rows follow what was recorded.
     pub(super) fn note_rewritten(&mut self, read: &Read, operations: &[Operation]) {
         let (before, total) = {
@@ -231,7 +250,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             files = held.len(),
             "so much was deleted or rewritten in a synced folder at once that it rests until a person says that it was meant"
         );
-        let request = self.brake_request(held.iter().map(|(id, why)| (*id, Some(*why))));
+        let request = self.brake_request(held.iter().map(|(id, why)| (*id, Some(why.clone()))));
         self.braked = Some(Braked::new(held));
         self.doubted.clear();
         self.doubted_parts = None;
@@ -278,8 +297,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         };
         braked.look_at = Instant::now() + LOOK_EVERY;
         let mut held = braked.held.values();
-        let is_rewriting =
-            many || held.any(|why| matches!(why, BrakedFile::Changed | BrakedFile::Rewritten(_)));
+        let is_rewriting = many
+            || held.any(|why| matches!(why, BrakedFile::Changed | BrakedFile::Rewritten { .. }));
         let losses = Losses {
             gone: plan.gone,
             missing,
@@ -287,7 +306,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             is_rewriting,
         };
         let recorded =
-            |why: &BrakedFile| matches!(why, BrakedFile::Deleted | BrakedFile::Rewritten(_));
+            |why: &BrakedFile| matches!(why, BrakedFile::Deleted | BrakedFile::Rewritten { .. });
         let nothing_left = losses.gone.is_empty()
             && !(losses.is_rewriting && !losses.changed.is_empty())
             && !braked.held.values().any(recorded);
@@ -341,7 +360,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             for (id, why) in &braked.held {
                 match why {
                     BrakedFile::Deleted if is_file(id) => drop(gone.insert(*id)),
-                    BrakedFile::Rewritten(_) => drop(rewritten.insert(*id)),
+                    BrakedFile::Rewritten { .. } => drop(rewritten.insert(*id)),
                     _ => {}
                 }
             }

@@ -81,6 +81,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.questions.extend(revisit);
         self.look_again(look_again);
         let deleted = Deleted::of(gone, &operations, self.shared.rows().totals().0);
+        self.note_moved(&reads, &operations);
         self.commit_structure(operations, rows).await?;
         self.note_deleted(deleted);
         let reads = self.resting(reads);

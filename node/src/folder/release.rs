@@ -185,11 +185,18 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                         recheck.extend(tree.below(id));
                     }
                     let present = tree.get(id).and_then(|known| known.content);
-                    if let BrakedFile::Rewritten(before) = why
-                        && present.is_some_and(|content| content.hash != before)
-                    {
+                    let BrakedFile::Rewritten { before, place } = why else {
+                        continue;
+                    };
+                    if present.is_some_and(|content| content.hash != before) {
                         rewritten.push((id, before));
                         recheck.push(id);
+                    }
+                    if let Some((parent, name)) = place
+                        && tree.lookup(FileId(parent), &name).is_none()
+                    {
+                        let parent = FileId(parent);
+                        operations.push(Operation::MoveFile { id, parent, name });
                     }
                 }
             }

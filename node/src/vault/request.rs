@@ -103,7 +103,7 @@ pub struct FolderRow {
 }
 
 /// Why the brake of a synced folder holds a file, and what bringing it back takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BrakedFile {
     /// It is gone from the disk; the vault was not told.
     Gone,
@@ -111,8 +111,13 @@ pub enum BrakedFile {
     Changed,
     /// Its deletion was recorded shortly before the brake took hold: it is in the trash.
     Deleted,
-    /// Its new bytes were recorded shortly before the brake took hold; before, its content had this hash.
-    Rewritten([u8; 32]),
+    /// Its new bytes were recorded shortly before the brake took hold.
+    Rewritten {
+        /// Content hash before.
+        before: [u8; 32],
+        /// Its folder and name before, if a new name was recorded too.
+        place: Option<([u8; 16], String)>,
+    },
 }
 
 /// A folder of this machine that is kept in sync with a folder of the vault.

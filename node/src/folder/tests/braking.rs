@@ -168,6 +168,28 @@ async fn losses_in_small_parts_are_braked_and_all_of_them_are_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_rewritten_and_renamed_few_by_few_come_back_under_their_names() {
+    let (a, b) = filled().await;
+    let before = a.listing();
+    for part in 0..4 {
+        for n in part * 10..part * 10 + 10 {
+            std::fs::write(a.path(&name(n)), format!("gibberish {n}")).unwrap();
+            std::fs::rename(a.path(&name(n)), a.path(&format!("{}.locked", name(n)))).unwrap();
+        }
+        if part < 3 {
+            a.settled().await;
+        }
+    }
+    a.until(|state| state.activity == Activity::Braked).await;
+    a.handle().rescan().await;
+    braked(&a, 0, 40).await;
+    assert!(a.handle().release(Release::Undo).await.is_ok());
+    sync(&a, &b).await;
+    assert_eq!(a.listing(), before);
+    assert_eq!(b.listing(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn moves_small_deletions_touched_files_and_what_others_do_are_not_braked() {
     let (a, b) = filled().await;
     std::fs::create_dir(a.path("moved")).unwrap();
