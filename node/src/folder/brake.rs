@@ -155,24 +155,36 @@ impl Window {
         self.places.entry(id).or_insert((now, from));
     }
 
-    /// What was recorded in the window, for the brake to hold.
-    pub fn take(&mut self) -> BTreeMap<FileId, BrakedFile> {
-        let mut places = std::mem::take(&mut self.places);
-        self.rewritten.clear();
-        let mut held: BTreeMap<FileId, BrakedFile> = BTreeMap::new();
-        for loss in std::mem::take(&mut self.losses) {
-            match loss.what {
-                // Of a file that was rewritten and then deleted, both must be taken back: the bytes before are what
-                // matters, and whoever brings them back looks into the trash as well.
-                What::Deleted => drop(held.entry(loss.id).or_insert(BrakedFile::Deleted)),
-                What::Rewritten(before) => {
-                    let place = places.remove(&loss.id);
-                    let place = place.map(|(_, (folder, name))| (folder.0, name));
-                    held.insert(loss.id, BrakedFile::Rewritten { before, place });
-                }
+    /// Deletions that were recorded in the window, for the brake to hold.
+    pub fn take_deleted(&mut self) -> BTreeMap<FileId, BrakedFile> {
+        let losses = std::mem::take(&mut self.losses).into_iter();
+        let (deleted, rest) = losses.partition(|loss| loss.what == What::Deleted);
+        self.losses = rest;
+        let deleted: VecDeque<Loss> = deleted;
+        deleted
+            .into_iter()
+            .map(|loss| (loss.id, BrakedFile::Deleted))
+            .collect()
+    }
+
+    /// Rewritings that were recorded in the window, and new names that came with others, for the brake to hold.
+    pub fn take_rewritten(&mut self) -> BTreeMap<FileId, BrakedFile> {
+        let mut held: BTreeMap<FileId, (Option<[u8; 32]>, Option<([u8; 16], String)>)> =
+            BTreeMap::new();
+        self.losses.retain(|loss| match loss.what {
+            What::Deleted => true,
+            What::Rewritten(before) => {
+                held.entry(loss.id).or_default().0 = Some(before);
+                false
             }
+        });
+        self.rewritten.clear();
+        for (id, (_, (folder, name))) in std::mem::take(&mut self.places) {
+            held.entry(id).or_default().1 = Some((folder.0, name));
         }
-        held
+        held.into_iter()
+            .map(|(id, (before, place))| (id, BrakedFile::Rewritten { before, place }))
+            .collect()
     }
 
     fn forget(&mut self, now: Instant) {
@@ -259,11 +271,11 @@ mod tests {
         assert!(!window.is_rewriting(now, 22, ids(1..21)));
         assert!(window.is_rewriting(now, 22, ids(1..22)));
         assert_eq!(
-            window.take().into_iter().collect::<Vec<_>>(),
+            window.take_rewritten().into_iter().collect::<Vec<_>>(),
             [(
                 FileId([1; 16]),
                 BrakedFile::Rewritten {
-                    before: [0; 32],
+                    before: Some([0; 32]),
                     place: None
                 }
             )]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use coffer_crdt::files::{FileId, Kind};
 use tokio::time::Instant;
 
-use super::brake::Verdict;
+use super::brake::{Verdict, Window};
 use super::compare::{LocalPlan, Read};
 use super::engine::{Engine, Halt, wall_ms};
 use super::local::{batches, import};
@@ -201,10 +201,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if !self.is_rewriting(&changed) {
             return Ok(Verdict::Record);
         }
-        let held = changed
-            .iter()
-            .filter_map(|read| Some((read.id?, BrakedFile::Changed)));
-        self.brake_on(held.collect()).await?;
+        let mut held = self.losses.take_rewritten();
+        for id in changed.iter().filter_map(|read| read.id) {
+            held.entry(id).or_insert(BrakedFile::Changed);
+        }
+        self.brake_on(held).await?;
         Ok(Verdict::Brake)
     }
 
@@ -235,16 +236,15 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if self.braked.is_some() {
             return Ok(());
         }
-        let held = gone.into_iter().map(|id| (id, BrakedFile::Gone));
-        self.brake_on(held.collect()).await
+        let mut held = self.losses.take_deleted();
+        for id in gone {
+            held.entry(id).or_insert(BrakedFile::Gone);
+        }
+        self.brake_on(held).await
     }
 
-    /// The brake takes hold of these, and of what was recorded lately.
-    async fn brake_on(&mut self, found: Vec<(FileId, BrakedFile)>) -> Result<(), Halt> {
-        let mut held = self.losses.take();
-        for (id, why) in found {
-            held.entry(id).or_insert(why);
-        }
+    /// The brake takes hold of these.
+    async fn brake_on(&mut self, held: BTreeMap<FileId, BrakedFile>) -> Result<(), Halt> {
         tracing::warn!(
             folder = self.config.number,
             files = held.len(),
@@ -332,7 +332,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     pub(super) fn off(&mut self) {
         self.braked = None;
-        self.losses.take();
+        self.losses = Window::default();
         self.everything = true;
         self.all_questions = true;
     }

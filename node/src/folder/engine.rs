@@ -449,38 +449,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
     }
 
-    fn tree_changed(
-        &mut self,
-        changed: Result<Arc<Vec<coffer_crdt::tree::Changed>>, broadcast::error::RecvError>,
-    ) -> bool {
-        match changed {
-            Ok(changed) => self.note_changed(&changed),
-            Err(broadcast::error::RecvError::Lagged(_)) => self.all_questions = true,
-            Err(broadcast::error::RecvError::Closed) => return false,
-        }
-        // Whatever else is there comes along: one pass for all.
-        loop {
-            match self.tree_changes.try_recv() {
-                Ok(changed) => self.note_changed(&changed),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => self.all_questions = true,
-                Err(broadcast::error::TryRecvError::Empty) => return true,
-                Err(broadcast::error::TryRecvError::Closed) => return false,
-            }
-        }
-    }
-
-    pub(super) fn note_changed(&mut self, changed: &[coffer_crdt::tree::Changed]) {
-        let tree = self.vault.tree();
-        let rows = self.shared.rows();
-        for change in changed {
-            self.questions.insert(change.id);
-            if change.subtree {
-                self.questions.extend(tree.below(change.id));
-                self.questions.extend(rows.below(change.id));
-            }
-        }
-    }
-
     async fn command(&mut self, command: Command, waiting: &mut Vec<oneshot::Sender<()>>) {
         match command {
             Command::Rescan(answer) => {
@@ -571,24 +539,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         CommitRequest {
             folder_rows,
             ..CommitRequest::default()
-        }
-    }
-
-    /// Whether the vault's folder still is one to sync.
-    pub(super) fn check_vault_folder(&self) -> Result<(), Halt> {
-        let folder = self.config.vault_folder;
-        if folder == FileId::ROOT {
-            return Ok(());
-        }
-        match self.vault.tree().shown(folder) {
-            Some(shown) if !shown.trashed && shown.kind == Kind::Folder => Ok(()),
-            Some(_) => Err(Halt::Failed(
-                "the vault's folder is in the trash; restore it, or remove this synced folder"
-                    .into(),
-            )),
-            None => Err(Halt::Failed(
-                "the vault's folder has not arrived yet".into(),
-            )),
         }
     }
 }

@@ -62,6 +62,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 let gone = plan.rows.iter().filter(|(_, row)| row.is_none());
                 plan.missing.extend(gone.map(|(id, _)| *id));
                 self.doubt(&plan, &parts, everything, believed, doubting);
+                self.look_soon(&parts, everything);
                 return Ok(());
             }
             Verdict::Brake => return self.brake_gone(plan.gone).await,
@@ -155,7 +156,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         believed: BTreeSet<FileId>,
         before: Option<(Instant, Parts, bool)>,
     ) {
-        let now = Instant::now();
         if let Some((at, parts, everything)) = before {
             // Not due yet: the pass was about something else.
             self.doubted = believed;
@@ -163,13 +163,16 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         if !plan.missing.is_empty() {
             self.doubted.extend(&plan.missing);
-            let (_, again, whole) =
-                self.doubted_parts
-                    .get_or_insert((now + DOUBT, Parts::new(), false));
-            *whole |= everything;
-            for (path, depth) in parts {
-                add_part(again, path.clone(), *depth);
-            }
+            self.look_soon(parts, everything);
+        }
+    }
+
+    fn look_soon(&mut self, parts: &Parts, everything: bool) {
+        let at = Instant::now() + DOUBT;
+        let (_, again, whole) = self.doubted_parts.get_or_insert((at, Parts::new(), false));
+        *whole |= everything;
+        for (path, depth) in parts {
+            add_part(again, path.clone(), *depth);
         }
     }
 

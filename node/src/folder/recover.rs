@@ -78,7 +78,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 }
 
 /// Confirming looks at names only.
-pub(super) fn no_row() -> FolderRow {
+fn no_row() -> FolderRow {
     FolderRow {
         parent: [0; 16],
         name: String::new(),

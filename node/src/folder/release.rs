@@ -1,21 +1,16 @@
 //! Taking the brake off: a person says what it was.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
 
 use coffer_crdt::files::FileId;
 use tokio::time::Instant;
 
-use super::apply::{Kept, PENDING, confirm_kept};
 use super::brake::WINDOW;
-use super::compare::Read;
-use super::engine::{Engine, Halt, blocking, fresh};
-use super::ground::stat_at;
+use super::compare::{Read, row_of};
+use super::engine::{Engine, Halt, blocking};
 use super::kept::draft_of;
-use super::place::Place;
-use super::recover::no_row;
 use super::{Contents, FolderVault};
-use crate::vault::request::{BrakedFile, CommitRequest, ContentDraft, Operation};
+use crate::vault::request::{BrakedFile, CommitRequest, ContentDraft, FolderRow, Operation};
 
 /// What a person says of what the brake holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,41 +119,37 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         Ok(())
     }
 
-    /// The rewritten bytes go to the kept files, and the rows of all that is lost go: then the vault's files are merely
-    /// not on disk yet. What was recorded before the brake took hold is recorded the other way round.
+    /// The rows of what is gone go: then the vault's files are merely not on disk yet. Those of what was rewritten say
+    /// that disk and vault agreed on bytes that nobody knows: then the vault's are newer, and take their place, in the
+    /// way and with the care of any change from elsewhere, once they are here. What was recorded before the brake took
+    /// hold is recorded the other way round.
     async fn undo(&mut self) -> Result<(), Halt> {
-        let place = self.place()?;
         let Some(braked) = &self.braked else {
             return Ok(());
         };
         let Some(losses) = &braked.losses else {
             return Ok(());
         };
-        let mut lost = losses.missing.clone();
-        let changed = if losses.is_rewriting {
-            losses.changed.clone()
-        } else {
-            Vec::new()
-        };
+        let mut rows: Vec<(FileId, Option<FolderRow>)> =
+            losses.missing.iter().map(|id| (*id, None)).collect();
+        if losses.is_rewriting {
+            let known = self.shared.rows();
+            rows.extend(losses.changed.iter().filter_map(|read| {
+                // In a folder that is new here it is a new file, and the vault's own comes beside it.
+                let row = known.is_folder(read.parent).then(|| unknown_row(read));
+                Some((read.id?, row))
+            }));
+        }
         let held = braked.held.clone();
-        let aside = {
-            let place = place.clone();
-            blocking(move || set_aside(&place, changed)).await??
-        };
-        lost.extend(aside.iter().map(|kept| kept.id));
         let mut request = self.off_request();
-        request.folder_rows = lost
+        let number = self.config.number;
+        request.folder_rows = rows
             .iter()
-            .map(|id| (self.config.number, *id, None))
+            .map(|(id, row)| (number, *id, row.clone()))
             .collect();
         self.take_back(held, &mut request).await?;
-        let names: Vec<[u8; 24]> = aside.iter().map(|kept| kept.name).collect();
-        self.read_kept(&names, &mut request).await;
         self.vault.commit(request).await?;
-        self.take_rows(lost.into_iter().map(|id| (id, None)).collect());
-        if let Err(error) = blocking(move || confirm_kept(&place, &aside)).await? {
-            tracing::warn!(%error, "kept files could not be given their final names; the next start will");
-        }
+        self.take_rows(rows);
         Ok(())
     }
 
@@ -188,7 +179,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     let BrakedFile::Rewritten { before, place } = why else {
                         continue;
                     };
-                    if present.is_some_and(|content| content.hash != before) {
+                    if let Some(before) = before
+                        && present.is_some_and(|content| content.hash != before)
+                    {
                         rewritten.push((id, before));
                         recheck.push(id);
                     }
@@ -213,41 +206,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 }
 
-/// Moves files, wherever they are now, to the kept ones. What is not as it was looked at stays: somebody is at work.
-fn set_aside(place: &Place, changed: Vec<Read>) -> Result<Vec<Kept>, Halt> {
-    place.check()?;
-    let mut aside = Vec::new();
-    for read in changed {
-        let (Some(id), Some(parent)) = (read.id, read.path.parent()) else {
-            continue;
-        };
-        let Ok(folder) = place.folder(parent) else {
-            continue;
-        };
-        let is_same = stat_at(folder.as_fd(), &read.name).is_ok_and(|stat| stat == read.stat);
-        if !is_same {
-            continue;
-        }
-        let mut name = [0; 24];
-        name[..16].copy_from_slice(&fresh().0);
-        name[16..].copy_from_slice(&fresh().0[..8]);
-        let pending = format!("{}{PENDING}", hex::encode(name));
-        place
-            .put(folder.as_fd(), &read.name, place.kept(), &pending)
-            .map_err(|error| {
-                Halt::Failed(format!(
-                    "{} cannot be put aside: {error}",
-                    read.path.display()
-                ))
-            })?;
-        aside.push(Kept {
-            id,
-            row: no_row(),
-            name,
-        });
-    }
-    place
-        .sync()
-        .map_err(|error| Halt::Failed(format!("writing to the folder failed: {error}")))?;
-    Ok(aside)
+/// A row for a file as it is, with bytes that no file of the vault has.
+fn unknown_row(read: &Read) -> FolderRow {
+    row_of(read.parent, &read.name, read.kind, &read.stat, [0; 32])
 }

@@ -111,11 +111,11 @@ pub enum BrakedFile {
     Changed,
     /// Its deletion was recorded shortly before the brake took hold: it is in the trash.
     Deleted,
-    /// Its new bytes were recorded shortly before the brake took hold.
+    /// Its new bytes, or the new name that it got with them, were recorded shortly before the brake took hold.
     Rewritten {
-        /// Content hash before.
-        before: [u8; 32],
-        /// Its folder and name before, if a new name was recorded too.
+        /// Content hash before, if new bytes were.
+        before: Option<[u8; 32]>,
+        /// Its folder and name before, if a new name was.
         place: Option<([u8; 16], String)>,
     },
 }
@@ -192,4 +192,31 @@ pub enum CommitError {
     /// The vault is shutting down.
     #[error("the vault is stopping")]
     Stopping,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Table `folder_brakes_1`.
+    #[test]
+    fn what_a_brake_holds_is_encoded_as_it_always_was() {
+        let rewritten = BrakedFile::Rewritten {
+            before: Some([7; 32]),
+            place: Some(([9; 16], "a".into())),
+        };
+        for (held, bytes) in [
+            (BrakedFile::Gone, "00".to_owned()),
+            (BrakedFile::Changed, "01".to_owned()),
+            (BrakedFile::Deleted, "02".to_owned()),
+            (
+                rewritten,
+                format!("0301{}01{}0161", "07".repeat(32), "09".repeat(16)),
+            ),
+        ] {
+            assert_eq!(hex::encode(postcard::to_stdvec(&held).unwrap()), bytes);
+            let bytes = hex::decode(bytes).unwrap();
+            assert_eq!(postcard::from_bytes::<BrakedFile>(&bytes).unwrap(), held);
+        }
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::{Activity, FolderVault, Release, Released, Unreleased};
+use super::double::Cloud;
 use super::running::{Device, pair, sync};
 
 const FILES: usize = 60;
@@ -14,13 +16,18 @@ fn name(n: usize) -> String {
 
 /// Two devices with the same sixty files.
 async fn filled() -> (Device, Device) {
-    let (a, b, _) = pair().await;
+    let (a, b, _) = filled_from_cloud().await;
+    (a, b)
+}
+
+async fn filled_from_cloud() -> (Device, Device, Arc<Cloud>) {
+    let (a, b, cloud) = pair().await;
     for n in 0..FILES {
         a.write(&name(n), &format!("content {n}"));
     }
     sync(&a, &b).await;
     assert_eq!(b.listing().len(), FILES + 3);
-    (a, b)
+    (a, b, cloud)
 }
 
 fn delete(device: &Device, files: std::ops::Range<usize>) {
@@ -134,6 +141,31 @@ async fn most_files_rewritten_at_once_are_not_rewritten_elsewhere_and_come_back(
         .filter(|text| text.starts_with("gibberish"))
         .collect();
     assert_eq!(gibberish.len(), 40, "what was rewritten is kept aside");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rewritten_files_stay_until_the_contents_before_can_be_had() {
+    let (mut a, b, cloud) = filled_from_cloud().await;
+    let before = a.listing();
+    a.stop().await;
+    for n in 0..40 {
+        a.write(&name(n), &format!("gibberish {n}"));
+    }
+    a.start().await;
+    braked(&a, 0, 40).await;
+    cloud.set_offline(true);
+    let rewritten = a.listing();
+    assert!(a.handle().release(Release::Undo).await.is_ok());
+    a.until(|state| state.activity == Activity::Applying && state.pending_remote == 40)
+        .await;
+    assert_eq!(a.listing(), rewritten);
+    a.stop().await;
+    a.start().await;
+    cloud.set_offline(false);
+    a.handle().retry().await;
+    sync(&a, &b).await;
+    assert_eq!(a.listing(), before);
+    assert_eq!(b.listing(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

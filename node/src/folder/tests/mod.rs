@@ -6,3 +6,4 @@ mod double;
 mod planner;
 mod puppet;
 mod running;
+mod settling;
