@@ -169,8 +169,7 @@ impl Window {
 
     /// Rewritings that were recorded in the window, and new names that came with others, for the brake to hold.
     pub fn take_rewritten(&mut self) -> BTreeMap<FileId, BrakedFile> {
-        let mut held: BTreeMap<FileId, (Option<[u8; 32]>, Option<([u8; 16], String)>)> =
-            BTreeMap::new();
+        let mut held: BTreeMap<FileId, (Option<[u8; 32]>, _)> = BTreeMap::new();
         self.losses.retain(|loss| match loss.what {
             What::Deleted => true,
             What::Rewritten(before) => {

@@ -308,7 +308,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let recorded =
             |why: &BrakedFile| matches!(why, BrakedFile::Deleted | BrakedFile::Rewritten { .. });
         let nothing_left = losses.gone.is_empty()
-            && !(losses.is_rewriting && !losses.changed.is_empty())
+            && (!losses.is_rewriting || losses.changed.is_empty())
             && !braked.held.values().any(recorded);
         braked.losses = Some(losses);
         if nothing_left {

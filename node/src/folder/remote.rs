@@ -4,8 +4,10 @@
 //! transfers that run beside the loop; each group that comes back is put in place, made durable and committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use coffer_crdt::files::FileId;
+use coffer_crdt::files::{FileId, Kind};
+use tokio::sync::broadcast;
 
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
 use super::engine::{Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, add_part, blocking, fresh};

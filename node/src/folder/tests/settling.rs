@@ -1,5 +1,7 @@
 //! Conflicts, found in the tree and settled in it.
 
+use std::slice;
+
 use super::super::conflicts::{Conflict, Keep, conflicts, conflicts_with, settle};
 use super::planner::pair;
 use super::puppet::{Puppet, sync};
@@ -45,10 +47,10 @@ fn a_conflict_is_the_same_on_all_devices_and_settled_for_all() {
         let (mut a, mut b) = pair();
         apart(&mut a, &mut b, "f.txt");
         let conflict = found(&a).remove(0);
-        assert_eq!(found(&b), [conflict.clone()]);
+        assert_eq!(found(&b), slice::from_ref(&conflict));
         assert_eq!(
             conflicts_with(&a.vault.tree(), conflict.original),
-            [conflict.clone()]
+            slice::from_ref(&conflict)
         );
         let before = a.listing();
         let copy = b.vault.tree().path(conflict.copy).unwrap();
@@ -120,7 +122,7 @@ fn a_folder_and_a_file_of_one_name_are_a_conflict_too() {
         b.write("thing/inside", "in a folder");
         sync(&mut a, &mut b);
         let conflict = found(&a).remove(0);
-        assert_eq!(found(&b), [conflict.clone()]);
+        assert_eq!(found(&b), slice::from_ref(&conflict));
         carry_out(&a, &conflict, keep);
         sync(&mut a, &mut b);
         assert!(found(&a).is_empty() && found(&b).is_empty());
