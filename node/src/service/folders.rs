@@ -439,12 +439,7 @@ pub async fn release(node: &Arc<Node>, dir: PathBuf, how: Release) -> Result<Rep
     let running = node.vault().await?;
     let (number, setting) = find(&running, &dir)?;
     let engine = running.folders.engines.lock().await.get(&number).cloned();
-    let Some(engine) = engine else {
-        return Err(ControlError::unavailable(format!(
-            "{} is being stopped",
-            setting.path.display()
-        )));
-    };
+    let engine = engine.ok_or_else(|| ControlError::unavailable("the folder is being stopped"))?;
     let dir = setting.path;
     match engine.release(how).await {
         Ok(released) => Ok(Reply::FolderReleased {
