@@ -17,6 +17,7 @@
 #   cycle      in a cycle of moves, any member gives way, not the latest → crdt: the tree depends on the order of arrival
 #   clock      a copied data folder goes on writing the same log         → simulation: numbers are given out twice, a log forks
 #   stamps     after a restart the clock forgets what it gave out        → crdt and simulation: stamps go back
+#   brake      however much disappears from a folder is believed         → node: half of a folder is deleted elsewhere
 #   twice      a change that is there counts as applied again            → crdt: a duplicate is no duplicate
 #
 # Needs bash, cp and cargo. Builds in target/mutations (or COFFER_MUTATIONS_TARGET_DIR), which it keeps: the first time all
@@ -31,7 +32,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice)
+names=(fsync mac signature cycle clock stamps twice brake)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -77,6 +78,12 @@ mutation() {
         old='return Ok(Applied::Duplicate);'
         new='return Ok(Applied::Done);'
         command=(cargo test -p coffer-crdt --test documents)
+        ;;
+    brake)
+        file=node/src/folder/brake.rs
+        old='count > FEW && count as u64 * one_in > files'
+        new='count > FEW && count as u64 * one_in > files && files == u64::MAX'
+        command=(cargo test -p coffer-node --lib folder::tests::braking::half)
         ;;
     *)
         echo "there is no mutation \"$1\"; there are: ${names[*]}" >&2

@@ -150,6 +150,8 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
             "`coffer doc history` lists what it was, `coffer doc get --at` shows it, and `coffer doc put` brings it back"
         }
         "file-exists" => "choose another place, or replace what is there with --overwrite",
+        "not-braked" => "`coffer folder list` says what each folder is doing",
+        "no-conflict" => "`coffer folder conflicts` lists those that there are",
         "no-systemd" => "start it by other means at login; the command is `coffer start`",
         _ => return None,
     })

@@ -3,6 +3,8 @@
 //! What needs root (cutting the power, filling a disk) stands in `tests/root`. Rules that a lower layer can show are
 //! tested there; here is what only the whole can show.
 
+mod brake;
+mod conflicts;
 mod crashes;
 #[allow(dead_code, reason = "each of the two targets needs a part of it")]
 mod device;
@@ -10,6 +12,7 @@ mod documents;
 mod failing_disk;
 mod files;
 mod folders;
+mod listener;
 mod pairing;
 mod scripts;
 mod secrets;

@@ -32,13 +32,14 @@ pub use lines::{FromClient, FromNode, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
 pub use reply::{
     Ack, AckResult, Ask, Content, DocumentReply, DocumentRow, Event, FileEvent, FileRevision,
-    FileRow, FolderMerge, FolderRow, Item, Progress, Reply, Revision, Skipped, Stage,
+    FileRow, FolderMerge, FolderRow, Item, Progress, Reply, Revision, SettledPaths, Skipped, Stage,
 };
-pub use request::{Answer, DocLine, JoinWith, LinesMode, Question, Request, Where};
+pub use request::{Answer, DocLine, JoinWith, Keep, LinesMode, Question, Request, Where};
 pub use server::{Server, Service};
 pub use session::{Gone, Session};
 pub use socket::socket_path;
 pub use status::{
-    DeviceRow, DeviceStatus, Direction, FolderIssue, FolderState, FolderStatus, HeldLog, Holding,
-    Missing, Reach, RecoveryState, Status, Transfer, VaultStatus, Warning,
+    ConflictRow, DeviceRow, DeviceStatus, Direction, FolderBrake, FolderIssue, FolderState,
+    FolderStatus, HeldLog, Holding, Missing, Reach, RecoveryState, Status, Transfer, VaultStatus,
+    Warning,
 };

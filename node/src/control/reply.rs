@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::status::{DeviceRow, FolderStatus, Status};
+use super::status::{ConflictRow, DeviceRow, FolderBrake, FolderStatus, Status};
 use super::{ControlError, Question};
 
 /// The last line of an answered request.
@@ -124,6 +124,29 @@ pub enum Reply {
     Folders {
         /// By path on this machine.
         folders: Vec<FolderStatus>,
+    },
+    /// The brake of a folder was taken off.
+    FolderReleased {
+        /// Absolute path of this machine.
+        dir: PathBuf,
+        /// Whether it is undone (`true`), or was meant.
+        undone: bool,
+        /// Files that had disappeared.
+        gone: u64,
+        /// Files that had been rewritten.
+        rewritten: u64,
+    },
+    /// The conflicts that there are.
+    Conflicts {
+        /// By path.
+        conflicts: Vec<ConflictRow>,
+    },
+    /// Conflicts were settled.
+    ConflictsSettled {
+        /// How they were.
+        conflicts: Vec<ConflictRow>,
+        /// Where the plain file and what was the copy are now, for each; absent for what is in the trash.
+        now: Vec<SettledPaths>,
     },
     /// A folder is kept in sync no longer.
     FolderRemoved {
@@ -323,6 +346,15 @@ pub struct FileRevision {
     pub content: Content,
 }
 
+/// Where the two of a conflict are after it was settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledPaths {
+    /// Path in the vault of what had the plain name.
+    pub path: Option<String>,
+    /// Path in the vault of what was the copy.
+    pub copy: Option<String>,
+}
+
 /// A folder of this machine and its folder of the vault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderRow {
@@ -396,6 +428,24 @@ pub enum Event {
         id: String,
         /// Whether the change was made on this device.
         here: bool,
+    },
+    /// A conflict arose, or was settled.
+    Conflict {
+        /// The conflict; as it was, if it is settled.
+        #[serde(flatten)]
+        conflict: ConflictRow,
+        /// Whether it is settled.
+        settled: bool,
+    },
+    /// The brake of a folder took hold, holds more or less than before, or was taken off.
+    Brake {
+        /// Absolute path of this machine.
+        dir: PathBuf,
+        /// Whether it is on.
+        on: bool,
+        /// What it holds back.
+        #[serde(flatten)]
+        brake: FolderBrake,
     },
     /// A device came or went.
     Device {

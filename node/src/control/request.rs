@@ -210,6 +210,30 @@ pub enum Request {
         dir: Option<PathBuf>,
     },
 
+    /// Say that what the brake of a folder holds back was meant. → `Reply::FolderReleased`
+    FolderConfirm {
+        /// Absolute path of this machine.
+        dir: PathBuf,
+    },
+    /// Bring back what the brake of a folder holds back. → `Reply::FolderReleased`
+    FolderUndo {
+        /// Absolute path of this machine.
+        dir: PathBuf,
+    },
+    /// → `Reply::Conflicts`
+    FolderConflicts {
+        /// Absolute path of this machine, a folder kept in sync; the whole vault if absent.
+        dir: Option<PathBuf>,
+    },
+    /// Settle the conflict that a file has part in. → `Reply::ConflictsSettled`
+    FolderSettle {
+        /// Path in the vault: the plain one, or the copy's.
+        path: String,
+        /// The same as a path of this machine; tried first.
+        local: PathBuf,
+        /// Which content stays.
+        keep: Keep,
+    },
     /// Write everything as plain files and JSON. Sends progress. → `Reply::Exported`. Cancelled when the client hangs up.
     Export {
         /// Absolute path; created if need be, and must be empty.
@@ -223,6 +247,18 @@ pub enum Request {
         /// Send the new JSON of a changed document along.
         values: bool,
     },
+}
+
+/// Which content of a conflict stays under the plain name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The one that has it.
+    Mine,
+    /// The copy's.
+    Theirs,
+    /// Each, as files of their own.
+    Both,
 }
 
 impl Request {
@@ -255,6 +291,10 @@ impl Request {
             Request::FolderList => "folder-list",
             Request::FolderRemove { .. } => "folder-remove",
             Request::FolderRescan { .. } => "folder-rescan",
+            Request::FolderConfirm { .. } => "folder-confirm",
+            Request::FolderUndo { .. } => "folder-undo",
+            Request::FolderConflicts { .. } => "folder-conflicts",
+            Request::FolderSettle { .. } => "folder-settle",
             Request::Export { .. } => "export",
             Request::Events { .. } => "events",
         }

@@ -38,6 +38,9 @@ pub struct Status {
     pub transfers: Vec<Transfer>,
     /// Folders kept in sync on this device.
     pub folders: Vec<FolderStatus>,
+    /// Files of which two contents are kept, in the whole vault.
+    #[serde(default)]
+    pub conflicts: u64,
     /// Whether the 24 words are in a person's hands.
     pub recovery: RecoveryState,
     /// What a person should know, most pressing first.
@@ -226,6 +229,41 @@ pub struct FolderStatus {
     pub conflicts: Vec<String>,
     /// How many there are altogether.
     pub conflict_count: u64,
+    /// What the brake holds back, while the state is `braked`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brake: Option<FolderBrake>,
+}
+
+/// What disappeared or was rewritten in a folder at once, and is not believed until a person says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderBrake {
+    /// Files that disappeared.
+    pub gone: u64,
+    /// Files that were rewritten.
+    pub rewritten: u64,
+    /// Paths of some of them, relative to the folder; at most some twenty.
+    pub names: Vec<String>,
+}
+
+/// A file of which two contents are kept, because two devices changed it apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictRow {
+    /// Path in the vault of the file with the plain name.
+    pub path: String,
+    /// Path in the vault of the other one, named as a conflict.
+    pub copy: String,
+    /// Name of the device that wrote what is in the copy.
+    pub device: String,
+    /// When it did, by the copy's name: `2026-11-22`.
+    pub date: String,
+    /// When the copy was recorded, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Bytes of the file with the plain name; absent for a folder.
+    pub size: Option<u64>,
+    /// Bytes of the copy; absent for a folder.
+    pub copy_size: Option<u64>,
+    /// Id of the copy.
+    pub id: String,
 }
 
 /// What a folder is doing.
@@ -244,6 +282,8 @@ pub enum FolderState {
     InSync,
     /// The folder is not there (a disk that is not mounted?); nothing is concluded from that.
     NotThere,
+    /// So much was deleted or rewritten at once that the folder rests until a person says that it was meant.
+    Braked,
     /// Stopped until a person does something.
     Stopped {
         /// Why.

@@ -14,6 +14,7 @@ use coffer_crdt::tree::Tree;
 use super::decide;
 use super::ground::Stat;
 use super::names::{self, Profile};
+use super::plan::Wish;
 use super::recognise::{believe, missing, recognise};
 use super::rows::{Rows, kind_number};
 use super::scan::Snapshot;
@@ -120,6 +121,10 @@ pub struct LocalPlan {
     pub look_again: Vec<PathBuf>,
     /// Files that are not where they were, and were when last looked for: not believed to be deleted yet.
     pub missing: Vec<FileId>,
+    /// How many of them are files (not folders) that the vault shows.
+    pub doubtful: usize,
+    /// Files (not folders) that are gone and that the vault shows: what it loses if this plan is carried out.
+    pub gone: Vec<FileId>,
     /// Files of which the vault has something that the disk has not.
     pub revisit: Vec<FileId>,
     /// Places that were taken, so that a conflict name was given.
@@ -143,7 +148,12 @@ pub fn compare(
         missing(view.rows, disk, &ids, &assigned),
         believed,
     );
+    let is_loss = |id: &FileId| {
+        view.rows.get(*id).is_some_and(|row| row.kind != 1) && view.wish(*id) != Wish::Gone
+    };
     let mut plan = LocalPlan {
+        doubtful: doubted.iter().filter(|id| is_loss(id)).count(),
+        gone: missing.iter().copied().filter(is_loss).collect(),
         missing: doubted,
         ..LocalPlan::default()
     };

@@ -191,7 +191,9 @@ struct Copy {
     holds_it: bool,
 }
 
-/// The first copy of the day that is free, or that holds these bytes already; the last one if there are too many.
+/// The first copy of the day that is free, or that holds these bytes already; the last one if there are too many. What
+/// a person has settled (put in the trash, or given another name) is a copy no longer, and stays as they left it.
+#[expect(clippy::too_many_arguments, reason = "what names a copy")]
 fn copy_for(
     view: &View<'_>,
     of: FileId,
@@ -200,15 +202,21 @@ fn copy_for(
     label: &str,
     ms: i64,
     hash: &[u8; 32],
+    even_settled: bool,
 ) -> Copy {
     let mut last = None;
-    for number in 1..=names::MAX_COPIES {
+    let mut copies = 0;
+    for number in 1..=names::MAX_NUMBERS {
+        if copies == names::MAX_COPIES {
+            break;
+        }
         let id = names::conflict_id(of, label, ms, number);
         let copy_name = names::conflict_name(&name, is_file, label, ms, number);
         match view.tree.get(id) {
             Some(known) => {
                 let shown = view.tree.shown(id).is_some_and(|shown| !shown.trashed);
-                let holds_it = shown && known.content.is_some_and(|content| content.hash == *hash);
+                let holds_it = known.content.is_some_and(|content| content.hash == *hash)
+                    && (shown || even_settled);
                 let copy = Copy {
                     id,
                     parent,
@@ -219,7 +227,14 @@ fn copy_for(
                 if holds_it {
                     return copy;
                 }
-                last = Some(copy);
+                if shown
+                    && view
+                        .spot(id)
+                        .is_some_and(|(_, name)| is_copy_name(&name, is_file))
+                {
+                    copies += 1;
+                    last = Some(copy);
+                }
             }
             None if copy_name != name && view.tree.lookup(parent, &copy_name).is_none() => {
                 return Copy {
@@ -245,6 +260,10 @@ fn copy_for(
     })
 }
 
+fn is_copy_name(name: &str, is_file: bool) -> bool {
+    names::ConflictMark::read(name, is_file).is_some()
+}
+
 /// What was read becomes a conflict copy of `of`, whose content in the vault is another.
 fn conflict(
     view: &View<'_>,
@@ -259,7 +278,17 @@ fn conflict(
             view.vault_name(read.parent, &read.name),
         )
     });
-    let copy = copy_for(view, of, spot, true, view.label, view.now_ms, &draft.hash);
+    // Bytes that lie in a settled copy are a conflict all the same: they were written anew.
+    let copy = copy_for(
+        view,
+        of,
+        spot,
+        true,
+        view.label,
+        view.now_ms,
+        &draft.hash,
+        false,
+    );
     let mut settled = Settled {
         owner: of,
         conflict: !copy.holds_it,
@@ -317,6 +346,8 @@ pub fn preserve(
         label,
         written_ms,
         &rival.hash,
+        // Settled on another device, before this one came to it.
+        true,
     );
     if copy.holds_it {
         return None;

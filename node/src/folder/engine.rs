@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::files::FileId;
 use rand::Rng as _;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -110,6 +110,14 @@ pub(super) struct Engine<V, C> {
     pub cookie: u64,
     /// Whether rows and tree agreed when last compared, and the revisions of both before that.
     pub agreed: Option<((u64, u64), bool)>,
+
+    // The brake.
+    pub losses: super::brake::Window,
+    pub braked: Option<super::braked::Braked>,
+    /// Since when files that are being written are waited for, to judge them.
+    pub screening_since: Option<Instant>,
+    /// Losses that a person said were meant, not yet recorded.
+    pub consent: Option<super::release::Consent>,
 }
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
@@ -161,6 +169,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             halted: None,
             cookie: 0,
             agreed: None,
+            losses: super::brake::Window::default(),
+            braked: None,
+            screening_since: None,
+            consent: None,
         }
     }
 
@@ -233,13 +245,18 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.open().await?;
         }
         self.absorb();
-        if self.has_local_work() {
+        let now = Instant::now();
+        let due = self.braked.as_ref().is_none_or(|braked| braked.is_due(now));
+        if self.has_local_work() && due {
             self.halted = None;
             self.publish();
-            self.local_pass().await?;
+            if self.braked.is_none() {
+                self.local_pass().await?;
+            }
+            self.look_at_losses().await?;
             self.passes += 1;
         }
-        if !self.has_local_work() {
+        if !self.has_local_work() && self.braked.is_none() {
             while let Ok(group) = self.groups.1.try_recv() {
                 self.group(group).await?;
             }
@@ -275,11 +292,16 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        self.halted.is_none()
-            && (self.has_local_work()
-                || self.all_questions
-                || !self.questions.is_empty()
-                || self.can_survey())
+        let work = match &self.braked {
+            Some(braked) => self.has_local_work() && braked.is_due(Instant::now()),
+            None => {
+                self.has_local_work()
+                    || self.all_questions
+                    || !self.questions.is_empty()
+                    || self.can_survey()
+            }
+        };
+        self.halted.is_none() && work
     }
 
     /// Begins to wait for the rest of what one program does at once. Events of our own hidden files note nothing: were
@@ -348,11 +370,20 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let noted = self.noted_since.map(|since| since + DEBOUNCE);
         let later = self.later.iter().map(|(at, ..)| *at).min();
         let doubted = self.doubted_parts.as_ref().map(|(at, ..)| *at);
-        [noted, later, doubted, self.retry_at, Some(self.rescan_at)]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.rescan_at)
+        let braked = self.braked.as_ref().filter(|_| self.has_local_work());
+        let losses = braked.map(|braked| braked.look_at);
+        [
+            noted,
+            later,
+            doubted,
+            losses,
+            self.retry_at,
+            Some(self.rescan_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(self.rescan_at)
     }
 
     /// Everything that was refused or out of reach is in question again.
@@ -383,7 +414,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
     }
 
-    fn halt_by(&mut self, halt: Halt) {
+    pub(super) fn halt_by(&mut self, halt: Halt) {
         match halt {
             Halt::Stop => {}
             Halt::Missing(reason) => self.halt(Activity::Missing(reason)),
@@ -408,44 +439,15 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
     }
 
-    fn tree_changed(
-        &mut self,
-        changed: Result<Arc<Vec<coffer_crdt::tree::Changed>>, broadcast::error::RecvError>,
-    ) -> bool {
-        match changed {
-            Ok(changed) => self.note_changed(&changed),
-            Err(broadcast::error::RecvError::Lagged(_)) => self.all_questions = true,
-            Err(broadcast::error::RecvError::Closed) => return false,
-        }
-        // Whatever else is there comes along: one pass for all.
-        loop {
-            match self.tree_changes.try_recv() {
-                Ok(changed) => self.note_changed(&changed),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => self.all_questions = true,
-                Err(broadcast::error::TryRecvError::Empty) => return true,
-                Err(broadcast::error::TryRecvError::Closed) => return false,
-            }
-        }
-    }
-
-    pub(super) fn note_changed(&mut self, changed: &[coffer_crdt::tree::Changed]) {
-        let tree = self.vault.tree();
-        let rows = self.shared.rows();
-        for change in changed {
-            self.questions.insert(change.id);
-            if change.subtree {
-                self.questions.extend(tree.below(change.id));
-                self.questions.extend(rows.below(change.id));
-            }
-        }
-    }
-
     async fn command(&mut self, command: Command, waiting: &mut Vec<oneshot::Sender<()>>) {
         match command {
             Command::Rescan(answer) => {
                 self.ask_again();
                 self.absorb_now();
                 self.everything = true;
+                if let Some(braked) = &mut self.braked {
+                    braked.look_at = Instant::now();
+                }
                 waiting.push(answer);
             }
             Command::Settled(answer) => {
@@ -453,6 +455,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 let _ = answer.send(settled);
             }
             Command::Retry => self.ask_again(),
+            Command::Release(how, answer) => {
+                let released = self.release(how).await;
+                let _ = answer.send(released);
+            }
         }
     }
 
@@ -524,24 +530,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         CommitRequest {
             folder_rows,
             ..CommitRequest::default()
-        }
-    }
-
-    /// Whether the vault's folder still is one to sync.
-    pub(super) fn check_vault_folder(&self) -> Result<(), Halt> {
-        let folder = self.config.vault_folder;
-        if folder == FileId::ROOT {
-            return Ok(());
-        }
-        match self.vault.tree().shown(folder) {
-            Some(shown) if !shown.trashed && shown.kind == Kind::Folder => Ok(()),
-            Some(_) => Err(Halt::Failed(
-                "the vault's folder is in the trash; restore it, or remove this synced folder"
-                    .into(),
-            )),
-            None => Err(Halt::Failed(
-                "the vault's folder has not arrived yet".into(),
-            )),
         }
     }
 }

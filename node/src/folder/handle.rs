@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::engine::Engine;
 use super::paths::{Folders, Shared};
 use super::place::FolderError;
+use super::release::{Release, Released, Unreleased};
 use super::rows::Rows;
 use super::state::FolderState;
 use super::{Contents, FolderConfig, FolderVault};
@@ -29,6 +30,7 @@ pub(super) enum Command {
     Rescan(oneshot::Sender<()>),
     Settled(oneshot::Sender<bool>),
     Retry,
+    Release(Release, oneshot::Sender<Result<Released, Unreleased>>),
 }
 
 impl FolderEngine {
@@ -49,6 +51,12 @@ impl FolderEngine {
             read.map_err(|error| FolderError::Vault(error.to_string()))?
                 .map_err(|error| FolderError::Vault(error.to_string()))?
         };
+        let brakes = {
+            let (vault, number) = (vault.clone(), config.number);
+            let read = tokio::task::spawn_blocking(move || vault.folder_brakes(number)).await;
+            read.map_err(|error| FolderError::Vault(error.to_string()))?
+                .map_err(|error| FolderError::Vault(error.to_string()))?
+        };
         let stand_in = {
             let vault = vault.clone();
             Box::new(move |id| vault.tree().representative(id))
@@ -66,7 +74,7 @@ impl FolderEngine {
         });
         let (inbox, commands) = mpsc::channel(INBOX);
         let (stop, stopped) = watch::channel(false);
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             config,
             vault,
             contents,
@@ -75,6 +83,7 @@ impl FolderEngine {
             state.0,
             stopped,
         );
+        engine.brake_again(brakes);
         let folders = folders.clone();
         let task = tokio::spawn(async move {
             let number = engine.config.number;
@@ -109,6 +118,21 @@ impl FolderHandle {
     pub async fn is_settled(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.inbox.send(Command::Settled(answer)).await.is_ok() && answered.await.unwrap_or(false)
+    }
+
+    /// Takes the brake off: what it held was meant, or is to be undone. Returns when the vault has it durably; the files
+    /// come back, or go elsewhere, after that.
+    ///
+    /// # Errors
+    /// [`Unreleased`] when the brake is not on, or nothing can be done now.
+    pub async fn release(&self, how: Release) -> Result<Released, Unreleased> {
+        let stopped = || Unreleased::Failed("it is being stopped".into());
+        let (answer, answered) = oneshot::channel();
+        self.inbox
+            .send(Command::Release(how, answer))
+            .await
+            .map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Something outside may have changed for the better (a device came, keys came): tries again what failed.

@@ -259,7 +259,7 @@ fn moved_to_kept(place: Placement, name: [u8; 24]) -> Placement {
     }
 }
 
-fn draft_of(content: &Content) -> ContentDraft {
+pub(super) fn draft_of(content: &Content) -> ContentDraft {
     ContentDraft {
         size: content.size,
         mtime_ms: content.mtime_ms,

@@ -7,6 +7,8 @@ use std::time::Duration;
 use coffer_crdt::files::{FileId, Kind};
 use tokio::time::Instant;
 
+use super::brake::Verdict;
+use super::braked::Deleted;
 use super::compare::{LocalPlan, Read, compare};
 use super::decide::{self, Settled};
 use super::engine::{DOUBT, Engine, Halt, add_part, blocking, fresh, wall_ms};
@@ -34,19 +36,37 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// Looks, compares, commits. Whatever cannot be finished now is noted for later.
     pub(super) async fn local_pass(&mut self) -> Result<(), Halt> {
         self.check_vault_folder()?;
+        self.expire_consent();
         let (parts, everything) = (
             std::mem::take(&mut self.parts),
             std::mem::take(&mut self.everything),
         );
-        let believed = std::mem::take(&mut self.doubted);
+        let mut believed = std::mem::take(&mut self.doubted);
+        believed.extend(self.consent.iter().flat_map(|consent| &consent.files));
         let doubting = self.doubted_parts.take();
-        let plan = match self.look(&parts, everything, &believed).await {
+        let mut plan = match self.look(&parts, everything, &believed).await {
             Ok(plan) => plan,
             Err(halt) => {
                 self.everything = true;
                 return Err(halt);
             }
         };
+        let verdict = match self.judge(&plan) {
+            Verdict::Record => self.screen(&plan.reads).await?,
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Record => {}
+            Verdict::Wait => {
+                // Nothing of this look is recorded; all of it is seen again at the next, and believed then.
+                let gone = plan.rows.iter().filter(|(_, row)| row.is_none());
+                plan.missing.extend(gone.map(|(id, _)| *id));
+                self.doubt(&plan, &parts, everything, believed, doubting);
+                self.look_soon(&parts, everything);
+                return Ok(());
+            }
+            Verdict::Brake => return self.brake_gone(plan.gone).await,
+        }
         self.doubt(&plan, &parts, everything, believed, doubting);
         let LocalPlan {
             operations,
@@ -55,12 +75,16 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             look_again,
             revisit,
             conflicts,
+            gone,
             ..
         } = plan;
         self.conflicts += conflicts;
         self.questions.extend(revisit);
         self.look_again(look_again);
+        let deleted = Deleted::of(gone, &operations, self.shared.rows().totals().0);
+        self.note_moved(&reads, &operations);
         self.commit_structure(operations, rows).await?;
+        self.note_deleted(deleted);
         let reads = self.resting(reads);
         self.read_all(reads).await?;
         if self.closed.len() > MAX_CLOSED {
@@ -69,7 +93,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         Ok(())
     }
 
-    async fn look(
+    pub(super) async fn look(
         &mut self,
         parts: &Parts,
         everything: bool,
@@ -133,7 +157,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         believed: BTreeSet<FileId>,
         before: Option<(Instant, Parts, bool)>,
     ) {
-        let now = Instant::now();
         if let Some((at, parts, everything)) = before {
             // Not due yet: the pass was about something else.
             self.doubted = believed;
@@ -141,13 +164,16 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         if !plan.missing.is_empty() {
             self.doubted.extend(&plan.missing);
-            let (_, again, whole) =
-                self.doubted_parts
-                    .get_or_insert((now + DOUBT, Parts::new(), false));
-            *whole |= everything;
-            for (path, depth) in parts {
-                add_part(again, path.clone(), *depth);
-            }
+            self.look_soon(parts, everything);
+        }
+    }
+
+    fn look_soon(&mut self, parts: &Parts, everything: bool) {
+        let at = Instant::now() + DOUBT;
+        let (_, again, whole) = self.doubted_parts.get_or_insert((at, Parts::new(), false));
+        *whole |= everything;
+        for (path, depth) in parts {
+            add_part(again, path.clone(), *depth);
         }
     }
 
@@ -269,12 +295,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let mut resting = Vec::new();
         for read in reads {
             let age = now_ns - read.stat.ctime_ns.max(read.stat.mtime_ns);
-            // A time in the future says nothing; there only the watcher can.
-            let rests = read.kind != Kind::File
-                || self.closed.contains(&read.path)
-                || age >= rest_ns
-                || age < -rest_ns;
-            if rests {
+            if self.rests(&read, now_ns) {
                 resting.push(read);
             } else {
                 let wait = u64::try_from(rest_ns - age.max(0)).unwrap_or(0);
@@ -285,6 +306,16 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             }
         }
         resting
+    }
+
+    pub(super) fn rests(&self, read: &Read, now_ns: i128) -> bool {
+        let rest_ns = REST.as_nanos() as i128;
+        let age = now_ns - read.stat.ctime_ns.max(read.stat.mtime_ns);
+        // A time in the future says nothing; there only the watcher can.
+        read.kind != Kind::File
+            || self.closed.contains(&read.path)
+            || age >= rest_ns
+            || age < -rest_ns
     }
 
     fn again(&mut self, read: &Read, after: Duration) {
@@ -395,6 +426,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     fn accept(&mut self, read: &Read, settled: Settled) {
         self.closed.remove(&read.path);
         self.read_problems.remove(&read.path);
+        self.note_rewritten(read, &settled.operations);
         self.take_rows(settled.rows);
         self.questions.extend(settled.revisit);
         self.conflicts += u64::from(settled.conflict);
@@ -490,7 +522,7 @@ fn owned_by(place: Placement, owner: FileId) -> Placement {
     }
 }
 
-fn batches(reads: Vec<Read>) -> Vec<Vec<Read>> {
+pub(super) fn batches(reads: Vec<Read>) -> Vec<Vec<Read>> {
     let mut all: Vec<Vec<Read>> = Vec::new();
     let mut bytes = 0;
     for read in reads {
@@ -507,7 +539,7 @@ fn batches(reads: Vec<Read>) -> Vec<Vec<Read>> {
 }
 
 /// Reads a batch of files. What the file system says of them is as of the reading then.
-async fn import<C: Contents>(
+pub(super) async fn import<C: Contents>(
     contents: &C,
     root: PathBuf,
     number: u32,

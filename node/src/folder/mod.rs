@@ -14,10 +14,12 @@
 //! scan.rs         disk -> Snapshot, whole or the parts that the watcher named (watch.rs)
 //! rows.rs         the rows and their indexes
 //! compare.rs      Snapshot x rows x tree -> LocalPlan (pure); recognise.rs which file is which (pure)
+//! brake.rs        when deletions and rewritings are too many at once (pure); braked.rs what happens then; release.rs how it ends
 //! decide.rs       a file that was read x rows x tree -> what it means (pure)
 //! plan.rs         tree x rows -> RemotePlan (pure)
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
 //! apply.rs        RemotePlan -> disk
+//! conflicts.rs    the conflicts there are, and how one is settled (pure)
 //! names.rs        names of the vault <-> names on disk, names of conflict copies
 //! paths.rs        where a file is now, for those who read its bytes
 //! first_merge.rs  what adding a folder would do
@@ -41,10 +43,13 @@ use tokio::sync::{broadcast, mpsc};
 use crate::blobs::{
     Blobs, Fetch, Group, ImportError, ImportJob, Imported, Named, WriteError, WriteJob,
 };
-use crate::vault::request::{CommitError, CommitRequest, Committed, FolderRow};
+use crate::vault::request::{BrakedFile, CommitError, CommitRequest, Committed, FolderRow};
 
 pub mod apply;
+pub mod brake;
+mod braked;
 pub mod compare;
+pub mod conflicts;
 pub mod decide;
 pub mod engine;
 pub mod first_merge;
@@ -59,6 +64,7 @@ pub mod place;
 pub mod plan;
 mod recognise;
 mod recover;
+mod release;
 mod remote;
 mod report;
 pub mod rows;
@@ -74,7 +80,8 @@ pub use first_merge::{FirstMerge, preview};
 pub use handle::{FolderEngine, FolderHandle};
 pub use paths::Folders;
 pub use place::FolderError;
-pub use state::{Activity, FolderState, Problem};
+pub use release::{Release, Released, Unreleased};
+pub use state::{Activity, BrakeReport, FolderState, Problem};
 
 /// What the engine needs of the vault. `VaultHandle` is the real one, tests keep a [`Tree`] of their own.
 pub trait FolderVault: Send + Sync + 'static {
@@ -89,6 +96,8 @@ pub trait FolderVault: Send + Sync + 'static {
     fn subscribe_tree(&self) -> broadcast::Receiver<Arc<Vec<Changed>>>;
     /// The rows of a synced folder, as last committed.
     fn folder_rows(&self, folder: u32) -> Result<BTreeMap<FileId, FolderRow>, CommitError>;
+    /// What the brake of a synced folder holds, as last committed.
+    fn folder_brakes(&self, folder: u32) -> Result<BTreeMap<FileId, BrakedFile>, CommitError>;
     /// The name of this device.
     fn device_label(&self) -> String;
     /// The name of the device that wrote `dot`.

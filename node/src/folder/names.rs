@@ -153,6 +153,9 @@ pub fn conflict_name(name: &str, is_file: bool, label: &str, ms: i64, number: u3
 /// no more: the last one gets the newer content then, and what it held is in its history.
 pub const MAX_COPIES: u32 = 5;
 
+/// Numbers tried for a copy, at most: those of copies that a person has settled are never used again.
+pub const MAX_NUMBERS: u32 = 200;
+
 /// The id of that copy: the same on every device that makes it, so that one conflict makes one copy.
 pub fn conflict_id(file: FileId, label: &str, ms: i64, number: u32) -> FileId {
     let mut hasher = blake3::Hasher::new_derive_key(CONFLICT_ID_CONTEXT);
@@ -168,6 +171,70 @@ pub fn conflict_id(file: FileId, label: &str, ms: i64, number: u32) -> FileId {
 
 /// Context string of [`conflict_id`].
 pub const CONFLICT_ID_CONTEXT: &str = "coffer 2026-11 id of a conflict copy";
+
+/// What the name of a conflict copy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictMark {
+    /// The name without the mark; cut where the mark left no room for all of it.
+    pub original: String,
+    /// The device that wrote what is in the copy.
+    pub label: String,
+    /// When: `2026-11-22`.
+    pub date: String,
+    /// The mark itself, blank and parentheses included.
+    mark: String,
+}
+
+impl ConflictMark {
+    /// Reads the name of a conflict copy, made here or by the tree; `None` for other names.
+    pub fn read(name: &str, is_file: bool) -> Option<ConflictMark> {
+        let (stem, extension) = if is_file {
+            split_extension(name)
+        } else {
+            (name, "")
+        };
+        let at = stem.find(MARK).filter(|at| *at > 0)?;
+        let mark = &stem[at..];
+        let text = mark[MARK.len()..].strip_suffix(')')?;
+        // From the right: a device may have a date in its name.
+        let (comma, date) = text.rmatch_indices(", ").find_map(|(comma, _)| {
+            let rest = &text[comma + 2..];
+            let date = rest.get(..10)?;
+            let ends = rest.len() == 10 || rest[10..].starts_with(", ");
+            (ends && is_date(date)).then_some((comma, date))
+        })?;
+        Some(ConflictMark {
+            original: format!("{}{extension}", &stem[..at]),
+            label: text[..comma].to_owned(),
+            date: date.to_owned(),
+            mark: mark.to_owned(),
+        })
+    }
+
+    /// Whether the copy may be one of a file called `name`, whose name was cut to make room for the mark.
+    pub fn is_cut_from(&self, name: &str, is_file: bool) -> bool {
+        name.len() > self.original.len()
+            && without_mark(&with_mark(name, is_file, &self.mark), is_file) == self.original
+    }
+
+    /// An ordinary name for the copy beside a file called `original`: `name (label, 2026-11-22).ext`.
+    pub fn ordinary(&self, original: &str, is_file: bool, number: u32) -> String {
+        let number = if number > 1 {
+            format!(", {number}")
+        } else {
+            String::new()
+        };
+        let (label, date) = (&self.label, &self.date);
+        with_mark(original, is_file, &format!(" ({label}, {date}{number})"))
+    }
+}
+
+fn is_date(text: &str) -> bool {
+    text.bytes().enumerate().all(|(at, byte)| match at {
+        4 | 7 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    })
+}
 
 fn with_mark(name: &str, is_file: bool, mark: &str) -> String {
     let (stem, extension) = if is_file {
@@ -270,6 +337,49 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_a_copy_tells_of_what_whom_and_when() {
+        for (name, original, label) in [
+            (
+                "a (conflict from laptop, 2026-11-22).txt",
+                "a.txt",
+                "laptop",
+            ),
+            (
+                "a (conflict from old, 2020-01-01, box, 2026-11-22, 3).txt",
+                "a.txt",
+                "old, 2020-01-01, box",
+            ),
+            (
+                "b (conflict from laptop, 2026-11-22, 0101010101010101, 2)",
+                "b",
+                "laptop",
+            ),
+        ] {
+            let mark = ConflictMark::read(name, true).unwrap();
+            assert_eq!(
+                (&*mark.original, &*mark.label, &*mark.date),
+                (original, label, "2026-11-22")
+            );
+            let ordinary = mark.ordinary(original, true, 2);
+            assert_eq!(ConflictMark::read(&ordinary, true), None, "{ordinary}");
+        }
+        for name in [
+            "a.txt",
+            "a (conflict from laptop).txt",
+            "a (conflict from laptop, 2026-11-2x).txt",
+            " (conflict from laptop, 2026-11-22)",
+            "a (conflict from laptop, 2026-11-22) b",
+        ] {
+            assert_eq!(ConflictMark::read(name, true), None, "{name}");
+        }
+        let long = format!("{}.txt", "n".repeat(250));
+        let mark =
+            ConflictMark::read(&conflict_name(&long, true, "laptop", NOON, 1), true).unwrap();
+        assert!(mark.is_cut_from(&long, true));
+        assert!(!mark.is_cut_from(&format!("{}.txt", "m".repeat(250)), true));
+    }
+
+    #[test]
     fn a_copy_has_the_same_id_all_day_and_on_every_device() {
         let file = FileId([1; 16]);
         assert_eq!(
@@ -306,6 +416,14 @@ mod tests {
             prop_assume!(coffer_crdt::files::check_name(&name).is_ok());
             let copy = conflict_name(&name, file, &label, ms, number);
             prop_assert!(coffer_crdt::files::check_name(&copy).is_ok());
+            prop_assert!(ConflictMark::read(&copy, file).is_some(), "{}", copy);
+        }
+
+        #[test]
+        fn any_name_can_be_read(name in ".{0,40}( \\(conflict from .{0,20}, [0-9]{4}-[0-9]{2}-[0-9]{2}.{0,8}\\))?.{0,8}", file in any::<bool>()) {
+            if let Some(mark) = ConflictMark::read(&name, file) {
+                prop_assert!(!mark.ordinary(&mark.original, file, 1).is_empty());
+            }
         }
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use coffer_crdt::files::FileId;
+use coffer_crdt::files::{FileId, Kind};
+use tokio::sync::broadcast;
 
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
 use super::engine::{Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, add_part, blocking, fresh};
@@ -69,6 +70,57 @@ impl Survey {
 }
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
+    /// What is shown otherwise in the tree is in question. `false` when there will be no more.
+    pub(super) fn tree_changed(
+        &mut self,
+        changed: Result<Arc<Vec<coffer_crdt::tree::Changed>>, broadcast::error::RecvError>,
+    ) -> bool {
+        match changed {
+            Ok(changed) => self.note_changed(&changed),
+            Err(broadcast::error::RecvError::Lagged(_)) => self.all_questions = true,
+            Err(broadcast::error::RecvError::Closed) => return false,
+        }
+        // Whatever else is there comes along: one pass for all.
+        loop {
+            match self.tree_changes.try_recv() {
+                Ok(changed) => self.note_changed(&changed),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.all_questions = true,
+                Err(broadcast::error::TryRecvError::Empty) => return true,
+                Err(broadcast::error::TryRecvError::Closed) => return false,
+            }
+        }
+    }
+
+    pub(super) fn note_changed(&mut self, changed: &[coffer_crdt::tree::Changed]) {
+        let tree = self.vault.tree();
+        let rows = self.shared.rows();
+        for change in changed {
+            self.questions.insert(change.id);
+            if change.subtree {
+                self.questions.extend(tree.below(change.id));
+                self.questions.extend(rows.below(change.id));
+            }
+        }
+    }
+
+    /// Whether the vault's folder still is one to sync.
+    pub(super) fn check_vault_folder(&self) -> Result<(), Halt> {
+        let folder = self.config.vault_folder;
+        if folder == FileId::ROOT {
+            return Ok(());
+        }
+        match self.vault.tree().shown(folder) {
+            Some(shown) if !shown.trashed && shown.kind == Kind::Folder => Ok(()),
+            Some(_) => Err(Halt::Failed(
+                "the vault's folder is in the trash; restore it, or remove this synced folder"
+                    .into(),
+            )),
+            None => Err(Halt::Failed(
+                "the vault's folder has not arrived yet".into(),
+            )),
+        }
+    }
+
     /// Answers all questions there are.
     pub(super) async fn remote_pass(&mut self) -> Result<(), Halt> {
         if std::mem::take(&mut self.all_questions) {
@@ -259,7 +311,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     /// Starts transfers while there is something to bring and room for them.
     pub(super) async fn start_transfers(&mut self) -> Result<(), Halt> {
-        while self.transfers.len() < MAX_TRANSFERS {
+        while self.braked.is_none() && self.transfers.len() < MAX_TRANSFERS {
             let batch = self.next_batch();
             if batch.is_empty() {
                 return Ok(());
@@ -409,6 +461,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     /// Puts a group of written files in place.
     pub(super) async fn group(&mut self, group: Group) -> Result<(), Halt> {
+        if self.braked.is_some() {
+            // Nothing comes to disk; what was written stays in its temporary file, and is asked for again.
+            let ended = group.jobs.iter().map(|(key, _)| key);
+            let flights = ended.filter_map(|key| self.flights.remove(key));
+            self.questions.extend(flights.map(|flight| flight.bring.id));
+            return Ok(());
+        }
         let place = self.place()?;
         let mut request = CommitRequest {
             placements: group.shared.placements,

@@ -36,6 +36,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     fn is_quiet(&self) -> bool {
         let watcher_quiet = self.watcher.as_ref().is_some_and(Watcher::is_quiet);
         self.halted.is_none()
+            && self.braked.is_none()
             && watcher_quiet
             && self.noted_since.is_none()
             && !self.has_work()
@@ -133,6 +134,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             (self.parts.len() + usize::from(self.everything) + self.later.len()) as u64;
         let activity = match &self.halted {
             Some(activity) => activity.clone(),
+            None if self.braked.is_some() => Activity::Braked,
             None if self.has_local_work() => Activity::Scanning,
             None if pending_remote > 0 || self.all_questions => Activity::Applying,
             None => Activity::Idle,
@@ -157,6 +159,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             .path(self.config.vault_folder)
             .unwrap_or_default();
         let (conflicts, passes, scanned_ms) = (self.conflicts, self.passes, self.scanned_ms);
+        let brake = self.brake_report();
         self.state.send_if_modified(|state| {
             let new = FolderState {
                 number: state.number,
@@ -172,6 +175,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 problems,
                 problem_count,
                 conflicts,
+                brake,
                 passes,
             };
             let path = new.path.clone();

@@ -31,6 +31,8 @@ pub struct FolderState {
     pub problem_count: u64,
     /// Conflict copies that this device made since it started.
     pub conflicts: u64,
+    /// What the brake holds, if it is on.
+    pub brake: Option<BrakeReport>,
     /// Passes finished since the start: grows whenever something was looked at.
     pub passes: u64,
 }
@@ -50,9 +52,26 @@ pub enum Activity {
     Idle,
     /// The folder, or the marker in it, is not there: nothing is taken as deleted, nothing is written.
     Missing(String),
+    /// So much was deleted or rewritten at once that a person must say whether it was meant; until then the folder
+    /// rests. [`FolderState::brake`] says what.
+    Braked,
     /// It cannot go on; tried again from time to time.
     Stopped(String),
 }
+
+/// What the brake holds back, for a person to judge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrakeReport {
+    /// Files that disappeared.
+    pub gone: u64,
+    /// Files that were rewritten.
+    pub rewritten: u64,
+    /// Paths of some of them within the folder; at most [`MAX_BRAKED`].
+    pub names: Vec<String>,
+}
+
+/// Most paths in a [`BrakeReport`].
+pub const MAX_BRAKED: usize = 20;
 
 /// Something that could not be synced.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,8 +3,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Node, documents, events, export, files, folders, lines, pairing, recovery, status};
+use super::{
+    Node, conflicts, documents, events, export, files, folders, lines, pairing, recovery, status,
+};
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
+use crate::folder::Release;
 
 /// The node as the control socket sees it.
 pub struct Answers(pub Arc<Node>);
@@ -119,6 +122,12 @@ async fn answer(
         Request::FolderList => folders::list(node).await,
         Request::FolderRemove { dir } => folders::remove(node, dir, session).await,
         Request::FolderRescan { dir } => folders::rescan(node, dir).await,
+        Request::FolderConfirm { dir } => folders::release(node, dir, Release::Meant).await,
+        Request::FolderUndo { dir } => folders::release(node, dir, Release::Undo).await,
+        Request::FolderConflicts { dir } => conflicts::list(node, dir).await,
+        Request::FolderSettle { path, local, keep } => {
+            conflicts::settle(node, path, local, keep).await
+        }
         Request::Export { dir } => export::export(node, dir, session).await,
         Request::Events { doctype, values } => events::events(node, doctype, values, session).await,
     }

@@ -1,14 +1,20 @@
 //! The stream of what changes, for scripts and pages.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::ReadableDatabase;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 
+use super::conflicts::Told;
 use super::running::Running;
 use super::stopped;
-use super::{Node, status, store_error};
-use crate::control::{ControlError, ErrorKind, Event, FileEvent, Item, Reply, Session};
+use super::{Node, folders, status, store_error};
+use crate::control::{
+    ControlError, ErrorKind, Event, FileEvent, FolderBrake, Item, Reply, Session,
+};
+use crate::folder::FolderState;
 use crate::index;
 use crate::net::NetEvent;
 use crate::store::StoreError;
@@ -28,6 +34,10 @@ pub async fn events(
     let mut net = node.net.as_ref().map(crate::net::Net::events);
     let mut stop = running.stopping();
     let mut sync = None;
+    let mut tree_changes = running.vault.subscribe_tree();
+    let mut conflicts = Told::new(&running.vault.tree());
+    let mut brakes = Brakes::default();
+    brakes.news(&running);
     session.item(Item::Event(Event::Listening)).await?;
     loop {
         let net_event = async {
@@ -36,6 +46,7 @@ pub async fn events(
                 None => std::future::pending().await,
             }
         };
+        brakes.follow(&running);
         tokio::select! {
             () = stopped(&mut stop) => return Err(ControlError::new(ErrorKind::Cancelled, "the program is stopping")),
             change = changes.recv() => match change {
@@ -64,6 +75,21 @@ pub async fn events(
                     session.item(Item::Event(Event::Device { device: row.id, name: row.name, connected })).await?;
                 }
             }
+            changed = tree_changes.recv() => {
+                let news = match changed {
+                    Ok(changed) => conflicts.news(&running.vault.tree(), Some(&changed)),
+                    Err(RecvError::Lagged(_)) => conflicts.news(&running.vault.tree(), None),
+                    Err(RecvError::Closed) => return Err(ControlError::new(ErrorKind::Cancelled, "the program is stopping")),
+                };
+                for event in news {
+                    session.item(Item::Event(event)).await?;
+                }
+            }
+            () = brakes.changed() => {
+                for event in brakes.news(&running) {
+                    session.item(Item::Event(event)).await?;
+                }
+            }
             _ = activity.changed() => {
                 let now = status::sync_state(node, &running).await?;
                 if sync != Some(now) {
@@ -72,6 +98,66 @@ pub async fn events(
                 }
             }
         }
+    }
+}
+
+/// The brakes of the synced folders, as a listener was told of them.
+#[derive(Default)]
+struct Brakes {
+    states: BTreeMap<u32, watch::Receiver<FolderState>>,
+    told: BTreeMap<u32, FolderBrake>,
+}
+
+impl Brakes {
+    /// Follows folders that were added, and no longer those that were removed.
+    fn follow(&mut self, running: &Running) {
+        let now = running.folders.states();
+        self.states.retain(|number, _| now.contains_key(number));
+        for (number, mut state) in now {
+            self.states.entry(number).or_insert_with(|| {
+                state.mark_changed();
+                state
+            });
+        }
+    }
+
+    /// Waits until a folder says something new.
+    async fn changed(&mut self) {
+        let changes = self.states.values_mut().map(|state| {
+            Box::pin(async {
+                if state.changed().await.is_err() {
+                    // Its folder was removed; who follows hears of that elsewhere.
+                    std::future::pending::<()>().await;
+                }
+            })
+        });
+        let changes: Vec<_> = changes.collect();
+        if changes.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        futures::future::select_all(changes).await;
+    }
+
+    fn news(&mut self, running: &Running) -> Vec<Event> {
+        self.follow(running);
+        let mut events = Vec::new();
+        for (number, state) in &mut self.states {
+            let state = state.borrow_and_update();
+            let brake = state.brake.as_ref().map(folders::brake);
+            if self.told.get(number) == brake.as_ref() {
+                continue;
+            }
+            events.push(Event::Brake {
+                dir: state.path.clone(),
+                on: brake.is_some(),
+                brake: brake.clone().unwrap_or_default(),
+            });
+            match brake {
+                Some(brake) => drop(self.told.insert(*number, brake)),
+                None => drop(self.told.remove(number)),
+            }
+        }
+        events
     }
 }
 

@@ -13,11 +13,13 @@ use super::running::{Running, commit_error};
 use super::{Node, files, store_error};
 use crate::blobs::{FolderPaths, Import, ImportError, ImportJob, placement};
 use crate::control::{
-    Answer, ControlError, ErrorKind, FolderIssue, FolderMerge, FolderRow, FolderState,
+    Answer, ControlError, ErrorKind, FolderBrake, FolderIssue, FolderMerge, FolderRow, FolderState,
     FolderStatus, Progress, Question, Reply, Session, Stage,
 };
+use crate::folder::conflicts::conflicts;
 use crate::folder::{
-    self, Activity, BlobContents, FolderConfig, FolderEngine, FolderError, FolderHandle,
+    self, Activity, BlobContents, FolderConfig, FolderEngine, FolderError, FolderHandle, Release,
+    Unreleased,
 };
 use crate::vault::{CommitRequest, FolderSetting};
 
@@ -32,9 +34,6 @@ const STOP_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Files copied into the store per commit when a folder is removed.
 const KEPT_AT_ONCE: usize = 256;
-
-/// What every name of a conflict copy holds.
-const CONFLICT_WORDS: &str = " (conflict from ";
 
 /// The engines that run.
 #[derive(Default)]
@@ -96,6 +95,25 @@ impl Synced {
             .collect()
     }
 
+    /// The state of each folder, now and from now on.
+    pub(super) fn states(
+        &self,
+    ) -> BTreeMap<u32, tokio::sync::watch::Receiver<folder::FolderState>> {
+        self.states
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The synced folder that a path of this machine lies in.
+    pub(super) fn around(&self, path: &Path) -> Option<FolderSetting> {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        let mut around = settings.values();
+        around
+            .find(|setting| path.starts_with(&setting.path))
+            .cloned()
+    }
+
     fn setting(&self, dir: &Path) -> Option<(u32, FolderSetting)> {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
         settings
@@ -107,7 +125,7 @@ impl Synced {
 
 fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderState) -> FolderStatus {
     let tree = running.vault.tree();
-    let conflicts = conflict_copies(&tree, setting.folder);
+    let conflicts = conflicts(&tree, setting.folder);
     FolderStatus {
         dir: setting.path.clone(),
         to: tree.path(setting.folder).unwrap_or_default(),
@@ -115,6 +133,7 @@ fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderStat
             Activity::Scanning => FolderState::Scanning,
             Activity::Applying => FolderState::Working,
             Activity::Idle => FolderState::InSync,
+            Activity::Braked => FolderState::Braked,
             Activity::Missing(_) => FolderState::NotThere,
             Activity::Stopped(reason) => FolderState::Stopped {
                 reason: reason.clone(),
@@ -136,19 +155,23 @@ fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderStat
             })
             .collect(),
         error_count: state.problem_count,
-        conflict_count: (conflicts.len() as u64).max(state.conflicts),
-        conflicts: conflicts.into_iter().take(NAMED).collect(),
+        conflict_count: conflicts.len() as u64,
+        conflicts: conflicts
+            .iter()
+            .take(NAMED)
+            .filter_map(|conflict| tree.path(conflict.copy))
+            .collect(),
+        brake: state.brake.as_ref().map(brake),
     }
 }
 
-/// Paths of the conflict copies in a folder of the vault: they are known by the words in their names.
-fn conflict_copies(tree: &Tree, folder: FileId) -> Vec<String> {
-    let copies = tree.below(folder).filter(|id| {
-        tree.shown(*id).is_some_and(|shown| {
-            !shown.trashed && shown.same_as.is_none() && shown.name.contains(CONFLICT_WORDS)
-        })
-    });
-    copies.filter_map(|id| tree.path(id)).collect()
+/// What a brake holds back, as it is told.
+pub fn brake(report: &folder::BrakeReport) -> FolderBrake {
+    FolderBrake {
+        gone: report.gone,
+        rewritten: report.rewritten,
+        names: report.names.iter().take(NAMED).cloned().collect(),
+    }
 }
 
 /// Starts the engines of all folders that are set.
@@ -411,7 +434,30 @@ pub async fn rescan(node: &Arc<Node>, dir: Option<PathBuf>) -> Result<Reply, Con
     })
 }
 
-fn find(running: &Running, dir: &Path) -> Result<(u32, FolderSetting), ControlError> {
+/// `folder confirm` and `folder undo`.
+pub async fn release(node: &Arc<Node>, dir: PathBuf, how: Release) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let (number, setting) = find(&running, &dir)?;
+    let engine = running.folders.engines.lock().await.get(&number).cloned();
+    let engine = engine.ok_or_else(|| ControlError::unavailable("the folder is being stopped"))?;
+    let dir = setting.path;
+    match engine.release(how).await {
+        Ok(released) => Ok(Reply::FolderReleased {
+            dir,
+            undone: how == Release::Undo,
+            gone: released.gone,
+            rewritten: released.rewritten,
+        }),
+        Err(Unreleased::NotBraked) => Err(ControlError::conflict(format!(
+            "nothing is held back in {}",
+            dir.display()
+        ))
+        .with_code("not-braked")),
+        Err(Unreleased::Failed(reason)) => Err(ControlError::new(ErrorKind::Io, reason)),
+    }
+}
+
+pub(super) fn find(running: &Running, dir: &Path) -> Result<(u32, FolderSetting), ControlError> {
     let real = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     let found = running
         .folders

@@ -6,6 +6,7 @@
 //! started here is awaited here.
 
 mod answers;
+mod conflicts;
 mod documents;
 mod events;
 mod export;

@@ -13,8 +13,8 @@ use coffer_protocol::log::Clock;
 use super::Node;
 use super::running::{Running, commit_error};
 use crate::control::{
-    ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, HeldLog, Holding,
-    Missing, Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
+    ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, FolderStatus,
+    HeldLog, Holding, Missing, Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
@@ -144,6 +144,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         missing_here: Missing::default(),
         transfers: Vec::new(),
         folders: Vec::new(),
+        conflicts: 0,
         recovery: RecoveryState::NoVault,
         warnings: Vec::new(),
     };
@@ -271,6 +272,7 @@ async fn fill(
         bytes: wanted_bytes(running),
     };
     status.folders = running.folders.statuses(running);
+    status.conflicts = super::conflicts::count(&running.vault.tree());
     status.recovery = if known.has_recovery {
         RecoveryState::Unconfirmed
     } else if first_device(&known) == Some(me) {
@@ -293,6 +295,10 @@ async fn fill(
     }
     for folder in &status.folders {
         match &folder.state {
+            FolderState::Braked => status.warnings.push(Warning {
+                code: "folder-braked".into(),
+                text: braked(folder),
+            }),
             FolderState::NotThere => status.warnings.push(Warning {
                 code: "folder-missing".into(),
                 text: format!(
@@ -310,7 +316,32 @@ async fn fill(
             _ => {}
         }
     }
+    if status.conflicts > 0 {
+        status.warnings.push(Warning {
+            code: "conflicts".into(),
+            text: format!(
+                "Two devices changed the same file apart ({} to settle): see \"coffer folder conflicts\".",
+                status.conflicts
+            ),
+        });
+    }
     Ok(())
+}
+
+/// What the brake of a folder holds, and the ways out.
+fn braked(folder: &FolderStatus) -> String {
+    let brake = folder.brake.clone().unwrap_or_default();
+    let what = match (brake.gone, brake.rewritten) {
+        (gone, 0) => format!("{gone} files disappeared"),
+        (0, rewritten) => format!("{rewritten} files were rewritten"),
+        (gone, rewritten) => format!("{gone} files disappeared and {rewritten} were rewritten"),
+    };
+    let dir = folder.dir.display();
+    format!(
+        "In the folder {dir} {what} at once, so it rests and nothing of that is done elsewhere. \
+         If it was meant, say so with \"coffer folder confirm {dir}\"; \
+         to bring the files back, \"coffer folder undo {dir}\"."
+    )
 }
 
 /// The device that began the vault: admitted first.

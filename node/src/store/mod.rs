@@ -205,6 +205,7 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
                 write.open_table(tables::ADDRESSES)?;
                 write.open_table(tables::FOLDERS)?;
                 write.open_table(tables::FOLDER_ROWS)?;
+                write.open_table(tables::FOLDER_BRAKES)?;
                 write.open_table(tables::PLACEMENT)?;
                 write.open_table(tables::CHUNKS)?;
             }

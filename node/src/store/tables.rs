@@ -45,6 +45,9 @@ pub const ADDRESSES: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("a
 pub const FOLDERS: TableDefinition<u32, &[u8]> = TableDefinition::new("folders_1");
 /// What each file of a synced folder looked like when disk and vault last agreed: folder number ‖ file id → [`crate::vault::FolderRow`].
 pub const FOLDER_ROWS: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new("folder_rows_1");
+/// Files of a synced folder that the brake holds: folder number ‖ file id → [`crate::vault::BrakedFile`].
+pub const FOLDER_BRAKES: TableDefinition<&[u8; 20], &[u8]> =
+    TableDefinition::new("folder_brakes_1");
 
 /// Names in [`META`].
 pub mod meta {

@@ -94,6 +94,7 @@ impl Work<'_, '_> {
                 }
             }
         }
+        self.brakes(request)?;
         self.settings(request)?;
         for (id, hash) in &request.held {
             self.got(*id, *hash)?;
@@ -114,7 +115,8 @@ impl Work<'_, '_> {
         let rows = request.placements.len()
             + request.displaced.len()
             + request.chunks.len()
-            + request.folder_rows.len();
+            + request.folder_rows.len()
+            + request.folder_brakes.len();
         self.done.wrote |=
             rows + request.recheck.len() + request.unwanted.len() > 0 || request.recheck_all;
         self.answer(ticket, changed);
@@ -152,6 +154,25 @@ impl Work<'_, '_> {
         Ok(left)
     }
 
+    /// What the brakes of synced folders hold.
+    fn brakes(&mut self, request: &CommitRequest) -> Result<(), StoreError> {
+        for (folder, id, held) in &request.folder_brakes {
+            let mut key = [0; 20];
+            key[..4].copy_from_slice(&folder.to_be_bytes());
+            key[4..].copy_from_slice(&id.0);
+            match held {
+                Some(held) => {
+                    let bytes = postcard::to_stdvec(held).map_err(|_| {
+                        StoreError::Damaged("a held file could not be encoded".into())
+                    })?;
+                    self.folder_brakes.insert(&key, &bytes[..])?;
+                }
+                None => drop(self.folder_brakes.remove(&key)?),
+            }
+        }
+        Ok(())
+    }
+
     /// This device's own records: addresses of others, synced folders.
     fn settings(&mut self, request: &CommitRequest) -> Result<(), StoreError> {
         for (device, addresses) in &request.addresses {
@@ -182,6 +203,8 @@ impl Work<'_, '_> {
                     from[..4].copy_from_slice(&number.to_be_bytes());
                     to[..4].copy_from_slice(&number.to_be_bytes());
                     self.folder_rows
+                        .retain_in::<&[u8; 20], _>(&from..=&to, |_, _| false)?;
+                    self.folder_brakes
                         .retain_in::<&[u8; 20], _>(&from..=&to, |_, _| false)?;
                 }
             }

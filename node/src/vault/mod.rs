@@ -23,6 +23,7 @@ pub use handle::{VaultHandle, VaultThread, wall_ms};
 pub use queue::SessionQueue;
 pub use reading::Wanted;
 pub use request::{
-    CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting, Operation,
+    BrakedFile, CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting,
+    Operation,
 };
 pub use work::FILES;

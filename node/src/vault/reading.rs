@@ -10,7 +10,7 @@ use redb::{ReadableDatabase, ReadableTable};
 use tokio::sync::broadcast;
 
 use super::handle::VaultHandle;
-use super::request::{CommitError, CommitRequest, Committed, FolderRow, FolderSetting};
+use super::request::{BrakedFile, CommitError, CommitRequest, Committed, FolderRow, FolderSetting};
 use super::work::FILES;
 use crate::folder::FolderVault;
 use crate::store::documents::{DocumentKey, read_document, read_row};
@@ -48,6 +48,35 @@ impl VaultHandle {
                 rows.insert(FileId(id), row);
             }
             Ok(rows)
+        };
+        read().map_err(|error| CommitError::from(&error))
+    }
+
+    /// What the brake of a synced folder holds.
+    pub fn folder_brakes(&self, folder: u32) -> Result<BTreeMap<FileId, BrakedFile>, CommitError> {
+        let read = || -> Result<_, StoreError> {
+            let mut held = BTreeMap::new();
+            let table = match self
+                .database()
+                .begin_read()?
+                .open_table(tables::FOLDER_BRAKES)
+            {
+                // A data folder from before there were brakes.
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(held),
+                table => table?,
+            };
+            let (mut from, mut to) = ([0; 20], [0xff; 20]);
+            from[..4].copy_from_slice(&folder.to_be_bytes());
+            to[..4].copy_from_slice(&folder.to_be_bytes());
+            for item in table.range::<&[u8; 20]>(&from..=&to)? {
+                let (key, value) = item?;
+                let mut id = [0; 16];
+                id.copy_from_slice(&key.value()[4..]);
+                let why = postcard::from_bytes(value.value())
+                    .map_err(|_| StoreError::Damaged("a held file cannot be read".into()))?;
+                held.insert(FileId(id), why);
+            }
+            Ok(held)
         };
         read().map_err(|error| CommitError::from(&error))
     }
@@ -140,6 +169,10 @@ impl FolderVault for VaultHandle {
 
     fn folder_rows(&self, folder: u32) -> Result<BTreeMap<FileId, FolderRow>, CommitError> {
         VaultHandle::folder_rows(self, folder)
+    }
+
+    fn folder_brakes(&self, folder: u32) -> Result<BTreeMap<FileId, BrakedFile>, CommitError> {
+        VaultHandle::folder_brakes(self, folder)
     }
 
     fn device_label(&self) -> String {

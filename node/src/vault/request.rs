@@ -111,6 +111,24 @@ pub struct FolderRow {
     pub hash: [u8; 32],
 }
 
+/// Why the brake of a synced folder holds a file, and what bringing it back takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BrakedFile {
+    /// It is gone from the disk; the vault was not told.
+    Gone,
+    /// It has other bytes on disk; the vault was not told.
+    Changed,
+    /// Its deletion was recorded shortly before the brake took hold: it is in the trash.
+    Deleted,
+    /// Its new bytes, or the new name that it got with them, were recorded shortly before the brake took hold.
+    Rewritten {
+        /// Content hash before, if new bytes were.
+        before: Option<[u8; 32]>,
+        /// Its folder and name before, if a new name was.
+        place: Option<([u8; 16], String)>,
+    },
+}
+
 /// A folder of this machine that is kept in sync with a folder of the vault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderSetting {
@@ -133,6 +151,8 @@ pub struct CommitRequest {
     pub chunks: Vec<(Hash, ChunkRow)>,
     /// Folder state: (folder number, file, row or removal).
     pub folder_rows: Vec<(u32, FileId, Option<FolderRow>)>,
+    /// Files that a synced folder's brake holds: (folder number, file, why or no longer).
+    pub folder_brakes: Vec<(u32, FileId, Option<BrakedFile>)>,
     /// Files whose present content (by its hash) is now held whole and durable here.
     pub held: Vec<(FileId, [u8; 32])>,
     /// Where devices were reached: replaces what was known.
@@ -187,4 +207,31 @@ pub enum CommitError {
     /// The vault is shutting down.
     #[error("the vault is stopping")]
     Stopping,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Table `folder_brakes_1`.
+    #[test]
+    fn what_a_brake_holds_is_encoded_as_it_always_was() {
+        let rewritten = BrakedFile::Rewritten {
+            before: Some([7; 32]),
+            place: Some(([9; 16], "a".into())),
+        };
+        for (held, bytes) in [
+            (BrakedFile::Gone, "00".to_owned()),
+            (BrakedFile::Changed, "01".to_owned()),
+            (BrakedFile::Deleted, "02".to_owned()),
+            (
+                rewritten,
+                format!("0301{}01{}0161", "07".repeat(32), "09".repeat(16)),
+            ),
+        ] {
+            assert_eq!(hex::encode(postcard::to_stdvec(&held).unwrap()), bytes);
+            let bytes = hex::decode(bytes).unwrap();
+            assert_eq!(postcard::from_bytes::<BrakedFile>(&bytes).unwrap(), held);
+        }
+    }
 }

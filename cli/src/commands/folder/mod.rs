@@ -1,9 +1,13 @@
 //! `coffer folder`.
 
 pub mod add;
+pub mod confirm;
+pub mod conflicts;
 pub mod list;
 pub mod remove;
 pub mod rescan;
+pub mod settle;
+pub mod undo;
 
 use clap::Subcommand;
 
@@ -17,6 +21,10 @@ pub enum Folder {
     List(list::List),
     Remove(remove::Remove),
     Rescan(rescan::Rescan),
+    Confirm(confirm::Confirm),
+    Undo(undo::Undo),
+    Conflicts(conflicts::Conflicts),
+    Settle(settle::Settle),
 }
 
 impl Folder {
@@ -27,6 +35,10 @@ impl Folder {
             Folder::List(args) => args.run(context).await,
             Folder::Remove(args) => args.run(context).await,
             Folder::Rescan(args) => args.run(context).await,
+            Folder::Confirm(args) => args.run(context).await,
+            Folder::Undo(args) => args.run(context).await,
+            Folder::Conflicts(args) => args.run(context).await,
+            Folder::Settle(args) => args.run(context).await,
         }
     }
 }

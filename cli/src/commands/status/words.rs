@@ -3,10 +3,12 @@
 use std::fmt::Write;
 
 use coffer_node::control::{
-    DeviceStatus, Direction, FolderState, FolderStatus, Holding, Missing, Reach, Status,
+    DeviceStatus, Direction, FolderBrake, FolderState, FolderStatus, Holding, Missing, Reach,
+    Status,
 };
 
 use crate::output::shown;
+use crate::places::quoted;
 use crate::units::{ago, bytes, count, duration, number, short};
 
 /// Conflict copies and errors listed of each folder; `folder list` shows more.
@@ -243,6 +245,7 @@ pub fn describe_folder(text: &mut String, folder: &FolderStatus) {
         FolderState::NotThere => {
             "the folder is not there; nothing is changed until it is back".to_owned()
         }
+        FolderState::Braked => "resting".to_owned(),
         FolderState::Stopped { reason } => format!("stopped: {}", shown(reason)),
     };
     let to = if folder.to.is_empty() {
@@ -258,6 +261,9 @@ pub fn describe_folder(text: &mut String, folder: &FolderStatus) {
         count(folder.files, "file", "files"),
         bytes(folder.bytes)
     );
+    if let Some(brake) = &folder.brake {
+        describe_brake(text, brake, &quoted(&folder.dir));
+    }
     for issue in folder.errors.iter().take(LISTED) {
         let _ = writeln!(
             text,
@@ -271,6 +277,30 @@ pub fn describe_folder(text: &mut String, folder: &FolderStatus) {
         let _ = writeln!(text, "    conflict copy: {}", shown(path));
     }
     more(text, folder.conflict_count, folder.conflicts.len());
+}
+
+/// What a resting folder waits for, and the two ways on.
+fn describe_brake(text: &mut String, brake: &FolderBrake, dir: &str) {
+    if brake.gone > 0 {
+        let gone = count(brake.gone, "file", "files");
+        let _ = writeln!(text, "    {gone} disappeared at once");
+    }
+    if brake.rewritten > 0 {
+        let rewritten = count(brake.rewritten, "file", "files");
+        let _ = writeln!(text, "    {rewritten} rewritten at once");
+    }
+    let names = brake.names.iter().take(LISTED);
+    for name in names {
+        let _ = writeln!(text, "      {}", shown(name));
+    }
+    more(
+        text,
+        brake.gone + brake.rewritten,
+        brake.names.len().min(LISTED),
+    );
+    let dir = shown(dir);
+    let _ = writeln!(text, "    meant: coffer folder confirm {dir}");
+    let _ = writeln!(text, "    not meant: coffer folder undo {dir}");
 }
 
 fn more(text: &mut String, all: u64, listed: usize) {
@@ -365,6 +395,7 @@ mod tests {
                 bytes_done: 5_000,
                 per_s: 84_000_000,
             }],
+            conflicts: 1,
             folders: vec![FolderStatus {
                 dir: "/home/ana/Documents".into(),
                 to: "Documents".into(),
@@ -382,12 +413,36 @@ mod tests {
                 error_count: 3,
                 conflicts: vec![],
                 conflict_count: 0,
+                brake: None,
             }],
             recovery: RecoveryState::Unconfirmed,
             warnings: vec![Warning {
                 code: "x".into(),
                 text: "Nobody has the 24 words.".into(),
             }],
+        }
+    }
+
+    #[test]
+    fn a_resting_folder_says_what_it_is_about_and_the_ways_out() {
+        let mut folder = state().folders.remove(0);
+        folder.state = FolderState::Braked;
+        folder.dir = "/home/ann/My files".into();
+        folder.brake = Some(FolderBrake {
+            gone: 30,
+            rewritten: 0,
+            names: (0..20).map(|n| format!("{n}.txt")).collect(),
+        });
+        let mut text = String::new();
+        describe_folder(&mut text, &folder);
+        for line in [
+            "resting",
+            "30 files disappeared at once",
+            "      4.txt\n    and 25 more",
+            "coffer folder confirm '/home/ann/My files'",
+            "coffer folder undo '/home/ann/My files'",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
         }
     }
 

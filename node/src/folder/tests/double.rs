@@ -17,7 +17,7 @@ use crate::blobs::{
     Group, Import, ImportError, ImportJob, Imported, Named, Rows, WriteError, WriteJob,
 };
 use crate::vault::request::{
-    CommitError, CommitRequest, Committed, ContentDraft, FolderRow, Operation,
+    BrakedFile, CommitError, CommitRequest, Committed, ContentDraft, FolderRow, Operation,
 };
 
 /// A document: every value that its registers ever had.
@@ -88,6 +88,7 @@ struct Inner {
     operations: usize,
     refuse: Option<CommitError>,
     racing: Option<Arc<TestVault>>,
+    brakes: BTreeMap<FileId, BrakedFile>,
 }
 
 /// A vault in memory.
@@ -296,6 +297,10 @@ impl TestVault {
                     doc.merged = Some(MergedInto::of(&doc.state(), into, stamp, dot));
                     touched.insert(id);
                 }
+                Operation::RestoreFile { id } => {
+                    inner.docs.get_mut(&id).ok_or_else(|| missing(id))?.trash = None;
+                    touched.insert(id);
+                }
                 other => panic!("not an operation of a folder: {other:?}"),
             }
         }
@@ -303,6 +308,12 @@ impl TestVault {
             inner.placements.remove(&place);
         }
         inner.placements.extend(request.placements);
+        for (_, id, held) in request.folder_brakes {
+            match held {
+                Some(held) => drop(inner.brakes.insert(id, held)),
+                None => drop(inner.brakes.remove(&id)),
+            }
+        }
         for (_, id, row) in request.folder_rows {
             match row {
                 Some(row) => drop(inner.rows.insert(id, row)),
@@ -329,6 +340,10 @@ impl FolderVault for TestVault {
 
     fn folder_rows(&self, _folder: u32) -> Result<BTreeMap<FileId, FolderRow>, CommitError> {
         Ok(self.rows())
+    }
+
+    fn folder_brakes(&self, _folder: u32) -> Result<BTreeMap<FileId, BrakedFile>, CommitError> {
+        Ok(self.inner().brakes.clone())
     }
 
     fn device_label(&self) -> String {

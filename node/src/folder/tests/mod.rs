@@ -1,7 +1,9 @@
 //! The folder engine against a vault and blobs in memory, on a real file system.
 
+mod braking;
 mod convergence;
 mod double;
 mod planner;
 mod puppet;
 mod running;
+mod settling;

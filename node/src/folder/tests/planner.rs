@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::double::Cloud;
 use super::puppet::{Puppet, sync};
 
-fn pair() -> (Puppet, Puppet) {
+pub(super) fn pair() -> (Puppet, Puppet) {
     let cloud = Arc::new(Cloud::default());
     (Puppet::new(1, cloud.clone()), Puppet::new(2, cloud))
 }

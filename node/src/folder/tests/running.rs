@@ -17,16 +17,16 @@ use crate::vault::request::CommitError;
 /// Longer than anything here takes, even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Device {
-    dir: tempfile::TempDir,
-    vault: Arc<TestVault>,
+pub(super) struct Device {
+    pub dir: tempfile::TempDir,
+    pub vault: Arc<TestVault>,
     contents: Arc<TestContents>,
     folders: Folders,
     handle: Option<FolderHandle>,
 }
 
 impl Device {
-    async fn new(number: u8, cloud: &Arc<Cloud>) -> Device {
+    pub async fn new(number: u8, cloud: &Arc<Cloud>) -> Device {
         let dir = tempfile::tempdir().unwrap();
         let (vault, contents) = (
             Arc::new(TestVault::new(number)),
@@ -53,7 +53,7 @@ impl Device {
         }
     }
 
-    async fn start(&mut self) {
+    pub async fn start(&mut self) {
         let started = FolderEngine::start(
             self.config(),
             self.vault.clone(),
@@ -64,24 +64,24 @@ impl Device {
         self.handle = Some(started.unwrap());
     }
 
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         self.handle.take().unwrap().stop().await;
     }
 
-    fn handle(&self) -> &FolderHandle {
+    pub fn handle(&self) -> &FolderHandle {
         self.handle.as_ref().unwrap()
     }
 
-    fn path(&self, path: &str) -> std::path::PathBuf {
+    pub fn path(&self, path: &str) -> std::path::PathBuf {
         self.dir.path().join("synced").join(path)
     }
 
-    fn write(&self, path: &str, bytes: &str) {
+    pub fn write(&self, path: &str, bytes: &str) {
         std::fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
         std::fs::write(self.path(path), bytes).unwrap();
     }
 
-    async fn settled(&self) {
+    pub async fn settled(&self) {
         tokio::time::timeout(PATIENCE, async {
             while !self.handle().is_settled().await {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -91,18 +91,24 @@ impl Device {
         .unwrap_or_else(|_| panic!("not settled: {:?}", self.handle().state().borrow().clone()));
     }
 
-    async fn until(&self, is: impl FnMut(&FolderState) -> bool) -> FolderState {
+    pub async fn until(&self, is: impl FnMut(&FolderState) -> bool) -> FolderState {
         let mut state = self.handle().state();
         let found = tokio::time::timeout(PATIENCE, state.wait_for(is)).await;
-        found.expect("a state that never comes").unwrap().clone()
+        let Ok(found) = found else {
+            panic!(
+                "a state that never comes; it is {:?}",
+                *self.handle().state().borrow()
+            );
+        };
+        found.unwrap().clone()
     }
 
-    fn listing(&self) -> std::collections::BTreeMap<String, Option<String>> {
+    pub fn listing(&self) -> std::collections::BTreeMap<String, Option<String>> {
         listing(Path::new(&self.path("")))
     }
 }
 
-async fn pair() -> (Device, Device, Arc<Cloud>) {
+pub(super) async fn pair() -> (Device, Device, Arc<Cloud>) {
     let cloud = Arc::new(Cloud::default());
     (
         Device::new(1, &cloud).await,
@@ -111,7 +117,7 @@ async fn pair() -> (Device, Device, Arc<Cloud>) {
     )
 }
 
-async fn sync(a: &Device, b: &Device) {
+pub(super) async fn sync(a: &Device, b: &Device) {
     loop {
         a.settled().await;
         b.settled().await;
