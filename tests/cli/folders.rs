@@ -6,18 +6,18 @@ use std::path::PathBuf;
 
 use crate::device::{Device, eventually, noise, pair_of_devices, tree, write};
 
-type Tree = BTreeMap<String, Option<Vec<u8>>>;
+pub type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
 /// Two devices that keep a folder of each in sync with `Documents`, and those two folders.
-struct Synced {
-    first: Device,
-    second: Device,
-    here: PathBuf,
-    there: PathBuf,
+pub struct Synced {
+    pub first: Device,
+    pub second: Device,
+    pub here: PathBuf,
+    pub there: PathBuf,
 }
 
 impl Synced {
-    fn new(fill: impl FnOnce(&PathBuf, &PathBuf)) -> Synced {
+    pub fn new(fill: impl FnOnce(&PathBuf, &PathBuf)) -> Synced {
         let (first, second) = pair_of_devices();
         let (here, there) = (first.path("Documents"), second.path("Documents"));
         fs::create_dir(&here).unwrap();
@@ -38,7 +38,7 @@ impl Synced {
 
     /// Waits until both folders hold the same, and both devices say that nothing is left to do.
     #[track_caller]
-    fn settled(&self) -> Tree {
+    pub fn settled(&self) -> Tree {
         eventually("both folders are the same and at rest", || {
             self.rescan();
             self.first.in_sync();
@@ -49,12 +49,12 @@ impl Synced {
     }
 
     /// Has both devices look now: what a test did before is then recorded.
-    fn rescan(&self) {
+    pub fn rescan(&self) {
         self.first.ok(&["folder", "rescan"]);
         self.second.ok(&["folder", "rescan"]);
     }
 
-    fn conflict_copies(&self) -> Vec<String> {
+    pub fn conflict_copies(&self) -> Vec<String> {
         tree(&self.here)
             .into_keys()
             .filter(|path| path.contains("(conflict"))

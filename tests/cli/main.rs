@@ -10,6 +10,7 @@ mod documents;
 mod files;
 mod folders;
 mod pairing;
+mod scenarios;
 mod scripts;
 mod secrets;
 mod starting;
