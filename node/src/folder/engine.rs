@@ -335,6 +335,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        if self
+            .doubted_parts
+            .as_ref()
+            .is_some_and(|(at, ..)| *at <= now)
+        {
+            // Before something counts as deleted, everything that is noted is looked at: it may be where it went.
+            self.absorb_now();
+        }
         self.absorb();
         for (_, path, depth) in self.later.extract_if(.., |(at, ..)| *at <= now) {
             add_part(&mut self.parts, path, depth);

@@ -147,6 +147,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             for (path, depth) in parts {
                 add_part(again, path.clone(), *depth);
             }
+            // What is missing may be in a folder that moved just now, whose own events are lost while it moves.
+            for path in &plan.look_again {
+                add_part(again, path.clone(), Depth::Deep);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! kills.rs     `kill -9` again and again
 //! ```
 
+mod meetings;
 mod moves;
 
 use std::path::{Path, PathBuf};
