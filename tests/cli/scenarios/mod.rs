@@ -10,6 +10,7 @@
 
 mod meetings;
 mod moves;
+mod saving;
 
 use std::path::{Path, PathBuf};
 
