@@ -8,11 +8,13 @@
 //! kills.rs     `kill -9` again and again
 //! ```
 
+mod kills;
 mod meetings;
 mod moves;
 mod saving;
+mod storm;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::device::Device;
 use crate::folders::Synced;
@@ -92,11 +94,6 @@ fn meet(synced: &mut Synced, ports: [u16; 2]) {
         device.listen_on(port);
         device.start();
     }
-}
-
-/// A path of both folders, on one side.
-fn at(synced: &Synced, side: Side, name: &str) -> PathBuf {
-    folder(synced, side).join(name)
 }
 
 /// A number from the environment, for runs that are longer than those that everybody does.
