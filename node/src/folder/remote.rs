@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_crdt::files::FileId;
 
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
-use super::engine::{Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, add_part, blocking, fresh};
+use super::engine::{
+    Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, RETRY_UNREACHABLE_FIRST, add_part, blocking,
+    fresh,
+};
 use super::plan::{Bring, RemotePlan, Want, Wish, endangered, plan, same_files};
 use super::scan::Depth;
 use super::state::Problem;
@@ -345,7 +348,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.retry_in(RETRY);
         }
         if !self.unreachable.is_empty() {
-            self.retry_in(RETRY_UNREACHABLE);
+            if !rows.is_empty() {
+                self.patience = RETRY_UNREACHABLE_FIRST;
+            }
+            self.retry_in(self.patience);
+            self.patience = (self.patience * 2).min(RETRY_UNREACHABLE);
         }
         let shared = self.shared.clone();
         let outcome = blocking(move || {
