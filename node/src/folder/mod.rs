@@ -17,7 +17,7 @@
 //! decide.rs       a file that was read x rows x tree -> what it means (pure)
 //! plan.rs         tree x rows -> RemotePlan (pure)
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
-//! apply.rs        RemotePlan -> disk
+//! apply.rs        RemotePlan -> disk; intent.rs what is about to be done, for the start after a crash
 //! names.rs        names of the vault <-> names on disk, names of conflict copies
 //! paths.rs        where a file is now, for those who read its bytes
 //! first_merge.rs  what adding a folder would do
@@ -50,6 +50,7 @@ pub mod engine;
 pub mod first_merge;
 pub mod ground;
 pub mod handle;
+mod intent;
 mod kept;
 mod local;
 pub mod names;
