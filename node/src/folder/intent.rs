@@ -246,3 +246,220 @@ pub fn done(rows: &Rows, disk: &Snapshot, noted: Vec<Intent>) -> Vec<Done> {
     }
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::Marker;
+    use super::super::plan::WantContent;
+    use super::super::scan::scan_whole;
+    use super::*;
+    use coffer_protocol::identity::VaultId;
+
+    const TOP: FileId = FileId::ROOT;
+    const OLD: [u8; 32] = [1; 32];
+    const NEW: [u8; 32] = [2; 32];
+
+    fn id(number: u8) -> FileId {
+        FileId([number; 16])
+    }
+
+    struct Synced {
+        dir: tempfile::TempDir,
+        place: Place,
+        rows: Rows,
+    }
+
+    impl Synced {
+        fn new() -> Synced {
+            let dir = tempfile::tempdir().unwrap();
+            let marker = Marker {
+                number: 1,
+                vault: VaultId([1; 32]),
+            };
+            let place = Place::prepare(dir.path(), &marker).unwrap();
+            let rows = Rows::new(TOP, BTreeMap::new());
+            Synced { dir, place, rows }
+        }
+
+        fn path(&self, name: &str) -> std::path::PathBuf {
+            self.dir.path().join(name)
+        }
+
+        /// A file or (`None`) folder that disk and rows agree on.
+        fn add(&mut self, number: u8, parent: FileId, name: &str, bytes: Option<&str>) {
+            let path = self
+                .path("")
+                .join(self.rows.path(parent).unwrap())
+                .join(name);
+            let kind = match bytes {
+                Some(bytes) => {
+                    std::fs::write(&path, bytes).unwrap();
+                    Kind::File
+                }
+                None => {
+                    std::fs::create_dir(&path).unwrap();
+                    Kind::Folder
+                }
+            };
+            let folder = std::fs::File::open(path.parent().unwrap()).unwrap();
+            let stat = stat_at(folder.as_fd(), name).unwrap();
+            self.rows
+                .set(id(number), row_of(parent, name, kind, &stat, OLD));
+        }
+
+        fn done(&self) -> Vec<Done> {
+            done(
+                &self.rows,
+                &scan_whole(&self.place).unwrap(),
+                noted(&self.place),
+            )
+        }
+
+        fn note_steps(&self, steps: &[Step]) {
+            note(&self.place, &of_steps(&self.rows, steps)).unwrap();
+        }
+    }
+
+    fn want(name: &str) -> Want {
+        let content = WantContent {
+            hash: NEW,
+            size: 3,
+            mtime_ms: 1_000,
+            executable: false,
+            target: None,
+        };
+        Want {
+            parent: TOP,
+            name: name.into(),
+            kind: Kind::File,
+            content: Some(content),
+        }
+    }
+
+    #[test]
+    fn of_steps_that_were_noted_those_that_were_done_are_known() {
+        let mut synced = Synced::new();
+        synced.add(1, TOP, "a", Some("1"));
+        synced.add(2, TOP, "b", Some("2"));
+        synced.add(3, TOP, "gone", Some("3"));
+        synced.add(4, TOP, "stays", Some("4"));
+        synced.note_steps(&[
+            Step::Make(id(9), TOP, "new".into()),
+            Step::Move(id(1), id(9), "moved".into()),
+            Step::Move(id(2), TOP, "not yet".into()),
+            Step::Keep(id(3)),
+            Step::Keep(id(4)),
+        ]);
+        assert!(synced.done().is_empty(), "nothing was done yet");
+        std::fs::create_dir(synced.path("new")).unwrap();
+        std::fs::rename(synced.path("a"), synced.path("new/moved")).unwrap();
+        std::fs::remove_file(synced.path("gone")).unwrap();
+        let done = synced.done();
+        let found: Vec<_> = done
+            .iter()
+            .map(|done| {
+                (
+                    done.id,
+                    done.row.as_ref().map(|row| row.name.as_str()),
+                    done.read,
+                )
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (id(9), Some("new"), false),
+                (id(1), Some("moved"), false),
+                (id(3), None, false)
+            ]
+        );
+        assert_eq!(done[1].row.as_ref().unwrap().parent, id(9).0);
+        for Done { id, row, .. } in done {
+            match row {
+                Some(row) => synced.rows.set(id, row),
+                None => drop(synced.rows.remove(id)),
+            }
+        }
+        assert!(synced.done().is_empty(), "it is taken in once");
+    }
+
+    #[test]
+    fn a_file_that_was_put_in_place_is_known_and_read_again() {
+        let mut synced = Synced::new();
+        synced.add(1, TOP, "f", Some("old"));
+        std::fs::write(synced.place.tmp_path("t"), "new").unwrap();
+        let files = [
+            (id(1), want("f"), "t".to_owned()),
+            (id(2), want("never written"), "u".to_owned()),
+        ];
+        let intents = of_files(&synced.place, &synced.rows, &files);
+        note(&synced.place, &intents).unwrap();
+        assert!(synced.done().is_empty(), "nothing was done yet");
+        std::fs::rename(synced.place.tmp_path("t"), synced.path("f")).unwrap();
+        let done = synced.done();
+        let [
+            Done {
+                id: file,
+                row: Some(row),
+                read: true,
+            },
+        ] = &done[..]
+        else {
+            panic!("{done:?}");
+        };
+        assert_eq!((*file, row.hash), (id(1), NEW));
+        let root = std::fs::File::open(synced.path("")).unwrap();
+        assert!(!stat_at(root.as_fd(), "f").unwrap().agrees(row, true));
+    }
+
+    #[test]
+    fn a_note_that_is_damaged_cut_short_or_emptied_says_nothing() {
+        let synced = Synced::new();
+        assert!(noted(&synced.place).is_empty());
+        note(&synced.place, &[(id(1), None), (id(2), None)]).unwrap();
+        assert_eq!(noted(&synced.place), [(id(1), None), (id(2), None)]);
+        let path = synced.path(HIDDEN).join(NOTE);
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            assert_eq!(parse(&whole[..length]), None);
+            let mut damaged = whole.clone();
+            damaged[length] ^= 1;
+            assert_eq!(parse(&damaged), None);
+        }
+        forget(&synced.place).unwrap();
+        assert!(noted(&synced.place).is_empty());
+    }
+
+    #[test]
+    fn the_layout_of_a_note_is_what_it_was() {
+        let row = FolderRow {
+            parent: [3; 16],
+            name: "f".into(),
+            kind: 0,
+            inode: 4,
+            size: 5,
+            mtime_ns: 6,
+            ctime_ns: 7,
+            executable: true,
+            hash: [8; 32],
+        };
+        let body = postcard::to_stdvec(&[(id(1), Some(row)), (id(2), None)][..]).unwrap();
+        let expected = [
+            "02",
+            &"01".repeat(16),
+            "01",
+            &"03".repeat(16),
+            "0166",
+            "00",
+            "04",
+            "05",
+            "0c",
+            "0e",
+            "01",
+            &"08".repeat(32),
+            &"02".repeat(16),
+            "00",
+        ];
+        assert_eq!(hex::encode(body), expected.concat());
+    }
+}
