@@ -18,6 +18,8 @@
 #   clock      a copied data folder goes on writing the same log         → simulation: numbers are given out twice, a log forks
 #   stamps     after a restart the clock forgets what it gave out        → crdt and simulation: stamps go back
 #   twice      a change that is there counts as applied again            → crdt: a duplicate is no duplicate
+#   rest       a file is read while it is being written                  → folder: half of it comes into the vault
+#   place      a content is written under its name, not renamed to it    → folder: a part of it can be seen
 #
 # Needs bash, cp and cargo. Builds in target/mutations (or COFFER_MUTATIONS_TARGET_DIR), which it keeps: the first time all
 # dependencies are built, later it takes some five minutes on two cores. Exit code 0: every mutation was noticed.
@@ -31,7 +33,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice)
+names=(fsync mac signature cycle clock stamps twice rest place)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -77,6 +79,18 @@ mutation() {
         old='return Ok(Applied::Duplicate);'
         new='return Ok(Applied::Done);'
         command=(cargo test -p coffer-crdt --test documents)
+        ;;
+    rest)
+        file=node/src/folder/local.rs
+        old='            if rests {'
+        new='            if rests || read.kind == Kind::File {'
+        command=(cargo test -p coffer-node --lib folder::tests::running::a_file_is_not_read)
+        ;;
+    place)
+        file=node/src/folder/apply.rs
+        old='.put(tmp.as_fd(), temporary, folder.as_fd(), &want.name)'
+        new='.tmp_path(temporary).metadata().and_then(|_| std::fs::copy(self.place.tmp_path(temporary), self.place.path().join(&want.name)).map(drop))'
+        command=(cargo test -p coffer-node --lib folder::tests::placing)
         ;;
     *)
         echo "there is no mutation \"$1\"; there are: ${names[*]}" >&2

@@ -2,6 +2,7 @@
 
 mod convergence;
 mod double;
+mod placing;
 mod planner;
 mod puppet;
 mod running;
