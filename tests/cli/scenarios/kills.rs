@@ -103,6 +103,15 @@ fn put(device: &Device, number: u64) -> Option<String> {
     (outcome.code == Some(0)).then_some(id)
 }
 
+/// Adds a file to the vault and gives its path there if it was acknowledged.
+fn add(device: &Device, number: u64) -> Option<(String, Vec<u8>)> {
+    let bytes = noise(1_000_000 + number, 60_000);
+    let (file, path) = (device.path("added.bin"), format!("added/{number}"));
+    write(&file, &bytes);
+    let outcome = device.run(&["file", "add", file.to_str()?, "--to", &path]);
+    (outcome.code == Some(0)).then_some((path, bytes))
+}
+
 /// Starts a node and kills it before it can say that it is ready, or shortly after.
 fn start_in_vain(device: &Device, after: Duration) {
     let port = device.port().to_string();
@@ -164,18 +173,21 @@ fn killed_again_and_again_both_devices_end_with_the_same_and_nothing_is_lost() {
         let dir = folder(&synced, side).join(format!("{side:?}"));
         work(dir, seed + side as u64 + 1, stop.clone())
     });
-    let mut acknowledged = Vec::new();
+    let (mut acknowledged, mut added) = (Vec::new(), Vec::new());
     for round in 0..kills {
         let side = Side::BOTH[usize::try_from(round % 2).expect("one of two")];
         let node = device(&mut synced, side);
         acknowledged.extend(put(node, 2 * round));
+        added.extend(add(node, 2 * round));
         std::thread::sleep(Duration::from_millis(dice.roll(1500)));
         node.kill();
         if dice.roll(3) == 0 {
             start_in_vain(node, Duration::from_millis(dice.roll(600)));
         }
         node.start();
-        acknowledged.extend(put(device(&mut synced, side.other()), 2 * round + 1));
+        let other = device(&mut synced, side.other());
+        acknowledged.extend(put(other, 2 * round + 1));
+        added.extend(add(other, 2 * round + 1));
         if round % 8 == 7 {
             // Now and then all has time to come across, so that the next kills meet something new.
             synced
@@ -205,10 +217,20 @@ fn killed_again_and_again_both_devices_end_with_the_same_and_nothing_is_lost() {
             );
         }
     }
-    assert!(!acknowledged.is_empty());
+    assert!(!acknowledged.is_empty() && !added.is_empty());
     for node in [&synced.first, &synced.second] {
         for id in &acknowledged {
             node.ok(&["doc", "get", "kills", id]);
+        }
+        for (path, bytes) in &added {
+            let copy = node.path(path);
+            fs::create_dir_all(node.path("added")).unwrap();
+            node.ok(&["file", "get", path, copy.to_str().unwrap()]);
+            assert!(
+                fs::read(&copy).unwrap() == *bytes,
+                "{path} on {}",
+                node.name
+            );
         }
     }
     is_clean(&synced.first, &synced.here);

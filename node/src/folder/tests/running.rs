@@ -174,9 +174,12 @@ async fn a_file_is_not_read_before_its_writer_closed_it_or_let_it_rest() {
     let mut proved = false;
     for round in 0..ROUNDS {
         let (slow, quick) = (format!("slow {round}"), format!("quick {round}"));
-        let mut file = std::fs::File::create(a.path(&slow)).unwrap();
+        let part = format!("{slow}.part");
+        let mut file = std::fs::File::create(a.path(&part)).unwrap();
         let begun = std::time::Instant::now();
         std::io::Write::write_all(&mut file, b"half ").unwrap();
+        // It may get its name before all of it is there.
+        std::fs::rename(a.path(&part), a.path(&slow)).unwrap();
         // In the same folder, so whoever saw this one saw the other as well.
         a.write(&quick, "whole");
         let seen = async {
