@@ -19,6 +19,8 @@
 #   stamps     after a restart the clock forgets what it gave out        → crdt and simulation: stamps go back
 #   brake      however much disappears from a folder is believed         → node: half of a folder is deleted elsewhere
 #   twice      a change that is there counts as applied again            → crdt: a duplicate is no duplicate
+#   rest       a file is read while it is being written                  → folder: half of it comes into the vault
+#   place      a content is written under its name, not renamed to it    → folder: a part of it can be seen
 #
 # Needs bash, cp and cargo. Builds in target/mutations (or COFFER_MUTATIONS_TARGET_DIR), which it keeps: the first time all
 # dependencies are built, later it takes some five minutes on two cores. Exit code 0: every mutation was noticed.
@@ -32,7 +34,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice brake)
+names=(fsync mac signature cycle clock stamps twice brake rest place)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -84,6 +86,18 @@ mutation() {
         old='count > FEW && count as u64 * one_in > files'
         new='count > FEW && count as u64 * one_in > files && files == u64::MAX'
         command=(cargo test -p coffer-node --lib folder::tests::braking::half)
+        ;;
+    rest)
+        file=node/src/folder/local.rs
+        old='            if rests {'
+        new='            if rests || read.kind == Kind::File {'
+        command=(cargo test -p coffer-node --lib folder::tests::running::a_file_is_not_read)
+        ;;
+    place)
+        file=node/src/folder/apply.rs
+        old='.put(tmp.as_fd(), temporary, folder.as_fd(), &want.name)'
+        new='.tmp_path(temporary).metadata().and_then(|_| std::fs::copy(self.place.tmp_path(temporary), self.place.path().join(&want.name)).map(drop))'
+        command=(cargo test -p coffer-node --lib folder::tests::placing)
         ;;
     *)
         echo "there is no mutation \"$1\"; there are: ${names[*]}" >&2

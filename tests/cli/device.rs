@@ -276,13 +276,25 @@ impl Device {
     /// Waits until every device is known to hold everything.
     #[track_caller]
     pub fn in_sync(&self) {
-        self.ok(&["status", "--wait", "in-sync", "--timeout", "40", "--json"]);
+        self.wait_for("in-sync");
     }
 
     /// Waits until nothing is left to do here.
     #[track_caller]
     pub fn idle(&self) {
-        self.ok(&["status", "--wait", "idle", "--timeout", "40", "--json"]);
+        self.wait_for("idle");
+    }
+
+    #[track_caller]
+    fn wait_for(&self, state: &str) {
+        let outcome = self.run(&["status", "--wait", state, "--timeout", "40", "--json"]);
+        assert_eq!(
+            outcome.code,
+            Some(0),
+            "{} does not get {state}: {}",
+            self.name,
+            self.run(&["status", "--json"]).out
+        );
     }
 }
 

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use crate::device::{Device, eventually, noise, pair_of_devices, tree, write};
 
-pub(crate) type Tree = BTreeMap<String, Option<Vec<u8>>>;
+pub type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
 /// Two devices that keep a folder of each in sync with `Documents`, and those two folders.
-pub(crate) struct Synced {
+pub struct Synced {
     pub first: Device,
     pub second: Device,
     pub here: PathBuf,
@@ -54,7 +54,7 @@ impl Synced {
         self.second.ok(&["folder", "rescan"]);
     }
 
-    fn conflict_copies(&self) -> Vec<String> {
+    pub fn conflict_copies(&self) -> Vec<String> {
         tree(&self.here)
             .into_keys()
             .filter(|path| path.contains("(conflict"))

@@ -14,6 +14,7 @@ mod files;
 mod folders;
 mod listener;
 mod pairing;
+mod scenarios;
 mod scripts;
 mod secrets;
 mod starting;

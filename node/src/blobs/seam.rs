@@ -123,7 +123,7 @@ impl<'a> Seam<'a> {
                 return Ok(true);
             }
             out.truncate(before);
-            self.shared.note_stale(*blob, placement);
+            self.note_failed(*blob, placement);
         }
         Ok(false)
     }
@@ -149,10 +149,34 @@ impl<'a> Seam<'a> {
             if good {
                 return Ok(Some(origin));
             }
-            self.shared.note_stale(chunk.blob, placement);
+            self.note_failed(chunk.blob, placement);
         }
         out.clear();
         Ok(None)
+    }
+
+    /// A place did not give what it should. It is one to forget if it can never give it again: not while its folder has
+    /// not started yet or is not there, nor while a file is not as it was recorded. Then a move or a change was not
+    /// looked at yet, and what follows from it for the place is known when it was.
+    fn note_failed(&self, blob: Hash, placement: Placement) {
+        let opened = |place| match &self.last {
+            Some((last, file)) if *last == place => Some(file),
+            _ => None,
+        };
+        let folders = self.folders.as_ref();
+        let for_good = match Plain::of(&placement).map(|plain| plain.place) {
+            None => true,
+            Some(place @ Place::File(root, id)) => opened(place)
+                .and_then(|file| file.metadata().ok())
+                .zip(folders)
+                .is_some_and(|(found, folders)| folders.is_as_recorded(root, &id, &found)),
+            Some(place @ Place::Kept(root, _)) => {
+                opened(place).is_some() || folders.is_some_and(|folders| folders.is_there(root))
+            }
+        };
+        if for_good {
+            self.shared.note_stale(blob, placement);
+        }
     }
 
     fn open_stored(&mut self, chunk: &Named, placement: &Placement, out: &mut Vec<u8>) -> bool {

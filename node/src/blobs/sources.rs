@@ -15,6 +15,14 @@ pub trait FolderPaths: Send + Sync + 'static {
     /// Present path of file `file` in synced folder `root`; `None` if it is not there.
     fn file(&self, root: u32, file: &[u8; 16]) -> Option<PathBuf>;
 
+    /// Whether `found`, at the path that [`FolderPaths::file`] gave, is the file as its bytes were recorded, by all that
+    /// the file system tells. If not, somebody changed or moved it a moment ago, and which bytes are where is not known
+    /// before the folder was looked through.
+    fn is_as_recorded(&self, root: u32, file: &[u8; 16], found: &std::fs::Metadata) -> bool;
+
+    /// Whether folder `root` is there, so that what is missing in it is gone.
+    fn is_there(&self, root: u32) -> bool;
+
     /// Path of a file that folder `root` moved aside under `name`.
     fn kept(&self, root: u32, name: &[u8; 24]) -> Option<PathBuf>;
 }

@@ -91,6 +91,10 @@ pub struct DeviceStatus {
     pub device: DeviceRow,
     /// How it is reached.
     pub reach: Reach,
+    /// Bytes of sealed contents that came from it since coffer was started here.
+    pub contents_in: u64,
+    /// Bytes of sealed contents that went to it since coffer was started here.
+    pub contents_out: u64,
     /// What it is known to hold, by its own latest signed statement; absent where none has arrived.
     pub holding: Option<Holding>,
 }

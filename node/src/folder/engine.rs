@@ -49,6 +49,9 @@ const RESCAN_UNWATCHED: Duration = Duration::from_secs(30);
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// How long until contents that no reachable device had are asked for again, if no device comes before.
 pub(super) const RETRY_UNREACHABLE: Duration = Duration::from_secs(30);
+/// The same the first time: a device that is just starting, or whose file was moved a moment ago, will have it soon. It
+/// doubles up to [`RETRY_UNREACHABLE`].
+pub(super) const RETRY_UNREACHABLE_FIRST: Duration = Duration::from_secs(1);
 
 /// A content on its way.
 #[derive(Clone, Debug)]
@@ -97,6 +100,8 @@ pub(super) struct Engine<V, C> {
     pub groups: (mpsc::Sender<Group>, mpsc::Receiver<Group>),
     /// Contents that no reachable device has.
     pub unreachable: BTreeSet<FileId>,
+    /// How long until they are asked for again.
+    pub patience: Duration,
     /// Steps that were refused, and how often a file surprised us in a row.
     pub refused: BTreeMap<FileId, Problem>,
     pub surprises: BTreeMap<FileId, u32>,
@@ -159,6 +164,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             transfers: JoinSet::new(),
             groups: mpsc::channel(GROUPS),
             unreachable: BTreeSet::new(),
+            patience: RETRY_UNREACHABLE_FIRST,
             refused: BTreeMap::new(),
             surprises: BTreeMap::new(),
             retry_at: None,
@@ -223,7 +229,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     }
                 }
                 _ = noted(&self.watcher) => self.note_events(),
-                _ = reachable(&*self.contents, asking) => self.ask_again(),
+                _ = reachable(&*self.contents, asking) => {
+                    self.patience = RETRY_UNREACHABLE_FIRST;
+                    self.ask_again();
+                }
                 _ = tokio::time::sleep_until(deadline) => self.tick(),
             }
         }
@@ -345,6 +354,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        if self
+            .doubted_parts
+            .as_ref()
+            .is_some_and(|(at, ..)| *at <= now)
+        {
+            // Before something counts as deleted, everything that is noted is looked at: it may be where it went.
+            self.absorb_now();
+        }
         self.absorb();
         for (_, path, depth) in self.later.extract_if(.., |(at, ..)| *at <= now) {
             add_part(&mut self.parts, path, depth);

@@ -165,6 +165,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if !plan.missing.is_empty() {
             self.doubted.extend(&plan.missing);
             self.look_soon(parts, everything);
+            // What is missing may be in a folder that moved just now, whose own events are lost while it moves.
+            let moved = plan.look_again.iter();
+            self.look_soon(
+                &moved.map(|path| (path.clone(), Depth::Deep)).collect(),
+                false,
+            );
         }
     }
 

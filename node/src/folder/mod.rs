@@ -18,7 +18,7 @@
 //! decide.rs       a file that was read x rows x tree -> what it means (pure)
 //! plan.rs         tree x rows -> RemotePlan (pure)
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
-//! apply.rs        RemotePlan -> disk
+//! apply.rs        RemotePlan -> disk; intent.rs what is about to be done, for the start after a crash
 //! conflicts.rs    the conflicts there are, and how one is settled (pure)
 //! names.rs        names of the vault <-> names on disk, names of conflict copies
 //! paths.rs        where a file is now, for those who read its bytes
@@ -56,6 +56,7 @@ pub mod first_merge;
 pub mod ground;
 pub mod halt;
 mod handle;
+mod intent;
 mod kept;
 mod local;
 pub mod names;

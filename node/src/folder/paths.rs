@@ -1,6 +1,7 @@
 //! Where a file of a synced folder is now, for those who read its bytes.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -97,6 +98,25 @@ impl FolderPaths for Folders {
         self.get(root)?.file(FileId(*file))
     }
 
+    fn is_as_recorded(&self, root: u32, file: &[u8; 16], found: &std::fs::Metadata) -> bool {
+        self.get(root).is_some_and(|folder| {
+            let rows = folder.rows();
+            let id = FileId(*file);
+            let row = rows.get(id).or_else(|| rows.get((folder.stand_in)(id)));
+            row.is_some_and(|row| {
+                found.ino() == row.inode
+                    && found.size() == row.size
+                    && nanoseconds(found.mtime(), found.mtime_nsec()) == row.mtime_ns
+                    && nanoseconds(found.ctime(), found.ctime_nsec()) == row.ctime_ns
+            })
+        })
+    }
+
+    fn is_there(&self, root: u32) -> bool {
+        self.get(root)
+            .is_some_and(|folder| place::has_marker(&folder.path))
+    }
+
     fn kept(&self, root: u32, name: &[u8; 24]) -> Option<PathBuf> {
         let folder = self.get(root)?;
         let name = hex::encode(name);
@@ -108,4 +128,8 @@ impl FolderPaths for Folders {
         let pending = place::kept_path(&folder.path, &format!("{name}{}", super::apply::PENDING));
         pending.exists().then_some(pending)
     }
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
 }

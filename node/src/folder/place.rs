@@ -317,6 +317,11 @@ impl Place {
     }
 }
 
+/// Whether a synced folder is at `folder`, as far as a look can tell: an empty mount point has no marker.
+pub fn has_marker(folder: &Path) -> bool {
+    folder.join(HIDDEN).join(MARKER).is_file()
+}
+
 /// Path of a kept file of the synced folder at `folder`.
 pub fn kept_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(HIDDEN).join(KEPT).join(name)

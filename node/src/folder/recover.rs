@@ -1,8 +1,9 @@
 //! What the last run left behind in the hidden folder.
 //!
 //! Rows and disk repair themselves: what was renamed into place without its row is recognised by its bytes in the local
-//! pass. Left to see to here: files that were parked in the middle of an exchange of names, kept files that the vault
-//! was not told of, and temporary files that nobody will ask for again.
+//! pass. Left to see to here: files that were parked in the middle of an exchange of names, steps that were done and are
+//! not in the rows ([`intent`]), kept files that the vault was not told of, and temporary files that nobody will ask for
+//! again.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,9 +17,11 @@ use super::apply::{Kept, PARKED, PENDING, confirm_kept, hidden_names, temporary_
 use super::compare::View;
 use super::engine::{Engine, Halt, blocking, wall_ms};
 use super::ground::stat_at;
+use super::intent::{self, Done};
 use super::place::{HIDDEN, Place};
 use super::plan::Wish;
 use super::rows::Rows;
+use super::scan::scan_whole;
 use super::watch::COOKIE;
 use super::{Contents, FolderVault};
 use crate::vault::request::{CommitRequest, FolderRow};
@@ -47,15 +50,21 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 now_ms: wall_ms(),
             };
             unpark(&place, &view)?;
+            let noted = intent::noted(&place);
+            let done = match noted.is_empty() {
+                true => Vec::new(),
+                false => intent::done(&rows, &scan_whole(&place)?, noted),
+            };
             clear_temporary(&place, &view)?;
             clear_cookies(&place)?;
-            pending_kept(&place)
+            Ok((pending_kept(&place)?, done))
         });
-        let left = left.await?.map_err(|error| {
+        let (left, done) = left.await?.map_err(|error: io::Error| {
             Halt::Failed(format!(
                 "the folder's hidden .vault folder cannot be used: {error}"
             ))
         })?;
+        self.take_done(done).await?;
         for batch in left.chunks(BATCH) {
             let mut request = CommitRequest::default();
             self.read_kept(batch, &mut request).await;
@@ -73,6 +82,36 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 tracing::warn!(%error, "kept files could not be given their final names");
             }
         }
+        Ok(())
+    }
+}
+
+impl<V: FolderVault, C: Contents> Engine<V, C> {
+    /// Takes what the last run had done into the rows. Rows of files that have to be read are committed with what was
+    /// read, and not before: the vault would count their bytes as held.
+    async fn take_done(&mut self, done: Vec<Done>) -> Result<(), Halt> {
+        let (mut touched, mut reads) = (BTreeSet::new(), Vec::new());
+        {
+            let mut rows = self.shared.rows_mut();
+            for Done { id, row, read } in done {
+                match row {
+                    Some(row) => rows.set(id, row),
+                    None => drop(rows.remove(id)),
+                }
+                match read {
+                    true => reads.push(id),
+                    false => drop(touched.insert(id)),
+                }
+            }
+        }
+        if !touched.is_empty() {
+            let request = self.rows_request(&touched);
+            self.vault.commit(request).await?;
+        }
+        let rows = self.shared.rows();
+        // Nobody is writing to them: they were whole when they were put in place.
+        self.closed
+            .extend(reads.into_iter().filter_map(|id| rows.path(id)));
         Ok(())
     }
 }

@@ -10,7 +10,11 @@ use coffer_crdt::files::{FileId, Kind};
 use tokio::sync::broadcast;
 
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
-use super::engine::{Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, add_part, blocking, fresh};
+use super::engine::{
+    Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, RETRY_UNREACHABLE_FIRST, add_part, blocking,
+    fresh,
+};
+use super::intent;
 use super::plan::{Bring, RemotePlan, Want, Wish, endangered, plan_some, same_files};
 use super::scan::Depth;
 use super::state::Problem;
@@ -177,6 +181,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             let (place, shared) = (self.place()?, self.shared.clone());
             let outcome = blocking(move || {
                 place.check()?;
+                let intents = intent::of_steps(&shared.rows(), &steps);
+                if !intents.is_empty() {
+                    intent::note(&place, &intents).map_err(unnoted)?;
+                }
                 let mut unique = fresh;
                 let mut hands = Hands::new(&place, &shared, &mut unique);
                 for step in &steps {
@@ -276,6 +284,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             && request.chunks.is_empty();
         if !is_empty && let Err(error) = self.vault.commit(request).await {
             return Err(self.fall_back(error).await);
+        }
+        if !is_empty {
+            let place = self.place()?;
+            if let Err(error) = blocking(move || intent::forget(&place)).await? {
+                tracing::warn!(%error, "a note of what was done could not be emptied");
+            }
         }
         if !kept.is_empty() {
             let place = self.place()?;
@@ -513,11 +527,19 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.retry_in(RETRY);
         }
         if !self.unreachable.is_empty() {
-            self.retry_in(RETRY_UNREACHABLE);
+            if !rows.is_empty() {
+                self.patience = RETRY_UNREACHABLE_FIRST;
+            }
+            self.retry_in(self.patience);
+            self.patience = (self.patience * 2).min(RETRY_UNREACHABLE);
         }
         let shared = self.shared.clone();
         let outcome = blocking(move || {
             place.check()?;
+            let intents = intent::of_files(&place, &shared.rows(), &ready);
+            if !intents.is_empty() {
+                intent::note(&place, &intents).map_err(unnoted)?;
+            }
             let mut unique = fresh;
             let mut hands = Hands::new(&place, &shared, &mut unique);
             for (id, want, temporary) in &ready {
@@ -545,6 +567,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.publish();
         self.start_transfers().await
     }
+}
+
+fn unnoted(error: std::io::Error) -> Halt {
+    Halt::Failed(format!("writing to the folder failed: {error}"))
 }
 
 fn failures(

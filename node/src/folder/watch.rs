@@ -34,6 +34,8 @@ pub struct Noted {
     pub written: BTreeSet<PathBuf>,
     /// Why some folders cannot be watched; they are looked at from time to time instead.
     pub unwatched: Option<String>,
+    /// Files written to and not closed since, also before the last [`Watcher::take`]: a rename does not close them.
+    open: BTreeSet<PathBuf>,
     cookie: u64,
 }
 
@@ -59,6 +61,10 @@ impl Noted {
                 | EventKind::Modify(ModifyKind::Name(RenameMode::To))
         );
         let is_written = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_)));
+        if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
+            self.renamed(root, &event.paths);
+        }
+        let ends = matches!(event.kind, EventKind::Access(_) | EventKind::Remove(_));
         for path in &event.paths {
             let Ok(path) = path.strip_prefix(root) else {
                 continue;
@@ -67,9 +73,13 @@ impl Noted {
                 self.own(own);
                 continue;
             }
-            if self.closed.len() + self.written.len() >= MAX_FILES {
+            if self.closed.len() + self.written.len() + self.open.len() >= MAX_FILES {
                 self.closed.clear();
                 self.written.clear();
+                self.open.clear();
+            }
+            if ends {
+                self.open.remove(path);
             }
             if is_closed {
                 self.written.remove(path);
@@ -78,9 +88,22 @@ impl Noted {
                 self.closed.remove(path);
                 if !self.written.contains(path) {
                     self.written.insert(path.to_path_buf());
+                    self.open.insert(path.to_path_buf());
                 }
             }
             self.note(path.parent().unwrap_or(Path::new("")), Depth::Shallow);
+        }
+    }
+
+    /// A file that is being written goes on being written under its new name, which was noted as closed before.
+    fn renamed(&mut self, root: &Path, paths: &[PathBuf]) {
+        if let [from, to] = paths
+            && let (Ok(from), Ok(to)) = (from.strip_prefix(root), to.strip_prefix(root))
+            && self.open.remove(from)
+        {
+            self.closed.remove(to);
+            self.written.insert(to.to_path_buf());
+            self.open.insert(to.to_path_buf());
         }
     }
 
@@ -166,11 +189,12 @@ impl Watcher {
     /// Takes what was noted.
     pub fn take(&self) -> Noted {
         let mut noted = lock(&self.noted);
-        let cookie = noted.cookie;
+        let (cookie, open) = (noted.cookie, std::mem::take(&mut noted.open));
         std::mem::replace(
             &mut *noted,
             Noted {
                 cookie,
+                open,
                 ..Noted::default()
             },
         )
@@ -228,6 +252,27 @@ mod tests {
         noted.event(Path::new("/r"), &event(WRITTEN, "/r/a/f"));
         assert!(noted.closed.is_empty());
         assert_eq!(noted.parts, Parts::from([("a".into(), Depth::Shallow)]));
+    }
+
+    #[test]
+    fn a_rename_does_not_close_a_file_that_is_being_written() {
+        const TO: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        const BOTH: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+        let both = || event(BOTH, "/r/a").add_path("/r/b".into());
+        let mut noted = Noted::default();
+        noted.event(Path::new("/r"), &event(WRITTEN, "/r/a"));
+        noted.event(Path::new("/r"), &event(TO, "/r/b"));
+        noted.event(Path::new("/r"), &both());
+        assert!(noted.closed.is_empty() && noted.written.contains(Path::new("b")));
+        noted.event(Path::new("/r"), &event(CLOSED, "/r/b"));
+        assert!(noted.closed.contains(Path::new("b")));
+        // One that was closed before is closed under its new name.
+        let mut noted = Noted::default();
+        noted.event(Path::new("/r"), &event(WRITTEN, "/r/a"));
+        noted.event(Path::new("/r"), &event(CLOSED, "/r/a"));
+        noted.event(Path::new("/r"), &event(TO, "/r/b"));
+        noted.event(Path::new("/r"), &both());
+        assert!(noted.closed.contains(Path::new("b")));
     }
 
     #[test]

@@ -237,6 +237,8 @@ async fn fill(
         let entry = DeviceStatus {
             device: row,
             reach,
+            contents_in: rate.received,
+            contents_out: rate.sent,
             holding,
         };
         if *device == me {

@@ -332,6 +332,8 @@ mod tests {
         DeviceStatus {
             device,
             reach,
+            contents_in: 0,
+            contents_out: 0,
             holding,
         }
     }

@@ -1,6 +1,6 @@
 //! Nodes of one vault, and streams between them that can fail on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -46,12 +46,22 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 struct Paths {
     files: Mutex<BTreeMap<[u8; 16], PathBuf>>,
     kept: Mutex<BTreeMap<[u8; 24], PathBuf>>,
+    /// Files that somebody changed or moved a moment ago.
+    moving: Mutex<BTreeSet<[u8; 16]>>,
 }
 
 impl FolderPaths for Paths {
     fn file(&self, root: u32, file: &[u8; 16]) -> Option<PathBuf> {
         assert_eq!(root, FOLDER);
         self.files.lock().unwrap().get(file).cloned()
+    }
+
+    fn is_as_recorded(&self, _: u32, file: &[u8; 16], _: &std::fs::Metadata) -> bool {
+        !self.moving.lock().unwrap().contains(file)
+    }
+
+    fn is_there(&self, _: u32) -> bool {
+        true
     }
 
     fn kept(&self, root: u32, name: &[u8; 24]) -> Option<PathBuf> {
@@ -107,6 +117,15 @@ impl Node {
         match path {
             Some(path) => files.insert([file; 16], path),
             None => files.remove(&[file; 16]),
+        };
+    }
+
+    /// Somebody changes or moves a file, and nobody has looked yet.
+    pub fn set_moving(&self, file: u8, moving: bool) {
+        let mut files = self.paths.moving.lock().unwrap();
+        match moving {
+            true => files.insert([file; 16]),
+            false => files.remove(&[file; 16]),
         };
     }
 

@@ -2,6 +2,7 @@
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_protocol::keys::Keyring;
+use std::collections::BTreeMap;
 
 use super::fleet::{FOLDER, Faults, Node, Peers, device, epoch, keyring, noise};
 use crate::blobs::placement::{self, Placement};
@@ -137,6 +138,37 @@ async fn a_file_that_changed_is_not_passed_off_as_what_it_was() {
     .unwrap();
     transaction.commit().unwrap();
     assert!(!a.reader().has(&stale[0].0).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_is_not_forgotten_for_a_file_that_is_being_moved_or_whose_folder_has_not_started() {
+    let (a, b) = (Node::new().await, Node::new().await);
+    let bytes = noise(1, 50_000);
+    let content = a.add(1, &bytes).await;
+    let peers = Peers::default().with(1, &a).fetch();
+    let refused = |results: &BTreeMap<u8, Result<(), WriteError>>| {
+        matches!(results[&1], Err(WriteError::Unavailable { missing: 1 }))
+    };
+    // Another file is at its path, and nobody has looked yet.
+    a.set_moving(1, true);
+    std::fs::rename(a.path("file-1"), a.path("moved")).unwrap();
+    std::fs::write(a.path("file-1"), noise(9, 50_000)).unwrap();
+    let (results, _) = b.write(&[(1, &content)], &peers).await;
+    assert!(refused(&results));
+    // Nothing is there at all.
+    std::fs::remove_file(a.path("file-1")).unwrap();
+    let (results, _) = b.write(&[(1, &content)], &peers).await;
+    assert!(refused(&results));
+    // Its folder is not known yet.
+    a.set_path(1, None);
+    let (results, _) = b.write(&[(1, &content)], &peers).await;
+    assert!(refused(&results));
+    assert!(a.blobs.take_stale().is_empty());
+    a.set_path(1, Some(a.path("moved")));
+    a.set_moving(1, false);
+    let (results, _) = b.write(&[(1, &content)], &peers).await;
+    assert!(results[&1].is_ok(), "{results:?}");
+    assert_eq!(b.bytes(1), bytes);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod braking;
 mod convergence;
 mod double;
+mod placing;
 mod planner;
 mod puppet;
 mod running;

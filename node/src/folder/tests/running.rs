@@ -172,6 +172,45 @@ async fn asking_whether_all_is_settled_unsettles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_not_read_before_its_writer_closed_it_or_let_it_rest() {
+    /// Rounds in which this test itself was held up for so long that the file was at rest prove nothing.
+    const ROUNDS: usize = 20;
+    let (a, _, _) = pair().await;
+    a.settled().await;
+    let mut proved = false;
+    for round in 0..ROUNDS {
+        let (slow, quick) = (format!("slow {round}"), format!("quick {round}"));
+        let part = format!("{slow}.part");
+        let mut file = std::fs::File::create(a.path(&part)).unwrap();
+        let begun = std::time::Instant::now();
+        std::io::Write::write_all(&mut file, b"half ").unwrap();
+        // It may get its name before all of it is there.
+        std::fs::rename(a.path(&part), a.path(&slow)).unwrap();
+        // In the same folder, so whoever saw this one saw the other as well.
+        a.write(&quick, "whole");
+        let seen = async {
+            while !a.vault.listing().contains_key(&quick) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.unwrap();
+        let listed = a.vault.listing();
+        if begun.elapsed() < Duration::from_millis(900) {
+            assert!(!listed.contains_key(&slow), "it was read half-written");
+            proved = true;
+        }
+        std::io::Write::write_all(&mut file, b"whole").unwrap();
+        drop(file);
+        a.settled().await;
+        assert!(a.vault.listing().contains_key(&slow));
+        if proved {
+            return;
+        }
+    }
+    panic!("this machine is too busy to tell");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn own_writes_do_not_echo() {
     let (a, b, _) = pair().await;
     a.write("d/f", "1");
