@@ -220,11 +220,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 .values()
                 .map(|flight| flight.bring.id)
                 .collect();
-            for bring in self
+            let waiting = self
                 .wanted
                 .values()
-                .filter(|bring| !busy.contains(&bring.id))
-            {
+                .filter(|bring| !busy.contains(&bring.id));
+            for bring in smallest(waiting.collect()) {
                 bytes += bring.content.size;
                 if !batch.is_empty() && (bytes > TRANSFER_BYTES || batch.len() >= TRANSFER_FILES) {
                     break;
@@ -377,6 +377,17 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.publish();
         self.start_transfers().await
     }
+}
+
+/// Those of `waiting` that go first: small ones, as many as one transfer takes. A large file holds up no others.
+fn smallest(mut waiting: Vec<&Bring>) -> Vec<&Bring> {
+    let key = |bring: &&Bring| (bring.content.size, bring.id);
+    if waiting.len() > TRANSFER_FILES {
+        waiting.select_nth_unstable_by_key(TRANSFER_FILES, key);
+        waiting.truncate(TRANSFER_FILES);
+    }
+    waiting.sort_unstable_by_key(key);
+    waiting
 }
 
 fn failures(

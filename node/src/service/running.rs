@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::stopped;
 use super::{Node, founding, keeper, memory, random, sessions, sources, store_error};
-use crate::blobs::{Blobs, Fetch, Progress};
+use crate::blobs::{Blobs, Fetch};
 use crate::control::ControlError;
 use crate::folder::Folders;
 use crate::index::{Index, IndexThread};
@@ -105,10 +105,8 @@ impl Running {
         let (stop, stopping) = watch::channel(false);
         let paths = Folders::default();
         blobs.set_folders(Arc::new(paths.clone()));
-        let fetch = Fetch {
-            sources: sources::Connected::new(vault.clone(), node.net.clone()),
-            progress: Arc::new(Progress::default()),
-        };
+        let connected = sources::Connected::new(vault.clone(), node.net.clone(), blobs.limits());
+        let fetch = Fetch::from(connected);
         let keeper = keeper::Keeper::default();
         let running = Arc::new(Running {
             folders: super::folders::Synced::default(),

@@ -12,7 +12,7 @@ use coffer_crdt::files::{self, FileId, Kind};
 use super::super::running::Running;
 use super::super::{Node, store_error};
 use super::{MAX_DEPTH, PROGRESS_EVERY, find_content, resolve};
-use crate::blobs::{Fetch, Progress as Transfer, WriteError, WriteJob};
+use crate::blobs::{Fetch, Priority, Progress as Transfer, WriteError, WriteJob};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
 
 /// Files written to disk per round.
@@ -158,6 +158,7 @@ async fn write_all(
     let fetch = Fetch {
         sources: running.fetch.sources.clone(),
         progress: progress.clone(),
+        priority: Priority::Person,
     };
     let reporter = session.reporter();
     let telling = tokio::spawn(async move {
