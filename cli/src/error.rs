@@ -145,6 +145,10 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
             "one document may be 16 MiB; put large contents into a file with `coffer file add`"
         }
         "file-exists" => "choose another place, or replace what is there with --overwrite",
+        "paused" => "let them go on with `coffer resume`",
+        "still-damaged" => {
+            "connect a device that has it and run `coffer check` again; without one, take it from a backup"
+        }
         "no-systemd" => "start it by other means at login; the command is `coffer start`",
         _ => return None,
     })

@@ -30,6 +30,7 @@ mod session;
 mod sources;
 mod store;
 mod transfer;
+mod verify;
 mod wire;
 mod work;
 mod write;
@@ -60,6 +61,7 @@ pub use read::MAX_READ;
 pub use sources::{ByteStream, Fetch, FolderPaths, Progress, Sources};
 pub use store::{PACK_MAX, PACKED_MAX};
 pub use transfer::Transferred;
+pub use verify::{AtRest, Verified};
 
 use gate::Gate;
 use jobs::{Job, Planned};

@@ -3,7 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Node, documents, events, export, files, folders, pairing, recovery, status};
+use super::{
+    Node, check, documents, events, export, files, folders, limits, pairing, recovery, status,
+};
 use crate::control::{ControlError, Reply, Request, Service, Session};
 
 /// The node as the control socket sees it.
@@ -105,6 +107,11 @@ async fn answer(
         Request::FolderList => folders::list(node).await,
         Request::FolderRemove { dir } => folders::remove(node, dir, session).await,
         Request::FolderRescan { dir } => folders::rescan(node, dir).await,
+        Request::LimitsShow => limits::show(node).await,
+        Request::LimitsSet { up, down } => limits::set(node, up, down).await,
+        Request::Pause { for_s } => limits::pause(node, for_s).await,
+        Request::Resume => limits::resume(node).await,
+        Request::Check => check::check(node, session).await,
         Request::Export { dir } => export::export(node, dir, session).await,
         Request::Events { doctype, values } => events::events(node, doctype, values, session).await,
     }

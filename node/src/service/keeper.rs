@@ -103,6 +103,7 @@ async fn pass(running: &Arc<Running>) -> Outcome {
     let held: Vec<_> = covered
         .into_iter()
         .filter(|file| running.folders.holds(running, file.id, file.hash))
+        .filter(|file| !running.checking.is_bad_on_disk(file.id))
         .map(|file| (file.id, file.hash))
         .collect();
     let mut outcome = Outcome::Nothing;

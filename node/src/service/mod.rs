@@ -6,12 +6,14 @@
 //! started here is awaited here.
 
 mod answers;
+mod check;
 mod documents;
 mod events;
 mod export;
 mod files;
 mod folders;
 mod keeper;
+mod limits;
 mod memory;
 mod pairing;
 mod recovery;

@@ -13,8 +13,8 @@ use coffer_protocol::log::Clock;
 use super::Node;
 use super::running::{Running, commit_error};
 use crate::control::{
-    ControlError, DeviceRow, DeviceStatus, Direction, FolderState, HeldLog, Holding, Missing,
-    Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
+    ControlError, DeviceRow, DeviceStatus, Direction, FolderState, HeldLog, Holding, LimitsRow,
+    Missing, Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
@@ -140,6 +140,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         only_here: Missing::default(),
         missing_here: Missing::default(),
         transfers: Vec::new(),
+        limits: LimitsRow::default(),
         folders: Vec::new(),
         recovery: RecoveryState::NoVault,
         warnings: Vec::new(),
@@ -264,6 +265,7 @@ async fn fill(
         files: known.wanted,
         bytes: wanted_bytes(running),
     };
+    status.limits = running.limiting.row();
     status.folders = running.folders.statuses(running);
     status.recovery = if known.has_recovery {
         RecoveryState::Unconfirmed
@@ -304,6 +306,7 @@ async fn fill(
             _ => {}
         }
     }
+    status.warnings.extend(running.checking.warnings());
     Ok(())
 }
 

@@ -4,3 +4,4 @@ mod fleet;
 mod pace;
 mod storage;
 mod transfers;
+mod verify;

@@ -76,6 +76,7 @@ pub async fn get(
         );
         return Err(match kind {
             ErrorKind::Conflict => error.with_code("file-exists"),
+            _ if running.blobs.limits().borrow().paused => error.with_code("paused"),
             _ => error,
         });
     }
