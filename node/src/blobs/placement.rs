@@ -5,14 +5,13 @@
 //! [`MAX_PLACES`] places, newest first: equal data is often at several places (two copies of a file in a folder), and the
 //! blob is lost only with the last of them. A place is a claim, not a proof: whoever reads through it checks hashes.
 
-use std::collections::BTreeSet;
-use std::ops::Bound;
+mod walk;
 
 use coffer_protocol::codec::{self, CodecError, List};
 use coffer_protocol::identity::{EpochId, Hash};
 use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
-    TableError, WriteTransaction,
+    ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError,
+    WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
@@ -370,59 +369,6 @@ impl Reader {
             Placement::File { root, .. } | Placement::Kept { root, .. } => *root == number,
             Placement::Store | Placement::Pack { .. } => false,
         })
-    }
-
-    /// Up to `limit` blobs behind `after` in the order of their ids, with their places.
-    pub fn behind(
-        &self,
-        after: Option<&Hash>,
-        limit: usize,
-    ) -> Result<Vec<(Hash, Vec<Placement>)>, PlacementError> {
-        let Some(table) = &self.placement else {
-            return Ok(Vec::new());
-        };
-        let from = after.map_or(Bound::Unbounded, |blob| Bound::Excluded(&blob.0));
-        let mut found = Vec::new();
-        for row in table
-            .range::<&[u8; 32]>((from, Bound::Unbounded))?
-            .take(limit)
-        {
-            let (key, value) = row?;
-            let blob = Hash(*key.value());
-            let places = decode_places(value.value())
-                .map_err(|reason| PlacementError::Damaged { id: blob, reason })?;
-            found.push((blob, places));
-        }
-        Ok(found)
-    }
-
-    /// How many blobs have a place.
-    pub fn len(&self) -> Result<u64, PlacementError> {
-        match &self.placement {
-            Some(table) => Ok(table.len()?),
-            None => Ok(0),
-        }
-    }
-
-    /// Chunks that were named as one of `blobs`. Walks the whole table.
-    pub fn chunks_of(
-        &self,
-        blobs: &BTreeSet<Hash>,
-    ) -> Result<Vec<(Hash, ChunkRow)>, PlacementError> {
-        let Some(table) = &self.chunks else {
-            return Ok(Vec::new());
-        };
-        let mut found = Vec::new();
-        for row in table.range::<&[u8; 32]>(..)? {
-            let (key, value) = row?;
-            let id = Hash(*key.value());
-            let row = decode_chunk(value.value())
-                .map_err(|reason| PlacementError::Damaged { id, reason })?;
-            if blobs.contains(&row.blob) {
-                found.push((id, row));
-            }
-        }
-        Ok(found)
     }
 
     fn select(
