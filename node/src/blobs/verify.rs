@@ -69,7 +69,7 @@ impl Blobs {
     /// # Errors
     /// [`BlobsError`] when the placement tables cannot be read.
     pub fn count(&self) -> Result<u64, BlobsError> {
-        Ok(self.shared.reader()?.len()?)
+        Ok(self.shared.reader()?.count()?)
     }
 
     /// Those of `blobs` of which no place is known here.

@@ -34,7 +34,7 @@ impl Reader {
     }
 
     /// How many blobs have a place.
-    pub fn len(&self) -> Result<u64, PlacementError> {
+    pub fn count(&self) -> Result<u64, PlacementError> {
         match &self.placement {
             Some(table) => Ok(table.len()?),
             None => Ok(0),

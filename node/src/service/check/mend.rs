@@ -14,6 +14,7 @@ use super::sweep::Found;
 use super::{About, Flaw};
 use crate::blobs::{FolderPaths, Placement, Priority, StoreJob};
 use crate::control::{CheckReport, ControlError, DamageKind};
+use crate::index;
 use crate::store::documents::{DocumentKey, read_document, read_row};
 use crate::vault::{CommitRequest, FILES};
 use redb::ReadableDatabase;
@@ -41,6 +42,7 @@ pub(super) async fn all(
 
 /// Has documents put together again; gives how many are whole again.
 async fn documents(running: &Arc<Running>, found: &mut Found) -> Result<u64, ControlError> {
+    forget_passing(running, found).await?;
     let mut repaired = found.stale.len() as u64;
     let mend: Vec<(String, String)> = found
         .unreadable
@@ -69,6 +71,31 @@ async fn documents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Con
         }
     }
     Ok(repaired)
+}
+
+/// Leaves out documents that were only being changed while they were compared with the index.
+async fn forget_passing(running: &Arc<Running>, found: &mut Found) -> Result<(), ControlError> {
+    if found.stale.is_empty() {
+        return Ok(());
+    }
+    let now = running.vault.inspect(|core| core.state().transaction);
+    let now = now.await.map_err(commit_error)?;
+    if running.index.wait_for(now).await.is_err() {
+        found.stale.clear();
+    }
+    let differs = |(doctype, id): &(String, String)| {
+        let read = running.vault.database().begin_read().ok()?;
+        let key = DocumentKey::new(doctype, id);
+        let row = read_row(&read, key).ok()??;
+        let value = match row.deleted {
+            true => None,
+            false => index::json(&read, key, &row).ok()?,
+        };
+        let known = running.index.value(doctype, id).ok()?;
+        Some(known != value.map(|value| value.to_string()))
+    };
+    found.stale.retain(|name| differs(name).unwrap_or(false));
+    Ok(())
 }
 
 fn is_readable(running: &Running, (doctype, id): &(String, String)) -> bool {

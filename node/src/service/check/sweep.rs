@@ -187,9 +187,7 @@ fn look_at_documents(
 ) -> Result<Looked, StoreError> {
     let read = database.begin_read()?;
     let table = read.open_table(tables::DOCUMENTS)?;
-    let from = after
-        .as_ref()
-        .map_or(Bound::Unbounded, |key| Bound::Excluded(key));
+    let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
     let mut looked = Looked::default();
     let mut keys = Vec::with_capacity(STEP_DOCUMENTS);
     for item in table
