@@ -14,7 +14,7 @@ fn limits(device: &Device) -> Value {
     device.row(&["limits", "show"])
 }
 
-/// Bytes of contents that `device` says it received.
+/// Files that `device` knows of and does not hold.
 fn missing_files(device: &Device) -> u64 {
     device.status()["missing_here"]["files"].as_u64().unwrap()
 }
