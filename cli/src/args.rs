@@ -83,6 +83,12 @@ pub enum Command {
     /// Folders of this device that are kept in sync with the vault
     #[command(subcommand)]
     Folder(commands::folder::Folder),
+    /// How fast files go to and from other devices
+    #[command(subcommand)]
+    Limits(commands::limits::Limits),
+    Pause(commands::pause::Pause),
+    Resume(commands::resume::Resume),
+    Check(commands::check::Check),
     Export(commands::export::Export),
     Events(commands::events::Events),
     /// Start coffer whenever you log in

@@ -137,10 +137,10 @@ fn new_bar(stage: Stage, counted: bool) -> ProgressBar {
         (Stage::Reading | Stage::Fetching | Stage::Writing, false) => {
             "{spinner} {decimal_bytes} {decimal_bytes_per_sec} {wide_msg}"
         }
-        (Stage::Scanning | Stage::Documents | Stage::Receiving, true) => {
+        (Stage::Scanning | Stage::Documents | Stage::Receiving | Stage::Checking, true) => {
             "{bar:24} {human_pos}/{human_len} {eta} {wide_msg}"
         }
-        (Stage::Scanning | Stage::Documents | Stage::Receiving, false) => {
+        (Stage::Scanning | Stage::Documents | Stage::Receiving | Stage::Checking, false) => {
             "{spinner} {human_pos} {wide_msg}"
         }
         (Stage::Saving | Stage::Looking | Stage::Connecting | Stage::WaitingForPerson, _) => {
@@ -167,6 +167,7 @@ fn stage_name(stage: Stage) -> &'static str {
         Stage::Connecting => "connecting",
         Stage::WaitingForPerson => "waiting for the answer on the other device",
         Stage::Receiving => "receiving",
+        Stage::Checking => "checking",
     }
 }
 

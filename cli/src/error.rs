@@ -152,6 +152,10 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "file-exists" => "choose another place, or replace what is there with --overwrite",
         "not-braked" => "`coffer folder list` says what each folder is doing",
         "no-conflict" => "`coffer folder conflicts` lists those that there are",
+        "paused" => "let them go on with `coffer resume`",
+        "still-damaged" => {
+            "connect a device that has it and run `coffer check` again; without one, take it from a backup"
+        }
         "no-systemd" => "start it by other means at login; the command is `coffer start`",
         _ => return None,
     })

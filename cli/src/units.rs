@@ -83,6 +83,21 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// Reads a rate such as `2MB`, `500 kB/s` or `1MiB`, in bytes a second.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let size = text.trim().trim_end_matches("/s");
+    size.parse::<bytesize::ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| format!("\"{text}\" is no rate such as 2MB, 500kB or none"))
+}
+
+/// Reads a time such as `90s`, `30m`, `1h` or `2days`, in seconds.
+pub fn parse_seconds(text: &str) -> Result<u64, String> {
+    humantime::parse_duration(text)
+        .map(|time| time.as_secs())
+        .map_err(|_| format!("\"{text}\" is no time such as 30m, 1h or 2days"))
+}
+
 /// Milliseconds since 1970-01-01 UTC.
 pub fn now_ms() -> u64 {
     let since = SystemTime::now()
@@ -115,6 +130,26 @@ mod tests {
         }
         assert_eq!(number(1_234_567), "1,234,567");
         assert_eq!(number(123), "123");
+    }
+
+    #[test]
+    fn rates_and_times_are_read_as_people_write_them() {
+        for (text, rate) in [
+            ("2MB", 2_000_000),
+            ("2 MB/s", 2_000_000),
+            ("1.5MB", 1_500_000),
+            ("500kB", 500_000),
+            ("1MiB", 1 << 20),
+            ("70000", 70_000),
+        ] {
+            assert_eq!(parse_rate(text), Ok(rate), "{text}");
+        }
+        for text in ["", "fast", "-1MB", "2MB per second"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_seconds("1h"), Ok(3600));
+        assert_eq!(parse_seconds("1h 30m"), Ok(5400));
+        assert!(parse_seconds("soon").is_err());
     }
 
     #[test]

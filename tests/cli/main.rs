@@ -18,3 +18,4 @@ mod scenarios;
 mod scripts;
 mod secrets;
 mod starting;
+mod transfers;

@@ -1,5 +1,6 @@
 //! One file per command, one folder per noun. Each holds its arguments and what it does with them.
 
+pub mod check;
 pub mod completions;
 pub mod device;
 pub mod doc;
@@ -10,8 +11,11 @@ pub mod file;
 pub mod folder;
 pub mod init;
 pub mod join;
+pub mod limits;
 pub mod pair;
+pub mod pause;
 pub mod recovery;
+pub mod resume;
 pub mod service;
 pub mod start;
 pub mod status;
@@ -39,6 +43,10 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Doc(args) => one_thread(args.run(context)),
         Command::File(args) => one_thread(args.run(context)),
         Command::Folder(args) => one_thread(args.run(context)),
+        Command::Limits(args) => one_thread(args.run(context)),
+        Command::Pause(args) => one_thread(args.run(context)),
+        Command::Resume(args) => one_thread(args.run(context)),
+        Command::Check(args) => one_thread(args.run(context)),
         Command::Export(args) => one_thread(args.run(context)),
         Command::Events(args) => one_thread(args.run(context)),
         Command::Service(args) => args.run(context),

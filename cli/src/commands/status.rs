@@ -2,7 +2,7 @@
 
 mod words;
 
-pub use words::describe_folder;
+pub use words::{describe_folder, describe_limits, describe_pause};
 
 use std::time::{Duration, Instant};
 

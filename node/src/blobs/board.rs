@@ -2,7 +2,8 @@
 //!
 //! Inputs: blobs that are wanted, devices that come and go, answers. Each blob is in one state at a time; whoever takes it
 //! out of one puts it into the next. A blob that a device lacks, or gave wrong, is asked of the next; a blob that no
-//! device now connected can give is lost until another connects. No I/O here, no clock.
+//! device now connected can give is lost until another connects. What was asked of a slow device is, in the end, asked
+//! of one more: the first answer counts, the other is thrown away. No I/O here, no clock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -13,7 +14,7 @@ use tokio::sync::Notify;
 /// Most blobs asked for at a time: what one request may name.
 pub(super) const BATCH_BLOBS: usize = coffer_protocol::blobs::MAX_IDS;
 
-/// Bytes asked for at a time. With three requests under way this fills 100 ms of a gigabit line ahead of the answers.
+/// Most bytes asked for at a time. With three requests under way this fills 100 ms of a gigabit line ahead of the answers.
 pub(super) const BATCH_BYTES: u64 = 8 << 20;
 
 /// Which of the wanted blobs.
@@ -39,8 +40,33 @@ struct Wanted {
     blob: Hash,
     sealed_len: u32,
     state: State,
+    /// Asked of this device too, because the first one is slow.
+    also: Option<Peer>,
     /// Devices that do not have it, or gave it wrong.
     refused: Vec<Peer>,
+}
+
+impl Wanted {
+    /// `peer` will not give it: another that was asked too takes its place. Whether now nobody is asked.
+    fn is_dropped_by(&mut self, peer: Peer) -> bool {
+        if self.also == Some(peer) {
+            self.also = None;
+            return false;
+        }
+        if self.state != State::Asked(peer) {
+            return false;
+        }
+        match self.also.take() {
+            Some(other) => {
+                self.state = State::Asked(other);
+                false
+            }
+            None => {
+                self.state = State::Pending;
+                true
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +120,7 @@ impl Board {
                 blob,
                 sealed_len,
                 state,
+                also: None,
                 refused: Vec::new(),
             });
         }
@@ -118,13 +145,14 @@ impl Board {
         self.lock().open == 0
     }
 
-    /// Whether something has to come from other devices.
+    /// Whether something has to come from other devices, or could come sooner with one more.
     pub fn needs_devices(&self) -> bool {
         let inner = self.lock();
-        inner
-            .items
-            .iter()
-            .any(|item| matches!(item.state, State::Pending | State::Lost))
+        inner.items.iter().any(|item| match item.state {
+            State::Pending | State::Lost => true,
+            State::Asked(_) => item.also.is_none(),
+            State::Local | State::Working | State::Ended => false,
+        })
     }
 
     /// Items that no device could give.
@@ -195,8 +223,7 @@ impl Board {
             inner.devices[peer].standing = Standing::Gone;
         }
         for index in 0..inner.items.len() {
-            if inner.items[index].state == State::Asked(peer) {
-                inner.items[index].state = State::Pending;
+            if inner.items[index].is_dropped_by(peer) {
                 inner.pending.push_front(index as Item);
             }
         }
@@ -211,8 +238,9 @@ impl Board {
         self.lock().give_up();
     }
 
-    /// The next items to ask `peer` for, waiting for some; `None` when it is to be asked for nothing more.
-    pub async fn next_batch(&self, peer: Peer) -> Option<Vec<Item>> {
+    /// The next items to ask `peer` for, of about `bytes` together, waiting for some; `None` when it is to be asked for
+    /// nothing more.
+    pub async fn next_batch(&self, peer: Peer, bytes: u64) -> Option<Vec<Item>> {
         loop {
             let changed = self.changed();
             tokio::pin!(changed);
@@ -223,13 +251,45 @@ impl Board {
                 if inner.open == 0 || inner.devices[peer].standing != Standing::Live {
                     return None;
                 }
-                let batch = inner.take_batch(peer);
+                let batch = inner.take_batch(peer, bytes);
                 if !batch.is_empty() {
                     return Some(batch);
                 }
             }
             changed.await;
         }
+    }
+
+    /// Items of about `bytes` together that were asked of others and have not come, for `peer` that has nothing else to
+    /// do; each is asked for twice at most.
+    pub fn second_batch(&self, peer: Peer, bytes: u64) -> Vec<Item> {
+        let mut inner = self.lock();
+        if inner.devices[peer].standing != Standing::Live {
+            return Vec::new();
+        }
+        let (mut batch, mut sum) = (Vec::new(), 0);
+        for (index, item) in (0..).zip(&mut inner.items) {
+            let asked = matches!(item.state, State::Asked(other) if other != peer);
+            if !asked || item.also.is_some() || item.refused.contains(&peer) {
+                continue;
+            }
+            sum += u64::from(item.sealed_len);
+            if !batch.is_empty() && (sum > bytes || batch.len() == BATCH_BLOBS) {
+                break;
+            }
+            item.also = Some(peer);
+            batch.push(index);
+        }
+        batch
+    }
+
+    /// Sealed length of `items` together, in bytes.
+    pub fn bytes(&self, items: &[Item]) -> u64 {
+        let inner = self.lock();
+        let lens = items
+            .iter()
+            .map(|item| inner.items[*item as usize].sealed_len);
+        lens.map(u64::from).sum()
     }
 
     /// Whether answers of `peer` are still to be read.
@@ -254,18 +314,29 @@ impl Board {
         Some(item)
     }
 
-    /// Bytes for `item` came from `peer`.
-    pub fn arrived(&self, item: Item) {
+    /// Bytes for `item` came. Whether they are the first: later ones are of no use.
+    pub fn arrived(&self, item: Item) -> bool {
         let mut inner = self.lock();
-        if !inner.aborted {
-            inner.items[item as usize].state = State::Working;
+        let wanted = &mut inner.items[item as usize];
+        let first = matches!(wanted.state, State::Asked(_) | State::Pending);
+        if first {
+            wanted.state = State::Working;
+            wanted.also = None;
         }
+        first
     }
 
     /// `peer` does not have `item`.
     pub fn refused(&self, item: Item, peer: Peer) {
         let mut inner = self.lock();
-        inner.refuse(item, peer);
+        let wanted = &mut inner.items[item as usize];
+        if !wanted.refused.contains(&peer) {
+            wanted.refused.push(peer);
+        }
+        if wanted.is_dropped_by(peer) {
+            inner.pending.push_back(item);
+            inner.give_up_one(item);
+        }
         drop(inner);
         self.changed.notify_waiters();
     }
@@ -342,18 +413,22 @@ impl Board {
 }
 
 impl Inner {
-    fn take_batch(&mut self, peer: Peer) -> Vec<Item> {
+    fn take_batch(&mut self, peer: Peer, max_bytes: u64) -> Vec<Item> {
         let mut batch = Vec::new();
         let mut bytes = 0;
         let mut passed = Vec::new();
         while let Some(item) = self.pending.pop_front() {
             let wanted = &mut self.items[item as usize];
+            if wanted.state != State::Pending {
+                // An answer that nobody waited for any more came all the same.
+                continue;
+            }
             if wanted.refused.contains(&peer) {
                 passed.push(item);
                 continue;
             }
             let len = u64::from(wanted.sealed_len);
-            if !batch.is_empty() && bytes + len > BATCH_BYTES {
+            if !batch.is_empty() && bytes + len > max_bytes {
                 self.pending.push_front(item);
                 break;
             }
@@ -401,6 +476,9 @@ impl Inner {
 
     fn give_up(&mut self) {
         for item in std::mem::take(&mut self.pending) {
+            if self.items[item as usize].state != State::Pending {
+                continue;
+            }
             if self.hopeless(item) {
                 self.items[item as usize].state = State::Lost;
                 self.open -= 1;
@@ -412,109 +490,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures::FutureExt;
-
-    const LEN: u32 = 1000;
-
-    fn board(items: u8) -> Board {
-        Board::new((0..items).map(|n| (Hash([n; 32]), LEN, false)))
-    }
-
-    fn device(n: u8) -> DeviceId {
-        DeviceId([n; 32])
-    }
-
-    fn batch(board: &Board, peer: Peer) -> Option<Option<Vec<Item>>> {
-        board.next_batch(peer).now_or_never()
-    }
-
-    #[test]
-    fn what_one_device_lacks_is_asked_of_the_next() {
-        let board = board(2);
-        let (a, _) = board.join(device(1), 1).unwrap();
-        let (b, _) = board.join(device(2), 1).unwrap();
-        assert_eq!(batch(&board, a), Some(Some(vec![0, 1])));
-        board.refused(0, a);
-        board.arrived(1);
-        board.ended(1);
-        assert_eq!(batch(&board, a), None, "waits: it has nothing more");
-        assert_eq!(batch(&board, b), Some(Some(vec![0])));
-        board.refused(0, b);
-        assert!(board.finished());
-        assert_eq!(board.lost(), [0]);
-    }
-
-    #[test]
-    fn a_device_that_goes_gives_back_what_it_was_asked_for() {
-        let board = board(1);
-        let (a, _) = board.join(device(1), 1).unwrap();
-        let (b, _) = board.join(device(2), 1).unwrap();
-        assert_eq!(batch(&board, a), Some(Some(vec![0])));
-        board.leave(a);
-        assert_eq!(batch(&board, a), Some(None));
-        assert_eq!(batch(&board, b), Some(Some(vec![0])));
-    }
-
-    #[test]
-    fn a_device_that_sends_wrong_bytes_is_asked_no_more() {
-        let board = board(2);
-        let (a, _) = board.join(device(1), 5).unwrap();
-        let (b, _) = board.join(device(2), 5).unwrap();
-        assert_eq!(batch(&board, a), Some(Some(vec![0, 1])));
-        board.arrived(0);
-        board.ban(a, Some(0), "wrong bytes");
-        board.leave(a);
-        assert!(!board.is_live(a));
-        assert!(board.join(device(1), 5).is_none());
-        assert_eq!(batch(&board, b), Some(Some(vec![1, 0])));
-        assert!(board.misbehaved().contains_key(&device(1)));
-    }
-
-    #[test]
-    fn lost_items_are_hoped_for_again_when_a_device_joins() {
-        let board = board(1);
-        board.settle();
-        assert!(board.finished());
-        let (a, _) = board.join(device(1), 1).unwrap();
-        assert!(!board.finished());
-        assert_eq!(batch(&board, a), Some(Some(vec![0])));
-    }
-
-    #[test]
-    fn a_batch_is_bounded_in_bytes_and_number() {
-        let board = Board::new((0..3000u32).map(|n| (Hash([n as u8; 32]), LEN, false)));
-        let (a, _) = board.join(device(1), 1).unwrap();
-        assert_eq!(batch(&board, a).unwrap().unwrap().len(), BATCH_BLOBS);
-        let board = Board::new((0..9).map(|n| (Hash([n; 32]), 3 << 20, false)));
-        let (a, _) = board.join(device(1), 1).unwrap();
-        assert_eq!(batch(&board, a).unwrap().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn what_cannot_be_read_here_is_fetched() {
-        let board = Board::new([(Hash([1; 32]), LEN, true)]);
-        let (a, _) = board.join(device(1), 1).unwrap();
-        assert_eq!(batch(&board, a), None);
-        assert_eq!(board.next_local(), Some(0));
-        board.not_local(0);
-        assert_eq!(batch(&board, a), Some(Some(vec![0])));
-    }
-
-    #[test]
-    fn an_aborted_transfer_takes_no_more_answers() {
-        let board = board(3);
-        let (a, _) = board.join(device(1), 1).unwrap();
-        assert_eq!(batch(&board, a), Some(Some(vec![0, 1, 2])));
-        board.arrived(0);
-        board.abort();
-        board.ended(0);
-        board.refused(1, a);
-        board.ban(a, Some(2), "wrong bytes");
-        board.leave(a);
-        assert!(board.finished());
-        assert_eq!(batch(&board, a), Some(None));
-        assert!(board.join(device(2), 1).is_none());
-    }
-}
+mod tests;

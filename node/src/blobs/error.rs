@@ -156,6 +156,9 @@ pub enum ServeError {
     /// Nothing moved for so long that the stream was given up.
     #[error("the other side takes nothing")]
     Stalled,
+    /// A person has paused transfers.
+    #[error("transfers are paused")]
+    Paused,
     /// The placement tables failed.
     #[error(transparent)]
     Store(#[from] BlobsError),

@@ -1,10 +1,10 @@
 //! Keeping contents in the blob store: the sink for what no synced folder holds.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use super::Shared;
 use super::board::Item;
 use super::content::Named;
 use super::error::{BlobsError, WriteError};
@@ -15,6 +15,10 @@ use super::placement::Rows;
 use super::sources::Progress;
 use super::store::Keeper;
 use super::transfer::{Arrived, Sink, Want};
+use super::{Shared, lock};
+
+/// What a slow network brings is made durable and known this often, so that a stop costs little of it.
+const FLUSH_EVERY: Duration = Duration::from_secs(15);
 
 /// Keeps contents in the blob store.
 pub(super) struct StoreSink {
@@ -26,6 +30,7 @@ pub(super) struct StoreSink {
     standing: Standing,
     keeper: Keeper,
     unflushed: AtomicU64,
+    flushed: Mutex<Instant>,
 }
 
 impl StoreSink {
@@ -75,6 +80,7 @@ impl StoreSink {
             standing,
             keeper: Keeper::default(),
             unflushed: AtomicU64::new(0),
+            flushed: Mutex::new(Instant::now()),
         };
         Ok((sink, wants.list))
     }
@@ -111,12 +117,16 @@ impl Sink for StoreSink {
     }
 
     fn ready(&self) -> bool {
-        self.standing.ended() >= GROUP_JOBS || self.unflushed.load(Ordering::Relaxed) >= GROUP_BYTES
+        let unflushed = self.unflushed.load(Ordering::Relaxed);
+        self.standing.ended() >= GROUP_JOBS
+            || unflushed >= GROUP_BYTES
+            || unflushed > 0 && lock(&self.flushed).elapsed() >= FLUSH_EVERY
     }
 
     fn flush(&self, lost: Option<&[Item]>) -> Group {
         let ended = self.standing.take_ended(lost.is_some());
         self.unflushed.store(0, Ordering::Relaxed);
+        *lock(&self.flushed) = Instant::now();
         let placed = self.keeper.flush(&self.shared.store);
         let lost = lost_by_job(lost.unwrap_or_default(), |item| {
             self.targets[item as usize].clone()

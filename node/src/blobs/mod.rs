@@ -17,6 +17,7 @@ mod board;
 pub mod chunking;
 mod content;
 mod error;
+mod gate;
 mod import;
 mod jobs;
 mod keep;
@@ -29,6 +30,7 @@ mod session;
 mod sources;
 mod store;
 mod transfer;
+mod verify;
 mod wire;
 mod work;
 mod write;
@@ -46,10 +48,11 @@ use coffer_crdt::chunks::ChunkRoot;
 use coffer_protocol::identity::{DeviceId, Hash, VaultId};
 use coffer_protocol::keys::Keyring;
 use redb::ReadableDatabase;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use content::Named;
 pub use error::{BlobsError, ImportError, ServeError, WriteError};
+pub use gate::{Limits, Priority};
 pub use import::{Import, ImportJob, Imported};
 pub use jobs::{Group, StoreJob, WriteJob};
 pub use placement::{ChunkRow, Placement, Rows};
@@ -58,7 +61,9 @@ pub use read::MAX_READ;
 pub use sources::{ByteStream, Fetch, FolderPaths, Progress, Sources};
 pub use store::{PACK_MAX, PACKED_MAX};
 pub use transfer::Transferred;
+pub use verify::{AtRest, Verified};
 
+use gate::Gate;
 use jobs::{Job, Planned};
 use keep::StoreSink;
 use placement::{PlacementError, Reader};
@@ -102,6 +107,7 @@ struct Shared {
     folders: RwLock<Option<Arc<dyn FolderPaths>>>,
     stale: Mutex<BTreeSet<(Hash, Placement)>>,
     rates: Rates,
+    gate: Arc<Gate>,
 }
 
 impl Shared {
@@ -151,6 +157,7 @@ impl Blobs {
                 folders: RwLock::new(None),
                 stale: Mutex::default(),
                 rates: Rates::default(),
+                gate: Arc::default(),
             }),
         })
     }
@@ -347,6 +354,16 @@ impl Blobs {
     pub fn take_stale(&self) -> Vec<(Hash, Placement)> {
         let mut stale = lock(&self.shared.stale);
         std::mem::take(&mut *stale).into_iter().collect()
+    }
+
+    /// From now on transfers keep to these, also those under way.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.gate.set(limits);
+    }
+
+    /// What transfers keep to, and when that changes.
+    pub fn limits(&self) -> watch::Receiver<Limits> {
+        self.shared.gate.subscribe()
     }
 
     /// Bytes to and from each device, in total and just now.

@@ -5,6 +5,8 @@
 //! [`MAX_PLACES`] places, newest first: equal data is often at several places (two copies of a file in a folder), and the
 //! blob is lost only with the last of them. A place is a claim, not a proof: whoever reads through it checks hashes.
 
+mod walk;
+
 use coffer_protocol::codec::{self, CodecError, List};
 use coffer_protocol::identity::{EpochId, Hash};
 use redb::{

@@ -75,7 +75,7 @@ impl<const KEEP: bool> Sink for MemorySink<KEEP> {
 }
 
 /// Plaintexts of `chunks`, in their order, each or why it is not to be had.
-async fn gather<const KEEP: bool>(
+pub(super) async fn gather<const KEEP: bool>(
     shared: &Arc<Shared>,
     chunks: &[Named],
     fetch: &Fetch,

@@ -128,6 +128,25 @@ impl<'a> Seam<'a> {
         Ok(false)
     }
 
+    /// Whether one place of `blob` gives it; appends its ciphertext to `out` if so.
+    pub fn check(&mut self, blob: &Hash, placement: &Placement, out: &mut Vec<u8>) -> bool {
+        // Opened anew: the file that is remembered may have been replaced since.
+        self.last = None;
+        Plain::of(placement).is_some_and(|plain| self.seal_again(&plain, blob, out))
+    }
+
+    /// Whether the file behind a place can be opened.
+    pub fn can_open(&self, placement: &Placement) -> bool {
+        Plain::of(placement)
+            .and_then(|plain| self.path(plain.place))
+            .is_some_and(|path| open_regular(&path).is_some())
+    }
+
+    /// Whether this device has the key of an epoch.
+    pub fn has_epoch(&self, epoch: &[u8; 32]) -> bool {
+        self.keyring.epoch(&EpochId(*epoch)).is_some()
+    }
+
     /// Puts the plaintext of `chunk`, checked, into `out` (cleared first), and tells where it was; `None` if it is not
     /// here.
     pub fn plain(

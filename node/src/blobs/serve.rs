@@ -2,7 +2,8 @@
 //!
 //! One stream, three parts that overlap: requests are read ahead (a few), blobs are read and sealed where that may block, and
 //! filled buffers are written. Answers come in the order of the request. Small blobs share a buffer, so that a thousand
-//! files of 8 KiB are eight writes.
+//! files of 8 KiB are eight writes. Under a limit a buffer goes out in slices; while transfers are paused nobody is
+//! answered, and a stream that is open then is closed.
 
 use std::io;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub(super) async fn serve(
         }
         Ok::<_, ServeError>(())
     };
-    let rates = Arc::clone(&shared);
+    let (rates, gate) = (Arc::clone(&shared), Arc::clone(&shared));
     let fill = async move {
         while let Some(request) = requests.recv().await {
             let (shared, filled) = (Arc::clone(&shared), filled.clone());
@@ -65,19 +66,26 @@ pub(super) async fn serve(
     };
     let write = async move {
         while let Some(buffer) = outgoing.recv().await {
-            write_all(&mut writer, &buffer).await?;
-            if outgoing.is_empty() {
-                writer.flush().await?;
+            let mut rest = &buffer[..];
+            while !rest.is_empty() {
+                let (slice, limited) = rates.gate.up(rest.len()).await;
+                write_all(&mut writer, &rest[..slice]).await?;
+                rest = &rest[slice..];
+                if limited || rest.is_empty() && outgoing.is_empty() {
+                    writer.flush().await?;
+                }
+                rates.rates.sent(device, slice as u64);
             }
-            rates.rates.sent(device, buffer.len() as u64);
             // When nobody waits for it, it is freed.
             let _ = used.try_send(buffer);
         }
         writer.close().await?;
         Ok(())
     };
-    futures::try_join!(read, fill, write)?;
-    Ok(())
+    tokio::select! {
+        ended = async { futures::try_join!(read, fill, write) } => ended.map(drop),
+        () = gate.gate.paused() => Err(ServeError::Paused),
+    }
 }
 
 /// Fills buffers with the answers to one request. Of another vault nothing is here. Blocking.

@@ -2,9 +2,13 @@
 //!
 //! Asking and reading go on side by side, a few requests ahead. What was received goes to the workers in buffers; when
 //! those are behind, reading stops, and with it, by the stream's own flow control, the other side.
+//!
+//! How much is asked for at a time follows the device's own pace: a quick one is kept busy, and a slow one holds little
+//! that others could bring. A limit holds by asking later and for less, so that no answer has to wait in the network.
 
 use std::io;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use coffer_protocol::blobs::{Answers, MAX_BLOB, Wanted};
 use coffer_protocol::frame::MAX_SEALED;
@@ -12,10 +16,24 @@ use coffer_protocol::identity::DeviceId;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
-use super::board::{Item, Peer};
+use super::board::{BATCH_BYTES, Item, Peer};
+use super::gate::{Busy, Priority, Way};
 use super::sources::Sources;
 use super::transfer::{Delivery, Sink, Transfer};
 use super::{lock, wire};
+
+/// Bytes asked for at a time before a device's pace is known.
+const FIRST_BATCH: u64 = 2 << 20;
+
+/// Least bytes asked for at a time, whatever its pace: some chunks.
+const MIN_BATCH: u64 = 512 << 10;
+
+/// What is asked for at a time is what the device gave in this part of a second.
+const BATCHES_A_SECOND: u64 = 2;
+
+/// How long a device that has nothing to do waits before it is asked for what others were asked for. What those have is
+/// about a second and a half of their own pace.
+const SECOND_AFTER: Duration = Duration::from_secs(2);
 
 /// Requests under way to one device: one being answered, one behind it, one on the way.
 const REQUESTS: usize = 3;
@@ -31,6 +49,12 @@ const STALL: Duration = Duration::from_secs(30);
 
 /// Bytes of the reader between stream and buffers: answers' headers would else be a read each.
 const READ_AHEAD: usize = 64 << 10;
+
+/// A request that was sent: what it asks for, and its place among all that are under way.
+struct Asked {
+    batch: Vec<Item>,
+    _busy: Busy,
+}
 
 /// What a session has received and not yet given to a worker.
 struct Inbox {
@@ -57,16 +81,33 @@ impl<S: Sink> Transfer<S> {
         peer: Peer,
         device: DeviceId,
         deliver: mpsc::Sender<Delivery>,
+        priority: Priority,
     ) -> io::Result<()> {
         let stream = in_time(sources.open(device)).await?;
         let (reader, mut writer) = stream.split();
         let mut reader = BufReader::with_capacity(READ_AHEAD, reader);
-        let (asked, mut batches) = mpsc::channel::<Vec<Item>>(REQUESTS - 1);
+        let (asked, mut batches) = mpsc::channel::<Asked>(REQUESTS - 1);
+        let pace = AtomicU64::new(FIRST_BATCH);
+        let gate = &self.shared.gate;
         let ask = async {
-            while let Some(batch) = self.board.next_batch(peer).await {
+            loop {
+                gate.turn(device, priority).await;
+                let limit = gate.ready(Way::Down).await;
+                let mut bytes = pace.load(Ordering::Relaxed);
+                if let Some(limit) = limit {
+                    bytes = bytes.min(limit.get() / BATCHES_A_SECOND);
+                }
+                let Some(batch) = self.next_or_second(peer, bytes).await else {
+                    break;
+                };
+                if let Some(limit) = limit {
+                    gate.take(Way::Down, self.board.bytes(&batch), limit);
+                }
+                let busy = gate.enter(device, priority);
                 let ids = self.board.blobs(&batch);
                 in_time(wire::write_request(&mut writer, self.shared.vault, ids)).await?;
-                if asked.send(batch).await.is_err() {
+                let request = Asked { batch, _busy: busy };
+                if asked.send(request).await.is_err() {
                     break;
                 }
             }
@@ -82,21 +123,44 @@ impl<S: Sink> Transfer<S> {
                 parts: Vec::new(),
                 deliver,
             };
-            while let Some(batch) = batches.recv().await {
-                self.answers(&batch, &mut reader, &mut inbox).await?;
+            while let Some(asked) = batches.recv().await {
+                let begun = Instant::now();
+                let bytes = self.answers(&asked.batch, &mut reader, &mut inbox).await?;
+                let millis = begun.elapsed().as_millis().max(1) as u64;
+                let per_second = bytes.saturating_mul(1000) / millis;
+                pace.store(
+                    (per_second / BATCHES_A_SECOND).clamp(MIN_BATCH, BATCH_BYTES),
+                    Ordering::Relaxed,
+                );
             }
             Ok::<(), io::Error>(())
         };
         futures::try_join!(ask, take).map(|_| ())
     }
 
-    /// Reads the answers to one request.
+    /// What `peer` is to be asked for next: what nobody was asked for, and after a while what others are slow to bring.
+    async fn next_or_second(&self, peer: Peer, bytes: u64) -> Option<Vec<Item>> {
+        loop {
+            match tokio::time::timeout(SECOND_AFTER, self.board.next_batch(peer, bytes)).await {
+                Ok(batch) => return batch,
+                Err(_) => {
+                    let batch = self.board.second_batch(peer, bytes);
+                    if !batch.is_empty() {
+                        return Some(batch);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the answers to one request, and gives how many bytes they had.
     async fn answers(
         &self,
         batch: &[Item],
         reader: &mut (impl AsyncRead + Unpin),
         inbox: &mut Inbox,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
+        let mut bytes = 0;
         // Lists are foreign: a device is not to blame for a length that a list has wrong, so only the bound counts here.
         let wanted = |id| Wanted {
             id,
@@ -124,16 +188,21 @@ impl<S: Sink> Transfer<S> {
             while at < end {
                 match in_time(reader.read(&mut inbox.buffer[at..end])).await? {
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    n => at += n,
+                    n => {
+                        at += n;
+                        self.shared.rates.received(inbox.device, n as u64);
+                    }
                 }
             }
+            bytes += len as u64;
             inbox.parts.push((item, inbox.used, len));
             inbox.used = end;
             if inbox.used >= FILL {
                 self.deliver(inbox).await?;
             }
         }
-        self.deliver(inbox).await
+        self.deliver(inbox).await?;
+        Ok(bytes)
     }
 
     /// Gives what was received to a worker.
@@ -146,10 +215,7 @@ impl<S: Sink> Transfer<S> {
         let Ok(permit) = inbox.deliver.reserve().await else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        for (item, ..) in &inbox.parts {
-            self.board.arrived(*item);
-        }
-        self.shared.rates.received(inbox.device, inbox.used as u64);
+        inbox.parts.retain(|(item, ..)| self.board.arrived(*item));
         inbox.used = 0;
         permit.send(Delivery {
             peer: inbox.peer,

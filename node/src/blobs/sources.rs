@@ -9,6 +9,8 @@ use coffer_protocol::identity::DeviceId;
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
 
+use super::gate::Priority;
+
 /// Where the files behind [`Placement::File`](super::Placement::File) and [`Placement::Kept`](super::Placement::Kept)
 /// are now. The folder engine implements it, from memory or with few system calls: it is asked for each file served.
 pub trait FolderPaths: Send + Sync + 'static {
@@ -50,6 +52,8 @@ pub struct Fetch {
     pub sources: Arc<dyn Sources>,
     /// Counts while it goes on; several calls may share one.
     pub progress: Arc<Progress>,
+    /// For whom it is fetched.
+    pub priority: Priority,
 }
 
 impl Fetch {
@@ -58,7 +62,13 @@ impl Fetch {
         Self {
             sources,
             progress: Arc::default(),
+            priority: Priority::default(),
         }
+    }
+
+    /// The same, as pressing as `priority`.
+    pub fn with_priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
     }
 
     /// Asks nobody: only what is here can be had.

@@ -29,7 +29,7 @@ use super::content::Named;
 use super::error::WriteError;
 use super::jobs::Group;
 use super::seam::Origin;
-use super::sources::{Fetch, Progress, Sources};
+use super::sources::{Fetch, Progress};
 use super::{Shared, workers};
 
 /// Received buffers that wait for a worker.
@@ -40,6 +40,10 @@ const ATTEMPTS: u32 = 3;
 
 /// Pause before each further attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long sessions may take to end by themselves once everything is there: one that still waits for a slow device is
+/// dropped.
+const END_WITHIN: Duration = Duration::from_millis(200);
 
 /// Where chunks go.
 pub(super) trait Sink: Send + Sync + 'static {
@@ -165,7 +169,7 @@ pub(super) async fn run<S: Sink>(
             })
         })
         .collect();
-    transfer.conduct(&*fetch.sources, deliver, groups).await;
+    transfer.conduct(fetch, deliver, groups).await;
     for worker in working {
         propagate(worker.await);
     }
@@ -237,11 +241,13 @@ impl<S: Sink> Transfer<S> {
     /// Opens sessions as devices come, and flushes as there is something, until everything is ended or lost.
     async fn conduct(
         self: &Arc<Self>,
-        sources: &dyn Sources,
+        fetch: &Fetch,
         deliver: mpsc::Sender<Delivery>,
         groups: Option<&mpsc::Sender<Group>>,
     ) {
-        let board = &self.board;
+        let (board, gate) = (&self.board, &self.shared.gate);
+        let (sources, priority) = (&*fetch.sources, fetch.priority);
+        let mut limits = gate.subscribe();
         let mut sessions = FuturesUnordered::new();
         let mut candidates_changed = sources.changed();
         let mut flush = None;
@@ -249,14 +255,18 @@ impl<S: Sink> Transfer<S> {
             let changed = board.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if board.needs_devices() {
+            if board.needs_devices() && !limits.borrow_and_update().paused {
                 for device in sources.candidates() {
                     if let Some((peer, attempt)) = board.join(device, ATTEMPTS) {
                         let deliver = deliver.clone();
                         sessions.push(async move {
                             tokio::time::sleep(RETRY_PAUSE * (attempt - 1)).await;
-                            if let Err(error) = self.session(sources, peer, device, deliver).await {
-                                tracing::debug!(%device, %error, "asking a device for blobs ended early");
+                            let session = self.session(sources, peer, device, deliver, priority);
+                            tokio::select! {
+                                ended = session => if let Err(error) = ended {
+                                    tracing::debug!(%device, %error, "asking a device for blobs ended early");
+                                },
+                                () = gate.paused() => {}
                             }
                             board.leave(peer);
                         });
@@ -265,9 +275,11 @@ impl<S: Sink> Transfer<S> {
             }
             if sessions.is_empty() {
                 board.settle();
-                if board.finished() {
-                    break;
-                }
+            }
+            if board.finished() {
+                let end = async { while sessions.next().await.is_some() {} };
+                let _ = tokio::time::timeout(END_WITHIN, end).await;
+                break;
             }
             if flush.is_none() && self.sink.ready() {
                 let transfer = Arc::clone(self);
@@ -278,6 +290,8 @@ impl<S: Sink> Transfer<S> {
             tokio::select! {
                 () = &mut candidates_changed => candidates_changed = sources.changed(),
                 Some(()) = sessions.next(), if !sessions.is_empty() => {}
+                // The sender lives as long as this does.
+                _ = limits.changed() => {}
                 () = changed => {}
                 () = self.taken.notified(), if flush.is_none() => {}
                 group = wait(&mut flush) => {

@@ -9,6 +9,7 @@
 //! Nothing here prints, and nothing here knows of vault, network or folders. `docs/ARCHITECTURE.md` shows the room in
 //! the whole; the command line is the only client shipped.
 
+mod check;
 mod client;
 mod error;
 mod launch;
@@ -23,6 +24,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
 pub use error::{ControlError, ErrorKind};
 pub use launch::{
@@ -34,12 +36,14 @@ pub use reply::{
     Ack, AckResult, Ask, Content, DocumentReply, DocumentRow, Event, FileEvent, FileRevision,
     FileRow, FolderMerge, FolderRow, Item, Progress, Reply, Revision, SettledPaths, Skipped, Stage,
 };
-pub use request::{Answer, DocLine, JoinWith, Keep, LinesMode, Question, Request, Where};
+pub use request::{
+    Answer, DocLine, JoinWith, Keep, LinesMode, Question, RateChange, Request, Where,
+};
 pub use server::{Server, Service};
 pub use session::{Gone, Session};
 pub use socket::socket_path;
 pub use status::{
     ConflictRow, DeviceRow, DeviceStatus, Direction, FolderBrake, FolderIssue, FolderState,
-    FolderStatus, HeldLog, Holding, Missing, Reach, RecoveryState, Status, Transfer, VaultStatus,
-    Warning,
+    FolderStatus, HeldLog, Holding, LimitsRow, Missing, PausedRow, Reach, RecoveryState, Status,
+    Transfer, VaultStatus, Warning,
 };

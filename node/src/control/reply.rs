@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::status::{ConflictRow, DeviceRow, FolderBrake, FolderStatus, Status};
+use super::check::CheckReport;
+use super::status::{ConflictRow, DeviceRow, FolderBrake, FolderStatus, LimitsRow, Status};
 use super::{ControlError, Question};
 
 /// The last line of an answered request.
@@ -153,6 +154,10 @@ pub enum Reply {
         /// The folder.
         folder: FolderRow,
     },
+    /// What transfers are held to.
+    Limits(LimitsRow),
+    /// Everything was read.
+    Checked(CheckReport),
     /// Everything was written.
     Exported {
         /// Documents written as JSON.
@@ -205,6 +210,8 @@ pub enum Stage {
     WaitingForPerson,
     /// Getting what the vault holds; counts documents.
     Receiving,
+    /// Reading what is kept, to find what is damaged; counts pieces.
+    Checking,
 }
 
 /// Something sent before the final reply.

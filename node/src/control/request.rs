@@ -234,6 +234,26 @@ pub enum Request {
         /// Which content stays.
         keep: Keep,
     },
+    /// Limits and pauses of transfers on this device. → `Reply::Limits`
+    LimitsShow,
+    /// Limit how fast contents of files go; what is absent stays as it is. → `Reply::Limits`
+    LimitsSet {
+        /// Bytes a second to all other devices together.
+        up: Option<RateChange>,
+        /// Bytes a second from all other devices together.
+        down: Option<RateChange>,
+    },
+    /// Send and fetch no contents of files. Survives a restart. → `Reply::Limits`
+    Pause {
+        /// For so many seconds; until `Resume` if absent.
+        for_s: Option<u64>,
+    },
+    /// End a pause. → `Reply::Limits`
+    Resume,
+    /// Read everything that this device keeps, find what is damaged, and fetch it again where that is possible. Sends
+    /// progress. → `Reply::Checked`. Cancelled when the client hangs up.
+    Check,
+
     /// Write everything as plain files and JSON. Sends progress. → `Reply::Exported`. Cancelled when the client hangs up.
     Export {
         /// Absolute path; created if need be, and must be empty.
@@ -295,6 +315,11 @@ impl Request {
             Request::FolderUndo { .. } => "folder-undo",
             Request::FolderConflicts { .. } => "folder-conflicts",
             Request::FolderSettle { .. } => "folder-settle",
+            Request::LimitsShow => "limits-show",
+            Request::LimitsSet { .. } => "limits-set",
+            Request::Pause { .. } => "pause",
+            Request::Resume => "resume",
+            Request::Check => "check",
             Request::Export { .. } => "export",
             Request::Events { .. } => "events",
         }
@@ -312,6 +337,7 @@ impl Request {
                 | Request::DocList { .. }
                 | Request::FileList { .. }
                 | Request::FileGet { .. }
+                | Request::Check
                 | Request::Export { .. }
                 | Request::Events { .. }
         )
@@ -332,6 +358,16 @@ pub enum JoinWith {
     Link(String),
     /// The short typed code.
     Code(String),
+}
+
+/// A new limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateChange {
+    /// As fast as it goes.
+    None,
+    /// So many bytes a second.
+    PerSecond(u64),
 }
 
 /// What the lines of a [`Request::DocLines`] do.

@@ -36,6 +36,9 @@ pub struct Status {
     pub missing_here: Missing,
     /// Contents under way.
     pub transfers: Vec<Transfer>,
+    /// What transfers are held to on this device.
+    #[serde(default)]
+    pub limits: LimitsRow,
     /// Folders kept in sync on this device.
     pub folders: Vec<FolderStatus>,
     /// Files of which two contents are kept, in the whole vault.
@@ -191,6 +194,24 @@ pub struct Transfer {
     pub bytes_done: u64,
     /// Bytes of content per second, over the last seconds.
     pub per_s: u64,
+}
+
+/// What transfers of contents are held to on one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsRow {
+    /// Bytes a second to all other devices together; absent where there is no limit.
+    pub up: Option<u64>,
+    /// Bytes a second from all other devices together; absent where there is no limit.
+    pub down: Option<u64>,
+    /// Nothing is sent or fetched now.
+    pub paused: Option<PausedRow>,
+}
+
+/// A pause of transfers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedRow {
+    /// When it ends by itself; absent where a person has to end it.
+    pub until_ms: Option<u64>,
 }
 
 /// Which way contents go.

@@ -30,6 +30,8 @@ const TRANSFER_FILES: usize = 4096;
 const TRANSFER_BYTES: u64 = 512 << 20;
 /// Files taken up at a time where all are in question: planning needs some hundred bytes for each.
 const SURVEY_FILES: usize = 4 * TRANSFER_FILES;
+/// Files larger than this, in bytes, come after all others.
+const LARGE: u64 = 16 << 20;
 /// Newly wanted files that go before others, at most.
 const MAX_JUMPERS: usize = 100;
 /// How often in a row a file may find the disk other than its row says, before that is reported as a problem.
@@ -382,13 +384,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
     }
 
-    /// All that is wanted, folder by folder, as it was most likely read and packed on the device that has it. Files of
+    /// All that is wanted, the large files last so that none holds up others, else folder by folder, as it was most likely read and packed on the device that has it. Files of
     /// one folder arrive together then: what the watcher names afterwards is few folders, not all of them each time.
     fn in_order(&self) -> VecDeque<FileId> {
         let tree = self.vault.tree();
         let mut folders: BTreeMap<FileId, String> = BTreeMap::new();
-        let mut all: Vec<(FileId, Arc<str>, FileId)> = Vec::with_capacity(self.wanted.len());
-        for id in self.wanted.keys() {
+        let mut all: Vec<(bool, FileId, Arc<str>, FileId)> = Vec::with_capacity(self.wanted.len());
+        for (id, bring) in &self.wanted {
             let (folder, name) = match tree.shown(*id) {
                 Some(shown) => (shown.parent, shown.name),
                 None => (FileId::ROOT, Arc::from("")),
@@ -396,7 +398,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             folders
                 .entry(folder)
                 .or_insert_with(|| tree.path(folder).unwrap_or_default());
-            all.push((folder, name, *id));
+            all.push((bring.content.size > LARGE, folder, name, *id));
         }
         let mut ranked: Vec<(String, FileId)> = folders
             .into_iter()
@@ -409,7 +411,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             .map(|(rank, (_, folder))| (folder, rank))
             .collect();
         all.sort_unstable_by(|one, other| {
-            (rank.get(&one.0), &one.1).cmp(&(rank.get(&other.0), &other.1))
+            (one.0, rank.get(&one.1), &one.2).cmp(&(other.0, rank.get(&other.1), &other.2))
         });
         all.into_iter().map(|(.., id)| id).collect()
     }

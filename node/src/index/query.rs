@@ -123,6 +123,15 @@ impl Index {
         rows.map(|row| Ok(row?)).collect()
     }
 
+    /// The JSON of one document as the index has it; `None` where it is deleted or not there.
+    pub fn value(&self, doctype: &str, id: &str) -> Result<Option<String>, IndexError> {
+        let connection = self.reader()?;
+        let mut statement = connection
+            .prepare_cached("SELECT json FROM documents WHERE doctype = ?1 AND id = ?2")?;
+        let mut rows = statement.query_map([doctype, id], |row| row.get(0))?;
+        Ok(rows.next().transpose()?)
+    }
+
     /// How many documents there are that are no files.
     pub fn count(&self) -> Result<u64, IndexError> {
         let count: i64 = self.reader()?.query_row(

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    Node, conflicts, documents, events, export, files, folders, lines, pairing, recovery, status,
+    Node, check, conflicts, documents, events, export, files, folders, limits, lines, pairing,
+    recovery, status,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -128,6 +129,11 @@ async fn answer(
         Request::FolderSettle { path, local, keep } => {
             conflicts::settle(node, path, local, keep).await
         }
+        Request::LimitsShow => limits::show(node).await,
+        Request::LimitsSet { up, down } => limits::set(node, up, down).await,
+        Request::Pause { for_s } => limits::pause(node, for_s).await,
+        Request::Resume => limits::resume(node).await,
+        Request::Check => check::check(node, session).await,
         Request::Export { dir } => export::export(node, dir, session).await,
         Request::Events { doctype, values } => events::events(node, doctype, values, session).await,
     }

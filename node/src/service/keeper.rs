@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::running::Running;
 use super::stopped;
-use crate::blobs::StoreJob;
+use crate::blobs::{Priority, StoreJob};
 use crate::vault::CommitRequest;
 
 /// Files per batch: one that fails holds up few.
@@ -92,14 +92,18 @@ async fn pass(running: &Arc<Running>) -> Outcome {
             match tree.shown(file.id) {
                 Some(shown) if shown.trashed => unwanted.push(file.id),
                 Some(_) if running.folders.covers(&tree, file.id) => covered.push(file),
-                _ => jobs.push(file.id),
+                _ => jobs.push((file.size, file.id)),
             }
         }
     }
+    // Small ones first: most files are held soonest that way.
+    jobs.sort_unstable();
+    let jobs: Vec<FileId> = jobs.into_iter().map(|(_, id)| id).collect();
     // A file that a folder's engine had written before it was wanted again is held already.
     let held: Vec<_> = covered
         .into_iter()
         .filter(|file| running.folders.holds(running, file.id, file.hash))
+        .filter(|file| !running.checking.is_bad_on_disk(file.id))
         .map(|file| (file.id, file.hash))
         .collect();
     let mut outcome = Outcome::Nothing;
@@ -159,7 +163,8 @@ async fn store(running: &Arc<Running>, batch: &[FileId]) -> bool {
         hashes
     };
     let (done, mut groups) = mpsc::channel(4);
-    let transfer = running.blobs.store_contents(jobs, &running.fetch, done);
+    let fetch = running.fetch.clone().with_priority(Priority::Background);
+    let transfer = running.blobs.store_contents(jobs, &fetch, done);
     let commit = async {
         let mut any = false;
         while let Some(group) = groups.recv().await {

@@ -6,6 +6,7 @@
 //! started here is awaited here.
 
 mod answers;
+mod check;
 mod conflicts;
 mod documents;
 mod events;
@@ -13,6 +14,7 @@ mod export;
 mod files;
 mod folders;
 mod keeper;
+mod limits;
 mod lines;
 mod memory;
 mod pairing;

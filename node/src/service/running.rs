@@ -10,8 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::stopped;
-use super::{Node, founding, keeper, memory, random, reopen, sessions, sources, store_error};
-use crate::blobs::{Blobs, Fetch, Progress};
+use super::{
+    Node, check, founding, keeper, limits, memory, random, reopen, sessions, sources, store_error,
+};
+use crate::blobs::{Blobs, Fetch};
 use crate::control::ControlError;
 use crate::folder::Folders;
 use crate::index::{Index, IndexThread};
@@ -37,6 +39,10 @@ pub struct Running {
     pub fetch: Fetch,
     /// What is being fetched into the store.
     pub keeper: keeper::Keeper,
+    /// What transfers are held to.
+    pub limiting: limits::Limiting,
+    /// The check that goes on by itself.
+    pub checking: check::Checking,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -90,10 +96,10 @@ impl Running {
         let (stop, stopping) = watch::channel(false);
         let paths = Folders::default();
         blobs.set_folders(Arc::new(paths.clone()));
-        let fetch = Fetch {
-            sources: sources::Connected::new(vault.clone(), node.net.clone()),
-            progress: Arc::new(Progress::default()),
-        };
+        let limiting = limits::Limiting::load(vault.database(), &blobs).map_err(store_error)?;
+        let checking = check::Checking::load(vault.database()).map_err(store_error)?;
+        let connected = sources::Connected::new(vault.clone(), node.net.clone(), blobs.limits());
+        let fetch = Fetch::from(connected);
         let keeper = keeper::Keeper::default();
         let running = Arc::new(Running {
             folders: super::folders::Synced::default(),
@@ -103,6 +109,8 @@ impl Running {
             paths,
             fetch,
             keeper,
+            limiting,
+            checking,
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
@@ -133,6 +141,8 @@ impl Running {
         }
         running.spawn(memory::give_back(vault.activity(), stopping.clone()));
         running.spawn(prune_feed(running.clone(), stopping.clone()));
+        running.spawn(limits::run(running.clone(), stopping.clone()));
+        running.spawn(check::run(running.clone(), stopping.clone()));
         running.spawn(keeper::run(running.clone(), stopping));
         running.spawn(reopen::watch(
             vault,

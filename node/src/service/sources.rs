@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::sessions::is_member;
 use super::stopped;
-use crate::blobs::{Blobs, ByteStream, Sources};
+use crate::blobs::{Blobs, ByteStream, Limits, Sources};
 use crate::net::{Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol};
 use crate::vault::VaultHandle;
 
@@ -20,12 +20,17 @@ use crate::vault::VaultHandle;
 pub struct Connected {
     vault: VaultHandle,
     net: Option<Net>,
+    limits: watch::Receiver<Limits>,
 }
 
 impl Connected {
-    /// Sources among the devices that `net` connects.
-    pub fn new(vault: VaultHandle, net: Option<Net>) -> Arc<Connected> {
-        Arc::new(Connected { vault, net })
+    /// Sources among the devices that `net` connects, none while `limits` say that transfers are paused.
+    pub fn new(
+        vault: VaultHandle,
+        net: Option<Net>,
+        limits: watch::Receiver<Limits>,
+    ) -> Arc<Connected> {
+        Arc::new(Connected { vault, net, limits })
     }
 }
 
@@ -34,6 +39,9 @@ impl Sources for Connected {
         let Some(net) = &self.net else {
             return Vec::new();
         };
+        if self.limits.borrow().paused {
+            return Vec::new();
+        }
         let mut devices: Vec<DeviceId> = net
             .connections()
             .into_iter()
@@ -64,6 +72,8 @@ impl Sources for Connected {
         };
         let mut events = net.events();
         let mut sessions = self.vault.sessions_changed();
+        let mut limits = self.limits.clone();
+        limits.mark_unchanged();
         async move {
             loop {
                 tokio::select! {
@@ -75,6 +85,8 @@ impl Sources for Connected {
                         let _ = changed;
                         return;
                     }
+                    // Only a pause changes who can be asked, but that is rare enough.
+                    _ = limits.changed() => return,
                 }
             }
         }

@@ -14,7 +14,8 @@ use super::Node;
 use super::running::{Running, commit_error};
 use crate::control::{
     ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, FolderStatus,
-    HeldLog, Holding, Missing, Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
+    HeldLog, Holding, LimitsRow, Missing, Reach, RecoveryState, Reply, Status, Transfer,
+    VaultStatus, Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
@@ -143,6 +144,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         only_here: Missing::default(),
         missing_here: Missing::default(),
         transfers: Vec::new(),
+        limits: LimitsRow::default(),
         folders: Vec::new(),
         conflicts: 0,
         recovery: RecoveryState::NoVault,
@@ -273,6 +275,7 @@ async fn fill(
         files: known.wanted,
         bytes: wanted_bytes(running),
     };
+    status.limits = running.limiting.row();
     status.folders = running.folders.statuses(running);
     status.conflicts = super::conflicts::count(&running.vault.tree());
     status.recovery = if known.has_recovery {
@@ -327,6 +330,7 @@ async fn fill(
             ),
         });
     }
+    status.warnings.extend(running.checking.warnings());
     Ok(())
 }
 

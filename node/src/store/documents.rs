@@ -153,6 +153,20 @@ impl<'t> DocumentTables<'t> {
         Ok(())
     }
 
+    /// Removes all that is held of a document, for it to be written anew. What waits for its changes stays.
+    pub fn clear(&mut self, key: DocumentKey) -> Result<(), StoreError> {
+        self.documents.remove(&key.0)?;
+        let (from, mut to) = (base_key(key, 0), [0xff; 36]);
+        to[..32].copy_from_slice(&key.0);
+        self.bases
+            .retain_in::<&[u8; 36], _>(&from..=&to, |_, _| false)?;
+        let (from, mut to) = (tail_key(key, 0), [0xff; 38]);
+        to[..32].copy_from_slice(&key.0);
+        self.tails
+            .retain_in::<&[u8; 38], _>(&from..=&to, |_, _| false)?;
+        Ok(())
+    }
+
     fn fold(
         &mut self,
         key: DocumentKey,

@@ -71,6 +71,10 @@ pub mod meta {
     pub const RUNNING: &str = "running";
     /// Transactions up to this one are no longer in the feed (u64).
     pub const FEED_PRUNED: &str = "feed_pruned";
+    /// Limits and pauses of transfers on this device.
+    pub const LIMITS: &str = "limits_1";
+    /// How far the slow check of everything has come, and what it found.
+    pub const CHECK: &str = "check_1";
     /// This device's name.
     pub const DEVICE_NAME: &str = "device_name";
 }

@@ -52,6 +52,9 @@ impl Work<'_, '_> {
     pub fn request(&mut self, ticket: Ticket, request: &CommitRequest) -> Result<(), Refusal> {
         let mut changed = Changed::default();
         let mut trashed = false;
+        for (doctype, id) in &request.mend {
+            self.mend(doctype, id)?;
+        }
         let left = self.bytes_left_behind(request)?;
         for operation in &request.operations {
             trashed |= matches!(operation, Operation::TrashFile { .. });
@@ -183,6 +186,10 @@ impl Work<'_, '_> {
         }
         if request.forget_recovery {
             self.meta.remove(tables::meta::RECOVERY)?;
+            self.done.wrote = true;
+        }
+        for (name, value) in &request.meta {
+            self.meta.insert(*name, &value[..])?;
             self.done.wrote = true;
         }
         if let Some(upto) = request.prune_feed {

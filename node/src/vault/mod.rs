@@ -9,6 +9,7 @@ pub mod founding;
 pub mod handle;
 pub mod identity;
 mod local;
+mod mend;
 mod queue;
 mod reading;
 mod remote;

@@ -232,7 +232,12 @@ impl Work<'_, '_> {
     }
 
     /// Settles what derives from a document that is loaded and up to date.
-    fn settle(&mut self, key: DocumentKey, row: Row, document: Document) -> Result<(), StoreError> {
+    pub(super) fn settle(
+        &mut self,
+        key: DocumentKey,
+        row: Row,
+        document: Document,
+    ) -> Result<(), StoreError> {
         let row = self.mark_deleted(key, row, document.is_deleted())?;
         if let Some(id) = file_id(&row.doctype, &row.id) {
             match files::read(&document) {

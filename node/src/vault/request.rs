@@ -169,6 +169,10 @@ pub struct CommitRequest {
     pub recheck_all: bool,
     /// Files whose bytes need not be fetched: they are in the trash.
     pub unwanted: Vec<FileId>,
+    /// Documents (doctype, id) to be looked at anew, and put together again where they cannot be read.
+    pub mend: Vec<(String, String)>,
+    /// Settings of this device: (name in [`crate::store::tables::meta`], value).
+    pub meta: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// What became of a request.

@@ -144,6 +144,13 @@ impl<'c, 't> Work<'c, 't> {
         Ok(row)
     }
 
+    /// What derives from a document is derived anew.
+    pub fn touch(&mut self, key: DocumentKey, doctype: &str, id: &str) {
+        let name = || (doctype.to_owned(), id.to_owned());
+        self.touched.entry(key).or_insert_with(name);
+        self.done.wrote = true;
+    }
+
     /// Puts the deletion mark right after changes with `document` loaded.
     pub fn mark_deleted(
         &mut self,

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use coffer_node::control::{
-    DeviceStatus, Direction, FolderBrake, FolderState, FolderStatus, Holding, Missing, Reach,
-    Status,
+    DeviceStatus, Direction, FolderBrake, FolderState, FolderStatus, Holding, LimitsRow, Missing,
+    Reach, Status,
 };
 
 use crate::output::shown;
 use crate::places::quoted;
-use crate::units::{ago, bytes, count, duration, number, short};
+use crate::units::{ago, bytes, count, date, duration, number, short};
 
 /// Conflict copies and errors listed of each folder; `folder list` shows more.
 const LISTED: usize = 5;
@@ -52,6 +52,12 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
     );
     if state.vault.is_some() {
         row("Sync", sync(state));
+    }
+    if let Some(paused) = describe_pause(&state.limits) {
+        row("Paused", paused);
+    }
+    if let Some(limits) = describe_limits(&state.limits) {
+        row("Limits", limits);
     }
     if state.only_here != Missing::default() {
         row(
@@ -113,6 +119,25 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
         let _ = writeln!(text, "Warning: {}", shown(&warning.text));
     }
     text
+}
+
+/// Until when nothing is sent or fetched, if that is so.
+pub fn describe_pause(limits: &LimitsRow) -> Option<String> {
+    let until = match limits.paused?.until_ms {
+        Some(until) => format!("until {}", date(i64::try_from(until).unwrap_or(i64::MAX))),
+        None => "until `coffer resume`".to_owned(),
+    };
+    Some(format!("{until}; no contents of files are sent or fetched"))
+}
+
+/// How fast files go at most, if there is a limit.
+pub fn describe_limits(limits: &LimitsRow) -> Option<String> {
+    let rate = |way, limit: Option<u64>| limit.map(|limit| format!("{way} {}/s", bytes(limit)));
+    let parts: Vec<String> = [rate("up", limits.up), rate("down", limits.down)]
+        .into_iter()
+        .flatten()
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn sync(state: &Status) -> String {
@@ -313,7 +338,7 @@ fn more(text: &mut String, all: u64, listed: usize) {
 #[cfg(test)]
 mod tests {
     use coffer_node::control::{
-        DeviceRow, FolderIssue, HeldLog, RecoveryState, Transfer, VaultStatus, Warning,
+        DeviceRow, FolderIssue, HeldLog, PausedRow, RecoveryState, Transfer, VaultStatus, Warning,
     };
 
     use super::*;
@@ -398,6 +423,13 @@ mod tests {
                 per_s: 84_000_000,
             }],
             conflicts: 1,
+            limits: LimitsRow {
+                up: Some(2_000_000),
+                down: None,
+                paused: Some(PausedRow {
+                    until_ms: Some(1_795_392_270_000),
+                }),
+            },
             folders: vec![FolderStatus {
                 dir: "/home/ana/Documents".into(),
                 to: "Documents".into(),
@@ -456,6 +488,8 @@ Holds      1,234 documents, 1 file in 2 folders (999 B)
 Data       /data
 Running    for 2 minutes, version 0.1.0, process 7
 Sync       working; 1 of 2 other devices connected
+Paused     until 2026-11-23 00:04 UTC; no contents of files are sent or fetched
+Limits     up 2.0 MB/s
 Only here  3 changes, 2 files (1.2 MB), on no other device as far as known
 
 Devices

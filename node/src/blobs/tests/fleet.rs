@@ -236,6 +236,8 @@ pub struct Faults {
     pub flip_at: Option<u64>,
     /// Ends when this many bytes were received.
     pub cut_at: Option<u64>,
+    /// Gives nothing more, and does not end, when this many bytes were received.
+    pub stall_at: Option<u64>,
 }
 
 #[derive(Default)]
@@ -318,6 +320,9 @@ impl AsyncRead for Pipe {
     ) -> Poll<io::Result<usize>> {
         if self.faults.cut_at.is_some_and(|at| self.received >= at) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if self.faults.stall_at.is_some_and(|at| self.received >= at) {
+            return Poll::Pending;
         }
         let mut into = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;

@@ -1,5 +1,7 @@
 //! Whole paths through this room, between nodes in one process: real databases, real stores, streams in memory.
 
 mod fleet;
+mod pace;
 mod storage;
 mod transfers;
+mod verify;

@@ -12,7 +12,7 @@ use coffer_crdt::files::{self, FileId, Kind};
 use super::super::running::Running;
 use super::super::{Node, store_error};
 use super::{MAX_DEPTH, PROGRESS_EVERY, find_content, resolve};
-use crate::blobs::{Fetch, Progress as Transfer, WriteError, WriteJob};
+use crate::blobs::{Fetch, Priority, Progress as Transfer, WriteError, WriteJob};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
 
 /// Files written to disk per round.
@@ -76,6 +76,7 @@ pub async fn get(
         );
         return Err(match kind {
             ErrorKind::Conflict => error.with_code("file-exists"),
+            _ if running.blobs.limits().borrow().paused => error.with_code("paused"),
             _ => error,
         });
     }
@@ -158,6 +159,7 @@ async fn write_all(
     let fetch = Fetch {
         sources: running.fetch.sources.clone(),
         progress: progress.clone(),
+        priority: Priority::Person,
     };
     let reporter = session.reporter();
     let telling = tokio::spawn(async move {

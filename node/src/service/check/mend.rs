@@ -1,0 +1,330 @@
+//! Seeing to what a sweep found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use coffer_crdt::files::FileId;
+use coffer_protocol::identity::Hash;
+use tokio::sync::mpsc;
+
+use super::super::running::{Running, blobs_error, commit_error};
+use super::sweep::Found;
+use super::{About, Flaw};
+use crate::blobs::{FolderPaths, Placement, Priority, StoreJob};
+use crate::control::{CheckReport, ControlError, DamageKind};
+use crate::index;
+use crate::store::documents::{DocumentKey, read_document, read_row};
+use crate::vault::{CommitRequest, FILES};
+use redb::ReadableDatabase;
+
+/// Files whose contents are fetched again in one go.
+const BATCH: usize = 64;
+
+/// Mends what can be mended; what cannot joins the flaws of `found`.
+pub(super) async fn all(
+    running: &Arc<Running>,
+    found: &mut Found,
+) -> Result<CheckReport, ControlError> {
+    let mut report = CheckReport {
+        pieces: found.pieces,
+        bytes: found.bytes,
+        in_use: found.in_use,
+        documents: found.documents,
+        records: found.records,
+        ..CheckReport::default()
+    };
+    report.repaired += documents(running, found).await?;
+    report.repaired += contents(running, found).await?;
+    Ok(report)
+}
+
+/// Has documents put together again; gives how many are whole again.
+async fn documents(running: &Arc<Running>, found: &mut Found) -> Result<u64, ControlError> {
+    forget_passing(running, found).await?;
+    let mut repaired = found.stale.len() as u64;
+    let mend: Vec<(String, String)> = found
+        .unreadable
+        .iter()
+        .chain(&found.stale)
+        .cloned()
+        .collect();
+    if mend.is_empty() {
+        return Ok(0);
+    }
+    tracing::warn!(
+        unreadable = found.unreadable.len(),
+        stale = found.stale.len(),
+        "documents are looked at anew"
+    );
+    let request = CommitRequest {
+        mend,
+        ..Default::default()
+    };
+    running.vault.commit(request).await.map_err(commit_error)?;
+    for name in &found.unreadable {
+        if is_readable(running, name) {
+            repaired += 1;
+        } else {
+            found.flaws.push(unreadable(running, name));
+        }
+    }
+    Ok(repaired)
+}
+
+/// Leaves out documents that were only being changed while they were compared with the index.
+async fn forget_passing(running: &Arc<Running>, found: &mut Found) -> Result<(), ControlError> {
+    if found.stale.is_empty() {
+        return Ok(());
+    }
+    let now = running.vault.inspect(|core| core.state().transaction);
+    let now = now.await.map_err(commit_error)?;
+    if running.index.wait_for(now).await.is_err() {
+        found.stale.clear();
+    }
+    let differs = |(doctype, id): &(String, String)| {
+        let read = running.vault.database().begin_read().ok()?;
+        let key = DocumentKey::new(doctype, id);
+        let row = read_row(&read, key).ok()??;
+        let value = match row.deleted {
+            true => None,
+            false => index::json(&read, key, &row).ok()?,
+        };
+        let known = running.index.value(doctype, id).ok()?;
+        Some(known != value.map(|value| value.to_string()))
+    };
+    found.stale.retain(|name| differs(name).unwrap_or(false));
+    Ok(())
+}
+
+fn is_readable(running: &Running, (doctype, id): &(String, String)) -> bool {
+    let read = || {
+        let read = running.vault.database().begin_read().ok()?;
+        let key = DocumentKey::new(doctype, id);
+        let row = read_row(&read, key).ok()??;
+        read_document(&read, key, &row).ok()
+    };
+    read().is_some()
+}
+
+fn unreadable(running: &Running, (doctype, id): &(String, String)) -> Flaw {
+    let path = (doctype == FILES)
+        .then(|| id.parse().ok().and_then(|id| running.vault.tree().path(id)))
+        .flatten();
+    let name = path.unwrap_or_else(|| format!("{doctype}/{id}"));
+    Flaw::new(
+        DamageKind::Document,
+        name,
+        "it cannot be read, and this device has no record of its changes that can",
+    )
+}
+
+/// Forgets damaged places and fetches what is nowhere else; gives how many pieces are whole again.
+async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, ControlError> {
+    if found.places.is_empty() {
+        return Ok(0);
+    }
+    tracing::warn!(count = found.places.len(), "damaged contents were found");
+    let on_disk = files_on_disk(running, &found.places);
+    let damaged: BTreeSet<Hash> = found.places.iter().map(|(blob, _)| *blob).collect();
+    let before = on_disk.clone();
+    running
+        .checking
+        .keep(running, |kept| super::remember(kept, &before))
+        .await?;
+    let request = CommitRequest {
+        displaced: found.places.clone(),
+        recheck_all: true,
+        ..Default::default()
+    };
+    running.vault.commit(request).await.map_err(commit_error)?;
+    let lost = present_contents(running, &damaged).await?;
+    earlier_contents(running, &damaged).await?;
+    let gone = missing(running, &damaged)?;
+    let named: BTreeSet<Hash> = lost.values().flatten().copied().collect();
+    for id in lost.keys() {
+        let name = running.vault.tree().path(*id);
+        let flaw = Flaw::new(
+            DamageKind::File,
+            name.unwrap_or_else(|| id.to_string()),
+            "bytes of it are damaged here, and no device that is connected has them",
+        );
+        found.flaws.push(flaw.about(About::File(id.0)));
+    }
+    for blob in gone.difference(&named) {
+        let flaw = Flaw::new(
+            DamageKind::EarlierContent,
+            format!("piece {}", &blob.to_string()[..12]),
+            "an earlier content of some file is damaged, and no device that is connected has the piece",
+        );
+        found.flaws.push(flaw.about(About::Blob(blob.0)));
+    }
+    let lost_files: BTreeSet<[u8; 16]> = lost.keys().map(|id| id.0).collect();
+    let restored = on_disk
+        .into_iter()
+        .filter(|flaw| !matches!(flaw.about, About::OnDisk(id, _) if lost_files.contains(&id)));
+    found.flaws.extend(restored);
+    Ok((damaged.len() - gone.len()) as u64)
+}
+
+/// Files of synced folders whose bytes have gone bad on the disk.
+fn files_on_disk(running: &Running, places: &[(Hash, Placement)]) -> Vec<Flaw> {
+    let files: BTreeSet<(u32, [u8; 16])> = places
+        .iter()
+        .filter_map(|(_, place)| match place {
+            Placement::File { root, file, .. } => Some((*root, *file)),
+            _ => None,
+        })
+        .collect();
+    let flaw = |(root, file): (u32, [u8; 16])| {
+        let path = running.paths.file(root, &file)?;
+        let ctime_ns = changed_ns(&path)?;
+        let flaw = Flaw::new(
+            DamageKind::FolderFile,
+            path.display().to_string(),
+            "its bytes on the disk have gone bad; write the right ones with `coffer file get --overwrite`",
+        );
+        Some(flaw.about(About::OnDisk(file, ctime_ns)))
+    };
+    files.into_iter().filter_map(flaw).collect()
+}
+
+/// When a file on disk was last changed, in nanoseconds since 1970.
+fn changed_ns(path: &Path) -> Option<i128> {
+    let meta = path.symlink_metadata().ok()?;
+    Some(i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
+}
+
+fn missing(running: &Running, blobs: &BTreeSet<Hash>) -> Result<BTreeSet<Hash>, ControlError> {
+    running.blobs.without_place(blobs).map_err(blobs_error)
+}
+
+/// Fetches files of which damaged pieces are nowhere else on this device. Gives those that could not be had, with their
+/// pieces.
+async fn present_contents(
+    running: &Arc<Running>,
+    damaged: &BTreeSet<Hash>,
+) -> Result<BTreeMap<FileId, BTreeSet<Hash>>, ControlError> {
+    let mut lost = BTreeMap::new();
+    let gone = missing(running, damaged)?;
+    let ids: Vec<FileId> = {
+        let tree = running.vault.tree();
+        tree.below(FileId::ROOT).chain(tree.trashed()).collect()
+    };
+    let ids: BTreeSet<FileId> = ids.into_iter().collect();
+    let fetch = running.fetch.clone().with_priority(Priority::Background);
+    let mut affected = Vec::new();
+    for id in ids {
+        let Ok(Some(state)) = running.vault.file(id) else {
+            continue;
+        };
+        let Some(content) = state.content else {
+            continue;
+        };
+        let top = content
+            .root
+            .list()
+            .chunks
+            .iter()
+            .map(|chunk| Hash(chunk.blob));
+        let mut pieces: BTreeSet<Hash> = top.collect();
+        match running.blobs.expand(&content.root, &fetch).await {
+            Ok(chunks) => pieces.extend(chunks.iter().map(|chunk| chunk.blob)),
+            // Its list is not whole here: whatever else it lacks is behind that.
+            Err(_) => pieces.retain(|blob| gone.contains(blob) || damaged.contains(blob)),
+        }
+        let of_it: BTreeSet<Hash> = pieces.intersection(&gone).copied().collect();
+        if !of_it.is_empty() || pieces.iter().any(|blob| damaged.contains(blob)) {
+            affected.push((id, content, of_it));
+        }
+    }
+    for batch in affected.chunks(BATCH) {
+        let jobs = (0..)
+            .zip(batch)
+            .map(|(key, (_, content, _))| StoreJob {
+                key,
+                size: content.size,
+                hash: content.hash,
+                root: content.root.clone(),
+            })
+            .collect();
+        let (done, mut groups) = mpsc::channel(4);
+        let transfer = running.blobs.store_contents(jobs, &fetch, done);
+        let commit = async {
+            while let Some(group) = groups.recv().await {
+                let mut request = CommitRequest {
+                    placements: group.shared.placements,
+                    chunks: group.shared.chunks,
+                    ..Default::default()
+                };
+                for (key, result) in group.jobs {
+                    let (id, content, pieces) = &batch[key as usize];
+                    match result {
+                        Ok(rows) => {
+                            request.placements.extend(rows.placements);
+                            request.chunks.extend(rows.chunks);
+                            request.held.push((*id, content.hash));
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "a damaged content was not fetched");
+                            lost.insert(*id, pieces.clone());
+                        }
+                    }
+                }
+                if let Err(error) = running.vault.commit(request).await {
+                    tracing::warn!(%error, "what was fetched could not be recorded");
+                }
+            }
+        };
+        tokio::join!(transfer, commit);
+    }
+    Ok(lost)
+}
+
+/// Fetches what is left: pieces that only earlier contents of files name.
+async fn earlier_contents(
+    running: &Arc<Running>,
+    damaged: &BTreeSet<Hash>,
+) -> Result<(), ControlError> {
+    let gone = missing(running, damaged)?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let named = running.blobs.names_of(gone).await.map_err(blobs_error)?;
+    let fetch = running.fetch.clone().with_priority(Priority::Background);
+    let rows = match running.blobs.restore(&named, &fetch).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::warn!(%error, "earlier contents could not be fetched again");
+            return Ok(());
+        }
+    };
+    let request = CommitRequest {
+        placements: rows.placements,
+        chunks: rows.chunks,
+        ..Default::default()
+    };
+    running.vault.commit(request).await.map_err(commit_error)?;
+    Ok(())
+}
+
+/// Those of `flaws` that are not known to be over.
+pub(super) fn still_there(running: &Running, flaws: Vec<Flaw>) -> Vec<Flaw> {
+    let wanted: BTreeSet<[u8; 16]> = match running.vault.wanted() {
+        Ok(wanted) => wanted.iter().map(|wanted| wanted.id.0).collect(),
+        Err(_) => return flaws,
+    };
+    flaws
+        .into_iter()
+        .filter(|flaw| match &flaw.about {
+            About::Itself => true,
+            // The bytes came after all, or the file has others now.
+            About::File(id) => wanted.contains(id),
+            About::OnDisk(_, ctime_ns) => changed_ns(flaw.name.as_ref()) == Some(*ctime_ns),
+            About::Blob(blob) => {
+                missing(running, &BTreeSet::from([Hash(*blob)])).is_ok_and(|gone| !gone.is_empty())
+            }
+        })
+        .collect()
+}
