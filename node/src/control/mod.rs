@@ -32,7 +32,8 @@ pub use lines::{FromClient, FromNode, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
 pub use reply::{
     Ack, AckResult, Ask, Content, DocumentReply, DocumentRow, Event, FileEvent, FileRevision,
-    FileRow, FolderMerge, FolderRow, Item, Progress, Reply, Revision, Skipped, Stage,
+    FileRow, FolderMerge, FolderRow, IgnoreRule, IgnoredRow, Item, Progress, Reply, Revision,
+    Skipped, Stage,
 };
 pub use request::{Answer, DocLine, JoinWith, LinesMode, Question, Request, Where};
 pub use server::{Server, Service};

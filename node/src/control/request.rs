@@ -203,6 +203,14 @@ pub enum Request {
         dir: Option<PathBuf>,
     },
 
+    /// Whether a path in a folder that is kept in sync is ignored, and by which rule. → `Reply::FolderIgnored`
+    FolderIgnored {
+        /// Absolute path of this machine; need not be there.
+        path: PathBuf,
+        /// Whether it means a folder, where nothing is at the path.
+        is_folder: bool,
+    },
+
     /// Write everything as plain files and JSON. Sends progress. → `Reply::Exported`. Cancelled when the client hangs up.
     Export {
         /// Absolute path; created if need be, and must be empty.
@@ -248,6 +256,7 @@ impl Request {
             Request::FolderList => "folder-list",
             Request::FolderRemove { .. } => "folder-remove",
             Request::FolderRescan { .. } => "folder-rescan",
+            Request::FolderIgnored { .. } => "folder-ignored",
             Request::Export { .. } => "export",
             Request::Events { .. } => "events",
         }

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 
 use super::compare::row_of;
 use super::ground::{Stat, stat_at};
+use super::leave::Left;
 use super::paths::Shared;
 use super::place::{HIDDEN, Place};
 use super::plan::{Step, Want, WantContent};
@@ -48,6 +49,10 @@ pub struct Outcome {
     pub done: Vec<FileId>,
     /// What was not as its row says: the folder to look into, and the file to try again afterwards.
     pub surprises: Vec<(PathBuf, FileId)>,
+    /// Ignored files whose side on disk stays as it is.
+    pub alone: Vec<FileId>,
+    /// Folders that are no longer the vault's and stay because of ignored files in them, and names of some.
+    pub left: Vec<(PathBuf, String)>,
     /// What the system refused.
     pub refused: Vec<(FileId, String, io::Error)>,
 }
@@ -67,8 +72,8 @@ impl From<io::Error> for Trouble {
 
 /// Carries out steps on one synced folder.
 pub struct Hands<'a> {
-    place: &'a Place,
-    shared: &'a Shared,
+    pub(super) place: &'a Place,
+    pub(super) shared: &'a Shared,
     parked: BTreeMap<FileId, String>,
     open: BTreeMap<FileId, OwnedFd>,
     unique: &'a mut dyn FnMut() -> FileId,
@@ -105,7 +110,40 @@ impl<'a> Hands<'a> {
             Step::Link(_, want) => self.link(id, want),
             Step::Permit(_, executable) => self.permit(id, *executable),
         };
+        let spot = match step {
+            Step::Make(_, parent, name) => Some((*parent, name.as_str())),
+            Step::Link(_, want) => Some((want.parent, want.name.as_str())),
+            _ => None,
+        };
+        let goes = matches!(step, Step::Keep(_) | Step::Remove(_));
+        let result = self.mind_rules(id, spot, goes, result);
         self.note(id, result, !matches!(step, Step::Park(_)));
+    }
+
+    /// What is not as its row says may be ignored: then it is left alone.
+    fn mind_rules(
+        &mut self,
+        id: FileId,
+        spot: Option<(FileId, &str)>,
+        goes: bool,
+        result: Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let is_surprise = match &result {
+            Ok(()) => false,
+            Err(Trouble::Surprise(_)) => true,
+            Err(Trouble::Refused(error)) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !is_surprise {
+            return result;
+        }
+        match self.leave(id, spot, goes) {
+            Left::No => result,
+            Left::Own => Ok(()),
+            Left::Alone => {
+                self.outcome.alone.push(id);
+                Ok(())
+            }
+        }
     }
 
     fn note(&mut self, id: FileId, result: Result<(), Trouble>, done: bool) {
@@ -155,7 +193,7 @@ impl<'a> Hands<'a> {
         self.outcome
     }
 
-    fn folder(&mut self, id: FileId) -> io::Result<OwnedFd> {
+    pub(super) fn folder(&mut self, id: FileId) -> io::Result<OwnedFd> {
         if id == self.shared.rows().top() {
             return self.place.root().try_clone_to_owned();
         }
@@ -216,11 +254,12 @@ impl<'a> Hands<'a> {
     }
 
     fn set(&mut self, id: FileId, row: FolderRow) {
+        let row = self.marked(row);
         self.shared.rows_mut().set(id, row);
         self.outcome.touched.insert(id);
     }
 
-    fn unset(&mut self, id: FileId) {
+    pub(super) fn unset(&mut self, id: FileId) {
         self.shared.rows_mut().remove(id);
         self.outcome.touched.insert(id);
     }
@@ -229,12 +268,21 @@ impl<'a> Hands<'a> {
         let folder = self.folder(parent)?;
         match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
             Ok(()) => {}
+            // An ignored folder that is here already is the one: what else is in it stays.
+            Err(rustix::io::Errno::EXIST)
+                if self.is_ignored_folder(parent, name)
+                    && stat_at(folder.as_fd(), name)?.kind == Some(Kind::Folder) => {}
             Err(rustix::io::Errno::EXIST) => return Err(self.surprise(parent)),
             Err(error) => return Err(io::Error::from(error).into()),
         }
         let stat = stat_at(folder.as_fd(), name)?;
         self.set(id, row_of(parent, name, Kind::Folder, &stat, [0; 32]));
         Ok(())
+    }
+
+    fn is_ignored_folder(&self, parent: FileId, name: &str) -> bool {
+        let path = self.shared.rows().path(parent);
+        path.is_some_and(|path| self.place.rules().is_ignored(&path.join(name), true))
     }
 
     fn relocate(&mut self, id: FileId, parent: FileId, name: &str) -> Result<(), Trouble> {
@@ -321,6 +369,9 @@ impl<'a> Hands<'a> {
                         .put(self.place.tmp(), &parked, to.as_fd(), &row.name)?;
                     self.parked.remove(&id);
                 }
+                if self.leave_folder(id) {
+                    return Ok(());
+                }
                 return Err(self.surprise(id));
             }
             Err(error) => return Err(io::Error::from(error).into()),
@@ -397,6 +448,8 @@ impl<'a> Hands<'a> {
             Some(content) => self.put_content(id, want, content, temporary),
             None => Ok(()),
         };
+        let spot = Some((want.parent, want.name.as_str()));
+        let result = self.mind_rules(id, spot, false, result);
         self.note(id, result, true);
     }
 

@@ -13,9 +13,10 @@ use coffer_crdt::tree::Tree;
 
 use super::decide;
 use super::ground::Stat;
+use super::leave;
 use super::names::{self, Profile};
 use super::recognise::{believe, missing, recognise};
-use super::rows::{Rows, kind_number};
+use super::rows::{Rows, is_aside, kind_number};
 use super::scan::Snapshot;
 use super::schedule::{Change, Spot, Turn, schedule};
 use crate::vault::request::{FolderRow, Operation};
@@ -136,17 +137,13 @@ pub fn compare(
 ) -> LocalPlan {
     let mut ids = recognise(view.rows, disk);
     let assigned: BTreeSet<FileId> = ids.iter().flatten().copied().collect();
-    let (missing, doubted) = believe(
-        view.rows,
-        disk,
-        &ids,
-        missing(view.rows, disk, &ids, &assigned),
-        believed,
-    );
-    let mut plan = LocalPlan {
-        missing: doubted,
-        ..LocalPlan::default()
-    };
+    let mut plan = LocalPlan::default();
+    let missing = missing(view.rows, disk, &ids, &assigned);
+    let missing = leave::without_ignored(view.rows, disk, missing, &mut plan);
+    leave::set_aside(view.rows, disk, &ids, &mut plan);
+    let (missing, doubted) = believe(view.rows, disk, &ids, missing, believed);
+    plan.missing = doubted;
+    let only_ignored = leave::only_ignored(disk);
     let mut changes = Changes::default();
     for (at, node) in disk.nodes.iter().enumerate().skip(1) {
         if let Some(id) = ids[at]
@@ -171,6 +168,8 @@ pub fn compare(
             node.kind,
         ) {
             (Some((id, row)), _) => known(view, disk, at, parent, id, row, &mut plan, &mut changes),
+            (None, Kind::Folder)
+                if only_ignored.contains(&at) && !leave::is_awaited(view, parent, &node.name) => {}
             (None, Kind::Folder) => {
                 ids[at] = Some(new_folder(
                     view,
@@ -222,7 +221,7 @@ fn known(
         ..row.clone()
     };
     if node.kind == Kind::Folder {
-        if row.inode != node.stat.inode {
+        if row.inode != node.stat.inode || is_aside(row) {
             (new.inode, new.ctime_ns) = (node.stat.inode, node.stat.ctime_ns);
         }
     } else if node.stat.agrees(row, moved) && node.stat.executable == row.executable {

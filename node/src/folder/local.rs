@@ -17,7 +17,7 @@ use crate::blobs::{Import, ImportError, ImportJob, Imported};
 use crate::vault::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 
 /// A file rests when nothing changed it for so long, if its writer was not seen to close it.
-const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_secs(1);
 /// New folders are looked into once more after this time: files may have come before they were watched.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// Files read and committed together, at most: what was read is durable and visible to others so often.
@@ -76,6 +76,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         believed: &BTreeSet<FileId>,
     ) -> Result<LocalPlan, Halt> {
         let (place, shared, vault) = (self.place()?, self.shared.clone(), self.vault.clone());
+        let rules = place.rules();
         let (parts, believed, folder) = (parts.clone(), believed.clone(), self.config.vault_folder);
         let looked = blocking(move || {
             place.check()?;
@@ -104,9 +105,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 now_ms: wall_ms(),
             };
             let plan = compare(&view, &disk, &believed, &mut fresh);
-            Ok::<_, Halt>((plan, disk.problems))
+            Ok::<_, Halt>((plan, disk.problems, disk.unsettled))
         });
-        let (plan, problems) = looked.await??;
+        let (plan, problems, unsettled) = looked.await??;
+        self.look_at_rules(&rules, everything, unsettled);
         if everything {
             self.scan_problems = problems;
             self.read_problems

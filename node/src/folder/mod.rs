@@ -52,6 +52,7 @@ pub mod first_merge;
 pub mod ground;
 pub mod handle;
 mod kept;
+pub mod leave;
 mod local;
 pub mod names;
 pub mod paths;

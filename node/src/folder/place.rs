@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_protocol::identity::VaultId;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 
 use super::ground::{folder_below, open_folder, stat_at, stat_fd};
 use super::names::Profile;
+use super::rules::Rules;
 
 /// The hidden folder directly in a synced folder.
 pub const HIDDEN: &str = ".vault";
@@ -91,6 +93,7 @@ pub struct Place {
     kept: OwnedFd,
     file_mode: u32,
     profile: Profile,
+    rules: Mutex<Arc<Rules>>,
 }
 
 impl Place {
@@ -161,6 +164,7 @@ impl Place {
             kept,
             file_mode,
             profile,
+            rules: Mutex::default(),
         })
     }
 
@@ -214,6 +218,19 @@ impl Place {
     /// What its file system takes as names.
     pub fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// What is ignored in it, as of the last look at all of it.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes over the rules that a look at all of it found.
+    pub(super) fn set_rules(&self, rules: Arc<Rules>) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// Permission bits that a new file gets here.

@@ -89,7 +89,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             let outcome = outcome.await??;
             self.take_outcome(outcome, CommitRequest::default()).await?;
         }
-        for bring in bring {
+        for bring in self.without_left(bring).await? {
+            self.alone.remove(&bring.id);
             self.unreachable.remove(&bring.id);
             self.wanted.insert(bring.id, bring);
         }
@@ -97,7 +98,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     /// A file has nothing to wait for any more.
-    fn forget(&mut self, id: FileId) {
+    pub(super) fn forget(&mut self, id: FileId) {
         self.wanted.remove(&id);
         self.unreachable.remove(&id);
         self.refused.remove(&id);
@@ -166,6 +167,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             kept,
             done,
             surprises,
+            alone,
+            left,
             refused,
         } = outcome;
         let rows = self.rows_request(&touched);
@@ -188,6 +191,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         for id in done {
             self.forget(id);
         }
+        for id in alone {
+            self.leave_alone(id);
+        }
+        self.left.extend(left);
         for (folder, id) in surprises {
             add_part(&mut self.parts, folder.clone(), Depth::Shallow);
             let times = self.surprises.entry(id).or_insert(0);

@@ -86,6 +86,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let shown = view.below(self.config.vault_folder);
         let mut unclear = 0;
         for id in &shown {
+            if self.alone.contains(id) {
+                // Not the same, and not to be made so.
+                unclear += usize::from(rows.get(*id).is_none());
+                continue;
+            }
             match (view.wish(*id), rows.get(*id)) {
                 (Wish::Here(want), Some(row)) => {
                     let content = want
@@ -122,14 +127,17 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             path: path.to_string_lossy().into_owned(),
             reason: reason.clone(),
         });
-        let problem_count =
-            (self.scan_problems.len() + self.read_problems.len() + self.refused.len()) as u64;
+        let problem_count = (self.scan_problems.len()
+            + self.read_problems.len()
+            + self.refused.len()
+            + self.left.len()) as u64;
         let problems: Vec<Problem> = self
             .scan_problems
             .iter()
             .cloned()
             .chain(read)
             .chain(self.refused.values().cloned())
+            .chain(self.folders_left())
             .take(MAX_PROBLEMS)
             .collect();
         let vault_path = self

@@ -14,11 +14,12 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use coffer_crdt::files::Kind;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{Mode, OFlags};
 
-use super::ground::Stat;
+use super::ground::{Ground, Stat, stat_at};
 
 /// Name of a file of rules.
 pub const FILE_NAME: &str = ".cofferignore";
@@ -376,6 +377,28 @@ pub fn load(
     Ok(Arc::new(read))
 }
 
+/// The rules on the way from a folder to a path within it, as they are on disk now.
+///
+/// # Errors
+/// When the folder cannot be read; what cannot be read below it has no rules.
+pub fn on_the_way(root: &Path, path: &Path) -> io::Result<Rules> {
+    let ground = Ground::open(root)?;
+    let mut rules = Rules::default();
+    let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
+    folders.reverse();
+    for folder in folders {
+        let Ok(open) = ground.folder(folder) else {
+            break;
+        };
+        let file = stat_at(open.as_fd(), FILE_NAME)
+            .ok()
+            .filter(|stat| stat.kind == Some(Kind::File))
+            .and_then(|stat| load(open.as_fd(), stat, None).ok());
+        rules.set(folder, file);
+    }
+    Ok(rules)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -479,7 +502,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_by_line_and_the_rest_applies() {
-        let file = RuleFile::parse(b"\xef\xbb\xbf*.log\n[z-a]\n# fine\n\n\xff\xfe\n[open\n*.bak\r\n");
+        let file =
+            RuleFile::parse(b"\xef\xbb\xbf*.log\n[z-a]\n# fine\n\n\xff\xfe\n[open\n*.bak\r\n");
         let lines: Vec<usize> = file.problems.iter().map(|(line, _)| *line).collect();
         assert_eq!(lines, [5, 2, 6]);
         let mut rules = Rules::default();

@@ -2,20 +2,24 @@
 //!
 //! The result is a [`Snapshot`], a tree of what is there by name, inode and times; no file is opened. A part is looked
 //! at together with what is needed to tell a move from a deletion: a file that appears here with an inode known from
-//! elsewhere has that other folder looked at too.
+//! elsewhere has that other folder looked at too. What the rules ignore ([`super::rules`]) is in the snapshot by name
+//! only; where the rules themselves have changed, everything is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coffer_crdt::files::Kind;
 use rustix::fs::Dir;
 
-use super::ground::{Ground, Stat, stat_name};
+use super::ground::{Ground, Stat, stat_fd, stat_name};
 use super::place::{HIDDEN, Place};
-use super::rows::{Rows, row_kind};
+use super::rows::{Rows, row_kind, true_ctime};
+use super::rules::{self, Rules};
 use super::state::Problem;
 use crate::vault::request::FolderRow;
 
@@ -37,6 +41,10 @@ const MAX_SCAN_PROBLEMS: usize = 1000;
 /// Folders looked at beyond the named ones in search of where moved files came from; beyond, the scan is made whole.
 const MAX_EXTRA_PARTS: usize = 10_000;
 
+/// A changed ignore file applies when nothing changed it for so long: while it is being written it may be empty for a
+/// moment, and what it ignores would be taken up.
+const RULES_REST: Duration = Duration::from_secs(1);
+
 /// A file, folder or link on disk.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -52,8 +60,10 @@ pub struct Node {
     pub target: Option<String>,
     /// Whether everything in this folder is in the snapshot, so that what is not there is not on disk.
     pub listed: bool,
-    /// Cannot be synced: it only occupies its name.
+    /// Cannot be synced, or is ignored: it only occupies its name.
     pub skipped: bool,
+    /// The rules say not to look at it.
+    pub ignored: bool,
 }
 
 /// What was found on disk. Node 0 is the synced folder itself; parents stand before their children.
@@ -63,6 +73,10 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// What was skipped, and why.
     pub problems: Vec<Problem>,
+    /// What is ignored.
+    pub rules: Arc<Rules>,
+    /// Folders whose ignore file has changed and does not rest yet: its former rules apply, look again soon.
+    pub unsettled: Vec<PathBuf>,
 }
 
 impl Snapshot {
@@ -86,7 +100,7 @@ pub fn same_object(row: &FolderRow, kind: Kind, stat: &Stat) -> bool {
         return false;
     }
     match stat.birth_ns {
-        Some(birth) => birth <= row.ctime_ns,
+        Some(birth) => birth <= true_ctime(row),
         None => kind == Kind::Folder || (stat.size == row.size && stat.mtime_ns == row.mtime_ns),
     }
 }
@@ -96,9 +110,11 @@ pub fn same_object(row: &FolderRow, kind: Kind, stat: &Stat) -> bool {
 /// # Errors
 /// When the synced folder itself cannot be read; what fails below is a problem in the snapshot.
 pub fn scan_whole(place: &Place) -> io::Result<Snapshot> {
-    let mut scanner = Scanner::new(Ground::of(place.root())?)?;
+    let mut scanner = Scanner::new(Ground::of(place.root())?, place.rules())?;
     scanner.list(0, PathBuf::new(), &mut |_, _| true)?;
-    Ok(scanner.snapshot)
+    let snapshot = scanner.finish();
+    place.set_rules(snapshot.rules.clone());
+    Ok(snapshot)
 }
 
 /// Looks at everything in a folder that is not synced (yet).
@@ -106,9 +122,9 @@ pub fn scan_whole(place: &Place) -> io::Result<Snapshot> {
 /// # Errors
 /// When it cannot be read.
 pub fn scan_path(path: &Path) -> io::Result<Snapshot> {
-    let mut scanner = Scanner::new(Ground::open(path)?)?;
+    let mut scanner = Scanner::new(Ground::open(path)?, Arc::default())?;
     scanner.list(0, PathBuf::new(), &mut |_, _| true)?;
-    Ok(scanner.snapshot)
+    Ok(scanner.finish())
 }
 
 /// Looks at parts.
@@ -116,7 +132,7 @@ pub fn scan_path(path: &Path) -> io::Result<Snapshot> {
 /// # Errors
 /// When the synced folder itself cannot be read.
 pub fn scan_parts(place: &Place, rows: &Rows, parts: &Parts) -> io::Result<Snapshot> {
-    let mut scanner = Scanner::new(Ground::of(place.root())?)?;
+    let mut scanner = Scanner::new(Ground::of(place.root())?, place.rules())?;
     let mut open: Vec<(PathBuf, Depth)> = parts
         .iter()
         .map(|(path, depth)| (path.clone(), *depth))
@@ -124,7 +140,9 @@ pub fn scan_parts(place: &Place, rows: &Rows, parts: &Parts) -> io::Result<Snaps
     let mut listed: BTreeSet<PathBuf> = BTreeSet::new();
     let mut extra = 0;
     while let Some((path, depth)) = open.pop() {
-        let (node, path) = scanner.reach(&path, rows, &mut open)?;
+        let Some((node, path)) = scanner.reach(&path, rows, &mut open)? else {
+            continue;
+        };
         if depth == Depth::Shallow && listed.contains(&path) {
             continue;
         }
@@ -148,11 +166,20 @@ pub fn scan_parts(place: &Place, rows: &Rows, parts: &Parts) -> io::Result<Snaps
             }
         }
     }
-    if extra == MAX_EXTRA_PARTS {
+    if extra == MAX_EXTRA_PARTS || scanner.rules_changed {
         scan_whole(place)
     } else {
-        Ok(scanner.snapshot)
+        Ok(scanner.finish())
     }
+}
+
+/// Whether nothing changed a file for a while. A time in the future says nothing.
+fn has_rested(stat: &Stat) -> bool {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_nanos() as i128);
+    let age = now - stat.ctime_ns.max(stat.mtime_ns);
+    age < 0 || age >= RULES_REST.as_nanos() as i128
 }
 
 /// A folder whose contents no row can vouch for: neither known at this path nor moved here from another.
@@ -172,12 +199,19 @@ fn is_unknown(rows: &Rows, path: &Path, stat: &Stat) -> bool {
 struct Scanner {
     place: Ground,
     snapshot: Snapshot,
+    /// As they were known before, and as they are found: whole scans start anew, so that none stays of a folder that is
+    /// gone.
+    before: Arc<Rules>,
+    rules: Rules,
+    /// Folders whose ignore file was looked at.
+    asked: BTreeSet<PathBuf>,
+    rules_changed: bool,
     /// Where each folder's children are, for parts that overlap.
     known: BTreeMap<(usize, String), usize>,
 }
 
 impl Scanner {
-    fn new(place: Ground) -> io::Result<Scanner> {
+    fn new(place: Ground, before: Arc<Rules>) -> io::Result<Scanner> {
         let stat = stat_name(place.root(), std::ffi::OsStr::new(""))?;
         let root = Node {
             parent: 0,
@@ -187,26 +221,32 @@ impl Scanner {
             target: None,
             listed: false,
             skipped: false,
+            ignored: false,
         };
         Ok(Scanner {
             place,
             snapshot: Snapshot {
                 nodes: vec![root],
-                problems: Vec::new(),
+                ..Snapshot::default()
             },
+            before,
+            rules: Rules::default(),
+            asked: BTreeSet::new(),
+            rules_changed: false,
             known: BTreeMap::new(),
         })
     }
 
     /// The node of the folder at `path`, or of the nearest one above that is there. A folder on the way that is not
-    /// the one its row knows has the folder above it looked at as well.
+    /// the one its row knows has the folder above it looked at as well. `None` in an ignored folder.
     fn reach(
         &mut self,
         path: &Path,
         rows: &Rows,
         open: &mut Vec<(PathBuf, Depth)>,
-    ) -> io::Result<(usize, PathBuf)> {
+    ) -> io::Result<Option<(usize, PathBuf)>> {
         let (mut node, mut at) = (0, PathBuf::new());
+        self.ask_rules(&at)?;
         for name in path.components() {
             let Some(text) = name.as_os_str().to_str() else {
                 break;
@@ -234,13 +274,17 @@ impl Scanner {
                     self.add(node, text.to_owned(), Kind::Folder, stat)
                 }
             };
+            if self.rules.is_ignored_itself(&at.join(text), true) {
+                return Ok(None);
+            }
             if self.snapshot.nodes[next].kind != Kind::Folder || self.snapshot.nodes[next].skipped {
                 break;
             }
             node = next;
             at.push(text);
+            self.ask_rules(&at)?;
         }
-        Ok((node, at))
+        Ok(Some((node, at)))
     }
 
     fn add(&mut self, parent: usize, name: String, kind: Kind, stat: Stat) -> usize {
@@ -254,8 +298,92 @@ impl Scanner {
             target: None,
             listed: false,
             skipped: false,
+            ignored: false,
         });
         at
+    }
+
+    /// What was found, with the rules that it was found by.
+    fn finish(self) -> Snapshot {
+        Snapshot {
+            rules: Arc::new(self.rules),
+            ..self.snapshot
+        }
+    }
+
+    /// Learns the rules of a folder that is not listed itself.
+    fn ask_rules(&mut self, path: &Path) -> io::Result<()> {
+        if self.asked.contains(path) {
+            return Ok(());
+        }
+        let folder = match self.place.folder(path) {
+            Ok(folder) => folder,
+            Err(error) if path.as_os_str().is_empty() => return Err(error),
+            // Whoever lists it will say so.
+            Err(_) => return Ok(()),
+        };
+        self.learn_rules(folder.as_fd(), path);
+        Ok(())
+    }
+
+    /// Learns the rules in an open folder, once.
+    fn learn_rules(&mut self, folder: std::os::fd::BorrowedFd<'_>, path: &Path) {
+        if !self.asked.insert(path.to_path_buf()) {
+            return;
+        }
+        let known = self.before.of(path).cloned();
+        let found = stat_name(folder, std::ffi::OsStr::new(rules::FILE_NAME)).ok();
+        let file = match found {
+            Some(stat) if stat.kind == Some(Kind::File) => {
+                match rules::load(folder, stat, known.as_ref()) {
+                    Ok(file) => Some(file),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => {
+                        let reason = format!("its rules cannot be read and do not apply: {error}");
+                        self.problem(&path.join(rules::FILE_NAME), &reason);
+                        known.clone()
+                    }
+                }
+            }
+            Some(_) => {
+                let reason = "only a file can say what to ignore; this is none, and is not read";
+                self.problem(&path.join(rules::FILE_NAME), reason);
+                None
+            }
+            None => None,
+        };
+        let is_same = match (&file, &known) {
+            (Some(file), Some(known)) => Arc::ptr_eq(file, known),
+            (None, None) => true,
+            _ => false,
+        };
+        // Where it is gone, the folder's own time tells since when: some editors save by putting the old one aside.
+        let rests = known.is_none()
+            || found
+                .map_or_else(|| stat_fd(folder).ok(), Some)
+                .is_none_or(|stat| has_rested(&stat));
+        let file = if is_same || rests {
+            self.rules_changed |= !is_same;
+            file
+        } else {
+            self.snapshot.unsettled.push(path.to_path_buf());
+            known
+        };
+        let Some(file) = file else { return };
+        let name = path.join(rules::FILE_NAME);
+        for (line, reason) in &file.problems {
+            match line {
+                0 => self.problem(&name, reason),
+                line => self.problem(&name, &format!("line {line} does not apply: {reason}")),
+            }
+        }
+        if !self.rules.set(path, Some(file)) {
+            let reason = format!(
+                "at most {} ignore files apply; this one does not",
+                rules::MAX_FILES
+            );
+            self.problem(&name, &reason);
+        }
     }
 
     fn problem(&mut self, path: &Path, reason: &str) {
@@ -297,6 +425,7 @@ impl Scanner {
         open: &mut Vec<(usize, PathBuf)>,
     ) -> io::Result<()> {
         let folder = self.place.folder(path)?;
+        self.learn_rules(folder.as_fd(), path);
         let mut names = Vec::new();
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
@@ -341,6 +470,14 @@ impl Scanner {
         let at = known.unwrap_or_else(|| {
             self.add(parent, name.clone(), stat.kind.unwrap_or(Kind::File), stat)
         });
+        if self
+            .rules
+            .is_ignored_itself(&here, stat.kind == Some(Kind::Folder))
+        {
+            self.snapshot.nodes[at].skipped = true;
+            self.snapshot.nodes[at].ignored = true;
+            return;
+        }
         match stat.kind {
             Some(Kind::Folder) if stat.device != self.place.device() => {
                 self.skip(

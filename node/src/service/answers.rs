@@ -104,6 +104,9 @@ async fn answer(
         Request::FolderAdd { dir, to } => folders::add(node, dir, to, session).await,
         Request::FolderList => folders::list(node).await,
         Request::FolderRemove { dir } => folders::remove(node, dir, session).await,
+        Request::FolderIgnored { path, is_folder } => {
+            super::ignored::explain(node, path, is_folder).await
+        }
         Request::FolderRescan { dir } => folders::rescan(node, dir).await,
         Request::Export { dir } => export::export(node, dir, session).await,
         Request::Events { doctype, values } => events::events(node, doctype, values, session).await,

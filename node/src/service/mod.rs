@@ -11,6 +11,7 @@ mod events;
 mod export;
 mod files;
 mod folders;
+mod ignored;
 mod keeper;
 mod memory;
 mod pairing;

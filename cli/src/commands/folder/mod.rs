@@ -1,6 +1,7 @@
 //! `coffer folder`.
 
 pub mod add;
+pub mod ignored;
 pub mod list;
 pub mod remove;
 pub mod rescan;
@@ -17,6 +18,7 @@ pub enum Folder {
     List(list::List),
     Remove(remove::Remove),
     Rescan(rescan::Rescan),
+    Ignored(ignored::Ignored),
 }
 
 impl Folder {
@@ -27,6 +29,7 @@ impl Folder {
             Folder::List(args) => args.run(context).await,
             Folder::Remove(args) => args.run(context).await,
             Folder::Rescan(args) => args.run(context).await,
+            Folder::Ignored(args) => args.run(context).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod convergence;
 mod double;
+mod ignoring;
 mod planner;
 mod puppet;
 mod running;

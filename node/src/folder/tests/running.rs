@@ -17,16 +17,16 @@ use crate::vault::request::CommitError;
 /// Longer than anything here takes, even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Device {
-    dir: tempfile::TempDir,
-    vault: Arc<TestVault>,
-    contents: Arc<TestContents>,
-    folders: Folders,
-    handle: Option<FolderHandle>,
+pub(super) struct Device {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) vault: Arc<TestVault>,
+    pub(super) contents: Arc<TestContents>,
+    pub(super) folders: Folders,
+    pub(super) handle: Option<FolderHandle>,
 }
 
 impl Device {
-    async fn new(number: u8, cloud: &Arc<Cloud>) -> Device {
+    pub(super) async fn new(number: u8, cloud: &Arc<Cloud>) -> Device {
         let dir = tempfile::tempdir().unwrap();
         let (vault, contents) = (
             Arc::new(TestVault::new(number)),
@@ -44,7 +44,7 @@ impl Device {
         device
     }
 
-    fn config(&self) -> FolderConfig {
+    pub(super) fn config(&self) -> FolderConfig {
         FolderConfig {
             number: 1,
             path: self.path(""),
@@ -53,7 +53,7 @@ impl Device {
         }
     }
 
-    async fn start(&mut self) {
+    pub(super) async fn start(&mut self) {
         let started = FolderEngine::start(
             self.config(),
             self.vault.clone(),
@@ -64,24 +64,24 @@ impl Device {
         self.handle = Some(started.unwrap());
     }
 
-    async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         self.handle.take().unwrap().stop().await;
     }
 
-    fn handle(&self) -> &FolderHandle {
+    pub(super) fn handle(&self) -> &FolderHandle {
         self.handle.as_ref().unwrap()
     }
 
-    fn path(&self, path: &str) -> std::path::PathBuf {
+    pub(super) fn path(&self, path: &str) -> std::path::PathBuf {
         self.dir.path().join("synced").join(path)
     }
 
-    fn write(&self, path: &str, bytes: &str) {
+    pub(super) fn write(&self, path: &str, bytes: &str) {
         std::fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
         std::fs::write(self.path(path), bytes).unwrap();
     }
 
-    async fn settled(&self) {
+    pub(super) async fn settled(&self) {
         tokio::time::timeout(PATIENCE, async {
             while !self.handle().is_settled().await {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -91,18 +91,18 @@ impl Device {
         .unwrap_or_else(|_| panic!("not settled: {:?}", self.handle().state().borrow().clone()));
     }
 
-    async fn until(&self, is: impl FnMut(&FolderState) -> bool) -> FolderState {
+    pub(super) async fn until(&self, is: impl FnMut(&FolderState) -> bool) -> FolderState {
         let mut state = self.handle().state();
         let found = tokio::time::timeout(PATIENCE, state.wait_for(is)).await;
         found.expect("a state that never comes").unwrap().clone()
     }
 
-    fn listing(&self) -> std::collections::BTreeMap<String, Option<String>> {
+    pub(super) fn listing(&self) -> std::collections::BTreeMap<String, Option<String>> {
         listing(Path::new(&self.path("")))
     }
 }
 
-async fn pair() -> (Device, Device, Arc<Cloud>) {
+pub(super) async fn pair() -> (Device, Device, Arc<Cloud>) {
     let cloud = Arc::new(Cloud::default());
     (
         Device::new(1, &cloud).await,
@@ -111,7 +111,7 @@ async fn pair() -> (Device, Device, Arc<Cloud>) {
     )
 }
 
-async fn sync(a: &Device, b: &Device) {
+pub(super) async fn sync(a: &Device, b: &Device) {
     loop {
         a.settled().await;
         b.settled().await;
