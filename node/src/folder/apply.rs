@@ -290,6 +290,18 @@ impl<'a> Hands<'a> {
         let to = self.folder(parent)?;
         match self.place.put(from.as_fd(), &old, to.as_fd(), name) {
             Ok(()) => {}
+            // It stands in its own way where the disk takes both names for one: by way of another name, then.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && self.place.profile().folds()
+                    && !self.parked.contains_key(&id)
+                    && stat_at(to.as_fd(), name).is_ok_and(|stat| stat.inode == row.inode) =>
+            {
+                self.park(id)?;
+                let parked = park_name(id);
+                self.place
+                    .put(self.place.tmp(), &parked, to.as_fd(), name)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(self.surprise(parent));
             }

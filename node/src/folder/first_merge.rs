@@ -124,7 +124,7 @@ fn compare<V: FolderVault>(
         rows: &rows,
         tree: &tree,
         vault_folder: config.vault_folder,
-        profile: Profile::Posix,
+        profile: Profile::EXT4,
         label: "",
         now_ms: 0,
     };

@@ -113,7 +113,7 @@ pub(super) fn only_ignored(disk: &Snapshot) -> BTreeSet<usize> {
 pub(super) fn is_awaited(view: &View<'_>, parent: FileId, name: &str) -> bool {
     let folder = view.vault_parent(parent);
     view.tree
-        .lookup(folder, &view.vault_name(parent, name))
+        .lookup(folder, &view.new_name(parent, name))
         .is_some()
 }
 

@@ -19,7 +19,8 @@
 //! plan.rs         tree x rows -> RemotePlan (pure)
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
 //! apply.rs        RemotePlan -> disk
-//! names.rs        names of the vault <-> names on disk, names of conflict copies
+//! profile.rs      what a file system takes as names; spelling.rs names of the vault <-> names on disk
+//! names.rs        names of conflict copies
 //! paths.rs        where a file is now, for those who read its bytes
 //! first_merge.rs  what adding a folder would do
 //! ```
@@ -58,6 +59,7 @@ pub mod names;
 pub mod paths;
 pub mod place;
 pub mod plan;
+pub mod profile;
 mod recognise;
 mod recover;
 mod remote;
@@ -66,6 +68,7 @@ pub mod rows;
 pub mod rules;
 pub mod scan;
 pub mod schedule;
+pub mod spelling;
 pub mod state;
 pub mod watch;
 

@@ -84,14 +84,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let rows = self.shared.rows();
         let view = self.view(&rows, &tree, "");
         let shown = view.below(self.config.vault_folder);
-        let mut unclear = 0;
+        let (mut unclear, mut crowd) = (0, super::spelling::Crowd::default());
         for id in &shown {
             if self.alone.contains(id) {
                 // Not the same, and not to be made so.
                 unclear += usize::from(rows.get(*id).is_none());
                 continue;
             }
-            match (view.wish(*id), rows.get(*id)) {
+            match (view.wish_among(*id, &mut crowd), rows.get(*id)) {
                 (Wish::Here(want), Some(row)) => {
                     let content = want
                         .content
