@@ -9,6 +9,7 @@ mod device;
 mod documents;
 mod files;
 mod folders;
+mod ignoring;
 mod pairing;
 mod scripts;
 mod secrets;

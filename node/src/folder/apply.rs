@@ -14,7 +14,6 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 
 use super::compare::row_of;
 use super::ground::{Stat, stat_at};
-use super::leave::Left;
 use super::paths::Shared;
 use super::place::{HIDDEN, Place};
 use super::plan::{Step, Want, WantContent};
@@ -58,7 +57,7 @@ pub struct Outcome {
 }
 
 /// Why a step was not done.
-enum Trouble {
+pub(super) enum Trouble {
     /// The disk is not as the rows say: look into this folder.
     Surprise(PathBuf),
     Refused(io::Error),
@@ -118,32 +117,6 @@ impl<'a> Hands<'a> {
         let goes = matches!(step, Step::Keep(_) | Step::Remove(_));
         let result = self.mind_rules(id, spot, goes, result);
         self.note(id, result, !matches!(step, Step::Park(_)));
-    }
-
-    /// What is not as its row says may be ignored: then it is left alone.
-    fn mind_rules(
-        &mut self,
-        id: FileId,
-        spot: Option<(FileId, &str)>,
-        goes: bool,
-        result: Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
-        let is_surprise = match &result {
-            Ok(()) => false,
-            Err(Trouble::Surprise(_)) => true,
-            Err(Trouble::Refused(error)) => error.kind() == io::ErrorKind::NotFound,
-        };
-        if !is_surprise {
-            return result;
-        }
-        match self.leave(id, spot, goes) {
-            Left::No => result,
-            Left::Own => Ok(()),
-            Left::Alone => {
-                self.outcome.alone.push(id);
-                Ok(())
-            }
-        }
     }
 
     fn note(&mut self, id: FileId, result: Result<(), Trouble>, done: bool) {
@@ -278,11 +251,6 @@ impl<'a> Hands<'a> {
         let stat = stat_at(folder.as_fd(), name)?;
         self.set(id, row_of(parent, name, Kind::Folder, &stat, [0; 32]));
         Ok(())
-    }
-
-    fn is_ignored_folder(&self, parent: FileId, name: &str) -> bool {
-        let path = self.shared.rows().path(parent);
-        path.is_some_and(|path| self.place.rules().is_ignored(&path.join(name), true))
     }
 
     fn relocate(&mut self, id: FileId, parent: FileId, name: &str) -> Result<(), Trouble> {

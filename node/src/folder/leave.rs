@@ -9,13 +9,14 @@
 //! A folder that was deleted elsewhere and holds ignored files here stays, with them, and is no longer of the vault.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use coffer_crdt::files::{FileId, Kind};
 use tokio::time::Instant;
 
-use super::apply::Hands;
+use super::apply::{Hands, Trouble};
 use super::compare::{LocalPlan, View};
 use super::engine::{Engine, Halt, blocking};
 use super::ground::stat_at;
@@ -118,7 +119,7 @@ pub(super) fn is_awaited(view: &View<'_>, parent: FileId, name: &str) -> bool {
 }
 
 /// What a step found that is not as its row says.
-pub(super) enum Left {
+enum Left {
     /// It is no matter of the rules.
     No,
     /// The disk's side stays as it is.
@@ -128,9 +129,41 @@ pub(super) enum Left {
 }
 
 impl Hands<'_> {
+    /// What is not as its row says may be ignored: then it is left alone.
+    pub(super) fn mind_rules(
+        &mut self,
+        id: FileId,
+        spot: Option<(FileId, &str)>,
+        goes: bool,
+        result: Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let is_surprise = match &result {
+            Ok(()) => false,
+            Err(Trouble::Surprise(_)) => true,
+            Err(Trouble::Refused(error)) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !is_surprise {
+            return result;
+        }
+        match self.leave(id, spot, goes) {
+            Left::No => result,
+            Left::Own => Ok(()),
+            Left::Alone => {
+                self.outcome.alone.push(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a place on disk is an ignored folder's.
+    pub(super) fn is_ignored_folder(&self, parent: FileId, name: &str) -> bool {
+        let path = self.shared.rows().path(parent);
+        path.is_some_and(|path| self.place.rules().is_ignored(&path.join(name), true))
+    }
+
     /// What the rules make of a surprise about a file, whose place on disk is its row's or else `spot`. `goes` if the
     /// vault wants it gone.
-    pub(super) fn leave(&mut self, id: FileId, spot: Option<(FileId, &str)>, goes: bool) -> Left {
+    fn leave(&mut self, id: FileId, spot: Option<(FileId, &str)>, goes: bool) -> Left {
         let (parent, name, is_folder) = {
             let rows = self.shared.rows();
             match (rows.get(id), spot) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coffer_crdt::files::{FileId, Kind};
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::compare::{LocalPlan, Read, compare};
@@ -334,6 +335,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 ImportError::Vanished => {
                     let folder = read.path.parent().map(PathBuf::from).unwrap_or_default();
                     add_part(&mut self.parts, folder, Depth::Shallow);
+                }
+                ImportError::Read(error)
+                    if error.raw_os_error() == Some(Errno::NAMETOOLONG.raw_os_error()) =>
+                {
+                    let reason = "it lies too deep: its path is longer than the system can open; move it, or a folder above it, further up";
+                    self.read_problems.insert(read.path, reason.to_owned());
                 }
                 ImportError::NoPermission | ImportError::NotAFile | ImportError::Read(_) => {
                     self.read_problems.insert(read.path, error.to_string());

@@ -12,7 +12,7 @@
 //! recover.rs      what the last run left behind
 //! place.rs        the folder's root and its hidden `.vault/`; ground.rs system calls that never follow a link
 //! scan.rs         disk -> Snapshot, whole or the parts that the watcher named (watch.rs)
-//! rules.rs        what is ignored; leave.rs what that means for files that the vault has
+//! rules.rs        what is ignored; learn.rs finding it; leave.rs what that means for files that the vault has
 //! rows.rs         the rows and their indexes
 //! compare.rs      Snapshot x rows x tree -> LocalPlan (pure); recognise.rs which file is which (pure)
 //! decide.rs       a file that was read x rows x tree -> what it means (pure)
@@ -53,6 +53,7 @@ pub mod first_merge;
 pub mod ground;
 pub mod handle;
 mod kept;
+mod learn;
 pub mod leave;
 mod local;
 pub mod names;

@@ -402,7 +402,9 @@ fn probe_profile(tmp: BorrowedFd<'_>) -> Profile {
         Ok(_) => false,
         Err(error) => matches!(error, Errno::INVAL | Errno::ILSEQ),
     };
-    let forget = |name: &str| drop(rustix::fs::unlinkat(tmp, name, AtFlags::empty()));
+    let forget = |name: &str| {
+        let _ = rustix::fs::unlinkat(tmp, name, AtFlags::empty());
+    };
     forget("probe?:");
     let is_one = |name: &str, other: &str| {
         let made = try_name(tmp, name);

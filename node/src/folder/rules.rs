@@ -369,7 +369,7 @@ pub fn load(
     let file = rustix::fs::openat(folder, FILE_NAME, flags, Mode::empty())?;
     // What was read may be newer than what `stat` says; then the next look reads it again.
     let mut bytes = Vec::new();
-    std::fs::File::from(file.as_fd().try_clone_to_owned()?)
+    std::fs::File::from(file)
         .take(MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes)?;
     let mut read = RuleFile::parse(&bytes);

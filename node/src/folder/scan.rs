@@ -7,20 +7,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coffer_crdt::files::Kind;
 use rustix::fs::Dir;
 
-use super::ground::{Ground, Stat, stat_fd, stat_name};
+use super::ground::{Ground, Stat, open_folder, stat_name};
 use super::place::{HIDDEN, Place};
 use super::rows::{Rows, row_kind, true_ctime};
-use super::rules::{self, Rules};
-use super::state::Problem;
+use super::rules::Rules;
+use super::state::{Problem, printable};
 use crate::vault::request::FolderRow;
 
 /// How far below a named folder to look.
@@ -40,10 +39,6 @@ const MAX_SCAN_PROBLEMS: usize = 1000;
 
 /// Folders looked at beyond the named ones in search of where moved files came from; beyond, the scan is made whole.
 const MAX_EXTRA_PARTS: usize = 10_000;
-
-/// A changed ignore file applies when nothing changed it for so long: while it is being written it may be empty for a
-/// moment, and what it ignores would be taken up.
-const RULES_REST: Duration = Duration::from_secs(1);
 
 /// A file, folder or link on disk.
 #[derive(Clone, Debug)]
@@ -173,15 +168,6 @@ pub fn scan_parts(place: &Place, rows: &Rows, parts: &Parts) -> io::Result<Snaps
     }
 }
 
-/// Whether nothing changed a file for a while. A time in the future says nothing.
-fn has_rested(stat: &Stat) -> bool {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_nanos() as i128);
-    let age = now - stat.ctime_ns.max(stat.mtime_ns);
-    age < 0 || age >= RULES_REST.as_nanos() as i128
-}
-
 /// A folder whose contents no row can vouch for: neither known at this path nor moved here from another.
 fn is_unknown(rows: &Rows, path: &Path, stat: &Stat) -> bool {
     let here = rows
@@ -196,16 +182,16 @@ fn is_unknown(rows: &Rows, path: &Path, stat: &Stat) -> bool {
     !here && !moved()
 }
 
-struct Scanner {
-    place: Ground,
-    snapshot: Snapshot,
+pub(super) struct Scanner {
+    pub(super) place: Ground,
+    pub(super) snapshot: Snapshot,
     /// As they were known before, and as they are found: whole scans start anew, so that none stays of a folder that is
     /// gone.
-    before: Arc<Rules>,
-    rules: Rules,
+    pub(super) before: Arc<Rules>,
+    pub(super) rules: Rules,
     /// Folders whose ignore file was looked at.
-    asked: BTreeSet<PathBuf>,
-    rules_changed: bool,
+    pub(super) asked: BTreeSet<PathBuf>,
+    pub(super) rules_changed: bool,
     /// Where each folder's children are, for parts that overlap.
     known: BTreeMap<(usize, String), usize>,
 }
@@ -246,7 +232,9 @@ impl Scanner {
         open: &mut Vec<(PathBuf, Depth)>,
     ) -> io::Result<Option<(usize, PathBuf)>> {
         let (mut node, mut at) = (0, PathBuf::new());
-        self.ask_rules(&at)?;
+        // Open only where something has to be asked: what is on the way was often asked before.
+        let mut open_here: Option<OwnedFd> = None;
+        self.ask_rules(&at, &mut open_here)?;
         for name in path.components() {
             let Some(text) = name.as_os_str().to_str() else {
                 break;
@@ -254,7 +242,7 @@ impl Scanner {
             let next = match self.known.get(&(node, text.to_owned())) {
                 Some(next) => *next,
                 None => {
-                    let Ok(folder) = self.place.folder(&at) else {
+                    let Ok(folder) = self.opened(&at, &mut open_here) else {
                         break;
                     };
                     let Ok(stat) = stat_name(folder.as_fd(), name.as_os_str()) else {
@@ -282,7 +270,9 @@ impl Scanner {
             }
             node = next;
             at.push(text);
-            self.ask_rules(&at)?;
+            open_here =
+                open_here.and_then(|folder| open_folder(folder.as_fd(), name.as_os_str()).ok());
+            self.ask_rules(&at, &mut open_here)?;
         }
         Ok(Some((node, at)))
     }
@@ -311,85 +301,10 @@ impl Scanner {
         }
     }
 
-    /// Learns the rules of a folder that is not listed itself.
-    fn ask_rules(&mut self, path: &Path) -> io::Result<()> {
-        if self.asked.contains(path) {
-            return Ok(());
-        }
-        let folder = match self.place.folder(path) {
-            Ok(folder) => folder,
-            Err(error) if path.as_os_str().is_empty() => return Err(error),
-            // Whoever lists it will say so.
-            Err(_) => return Ok(()),
-        };
-        self.learn_rules(folder.as_fd(), path);
-        Ok(())
-    }
-
-    /// Learns the rules in an open folder, once.
-    fn learn_rules(&mut self, folder: std::os::fd::BorrowedFd<'_>, path: &Path) {
-        if !self.asked.insert(path.to_path_buf()) {
-            return;
-        }
-        let known = self.before.of(path).cloned();
-        let found = stat_name(folder, std::ffi::OsStr::new(rules::FILE_NAME)).ok();
-        let file = match found {
-            Some(stat) if stat.kind == Some(Kind::File) => {
-                match rules::load(folder, stat, known.as_ref()) {
-                    Ok(file) => Some(file),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                    Err(error) => {
-                        let reason = format!("its rules cannot be read and do not apply: {error}");
-                        self.problem(&path.join(rules::FILE_NAME), &reason);
-                        known.clone()
-                    }
-                }
-            }
-            Some(_) => {
-                let reason = "only a file can say what to ignore; this is none, and is not read";
-                self.problem(&path.join(rules::FILE_NAME), reason);
-                None
-            }
-            None => None,
-        };
-        let is_same = match (&file, &known) {
-            (Some(file), Some(known)) => Arc::ptr_eq(file, known),
-            (None, None) => true,
-            _ => false,
-        };
-        // Where it is gone, the folder's own time tells since when: some editors save by putting the old one aside.
-        let rests = known.is_none()
-            || found
-                .map_or_else(|| stat_fd(folder).ok(), Some)
-                .is_none_or(|stat| has_rested(&stat));
-        let file = if is_same || rests {
-            self.rules_changed |= !is_same;
-            file
-        } else {
-            self.snapshot.unsettled.push(path.to_path_buf());
-            known
-        };
-        let Some(file) = file else { return };
-        let name = path.join(rules::FILE_NAME);
-        for (line, reason) in &file.problems {
-            match line {
-                0 => self.problem(&name, reason),
-                line => self.problem(&name, &format!("line {line} does not apply: {reason}")),
-            }
-        }
-        if !self.rules.set(path, Some(file)) {
-            let reason = format!(
-                "at most {} ignore files apply; this one does not",
-                rules::MAX_FILES
-            );
-            self.problem(&name, &reason);
-        }
-    }
-
-    fn problem(&mut self, path: &Path, reason: &str) {
+    pub(super) fn problem(&mut self, path: &Path, reason: &str) {
         if self.snapshot.problems.len() < MAX_SCAN_PROBLEMS {
             self.snapshot.problems.push(Problem {
-                path: path.to_string_lossy().into_owned(),
+                path: printable(path),
                 reason: reason.to_owned(),
             });
         }
@@ -459,7 +374,7 @@ impl Scanner {
         &mut self,
         parent: usize,
         path: &Path,
-        folder: std::os::fd::BorrowedFd<'_>,
+        folder: BorrowedFd<'_>,
         name: String,
         stat: Stat,
         descend: &mut dyn FnMut(&Path, &Stat) -> bool,

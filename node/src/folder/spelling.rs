@@ -327,6 +327,9 @@ mod tests {
             ("CONSOLE", "CONSOLE"),
             ("COM", "COM"),
             ("blank ", "blank%20"),
+            ("con.", "%63on%2E"),
+            ("%63on%2E", "%63on%252E"),
+            ("con .x ", "%63on .x%20"),
         ] {
             assert_eq!(to_disk(name, false, Profile::NTFS), disk);
             assert_eq!(to_vault(disk, false, Profile::NTFS), name);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Node;
 use super::folders::around;
 use crate::control::{ControlError, IgnoreRule, IgnoredRow, Reply};
-use crate::folder::rules::{self, Rule, Rules, Verdict};
+use crate::folder::rules::{self, Rule, Verdict};
 
 /// Carries it out.
 pub async fn explain(
@@ -103,8 +103,8 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
         std::fs::write(dir.path().join(".cofferignore"), "x\n").unwrap();
         std::fs::write(dir.path().join("a/b/.cofferignore"), "!x\n").unwrap();
-        let rules: Rules = rules::on_the_way(dir.path(), Path::new("a/x")).unwrap();
-        assert!(rules.is_ignored(Path::new("a/x"), false));
+        let above = rules::on_the_way(dir.path(), Path::new("a/x")).unwrap();
+        assert!(above.is_ignored(Path::new("a/x"), false));
         let rules = rules::on_the_way(dir.path(), Path::new("a/b/x")).unwrap();
         assert!(!rules.is_ignored(Path::new("a/b/x"), false));
     }

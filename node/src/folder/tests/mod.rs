@@ -4,6 +4,7 @@ mod convergence;
 mod disks;
 mod double;
 mod ignoring;
+mod odd;
 mod planner;
 mod puppet;
 mod running;
