@@ -229,11 +229,15 @@ impl Hands<'_> {
 
     /// A row with the mark of ignored files if its place is ignored, else without.
     pub(super) fn marked(&self, row: FolderRow) -> FolderRow {
-        let path = self.shared.rows().path(FileId(row.parent));
-        let is_ignored = path.is_some_and(|path| {
-            let path = path.join(&row.name);
-            self.place.rules().is_ignored(&path, row.kind == 1)
-        });
+        let is_ignored = {
+            let (rows, parent) = (self.shared.rows(), FileId(row.parent));
+            // Where its folder is ignored, that is marked: no need to ask the rules about each folder above.
+            rows.get(parent).is_some_and(is_aside)
+                || rows.path(parent).is_some_and(|path| {
+                    let rules = self.place.rules();
+                    rules.is_ignored_itself(&path.join(&row.name), row.kind == 1)
+                })
+        };
         FolderRow {
             ctime_ns: true_ctime(&row) + if is_ignored { rows::ASIDE } else { 0 },
             ..row
