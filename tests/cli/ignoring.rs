@@ -1,7 +1,7 @@
 //! What is ignored in synced folders, and what the program says of it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::device::{Device, eventually, pair_of_devices, tree, write};
 
@@ -20,7 +20,7 @@ fn synced(fill: impl FnOnce(&PathBuf)) -> (Device, Device, PathBuf, PathBuf) {
 }
 
 /// Names of what is there, without those that begin with a dot.
-fn names(dir: &PathBuf) -> Vec<String> {
+fn names(dir: &Path) -> Vec<String> {
     tree(dir).into_keys().collect()
 }
 
