@@ -12,6 +12,7 @@ mod documents;
 mod failing_disk;
 mod files;
 mod folders;
+mod ignoring;
 mod listener;
 mod pairing;
 mod scenarios;

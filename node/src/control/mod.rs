@@ -34,7 +34,8 @@ pub use lines::{FromClient, FromNode, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
 pub use reply::{
     Ack, AckResult, Ask, Content, DocumentReply, DocumentRow, Event, FileEvent, FileRevision,
-    FileRow, FolderMerge, FolderRow, Item, Progress, Reply, Revision, SettledPaths, Skipped, Stage,
+    FileRow, FolderMerge, FolderRow, IgnoreRule, IgnoredRow, Item, Progress, Reply, Revision,
+    SettledPaths, Skipped, Stage,
 };
 pub use request::{
     Answer, DocLine, JoinWith, Keep, LinesMode, Question, RateChange, Request, Where,

@@ -158,6 +158,8 @@ pub enum Reply {
     Limits(LimitsRow),
     /// Everything was read.
     Checked(CheckReport),
+    /// What the rules say of a path.
+    FolderIgnored(IgnoredRow),
     /// Everything was written.
     Exported {
         /// Documents written as JSON.
@@ -360,6 +362,34 @@ pub struct SettledPaths {
     pub path: Option<String>,
     /// Path in the vault of what was the copy.
     pub copy: Option<String>,
+}
+
+/// What the rules say of a path in a folder that is kept in sync.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredRow {
+    /// The path, within the synced folder.
+    pub path: String,
+    /// The synced folder.
+    pub dir: PathBuf,
+    /// Whether it is ignored.
+    pub ignored: bool,
+    /// The rule that decides; absent where none speaks of it.
+    pub rule: Option<IgnoreRule>,
+    /// Whether the vault has a file or folder of this path all the same.
+    pub in_vault: bool,
+}
+
+/// A rule of what is ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoreRule {
+    /// The ignore file, within the synced folder; absent for a rule that coffer brings along.
+    pub file: Option<String>,
+    /// Its line there, from 1.
+    pub line: Option<u64>,
+    /// The pattern.
+    pub pattern: String,
+    /// The path that it matches: the one asked about, or a folder above it.
+    pub matches: String,
 }
 
 /// A folder of this machine and its folder of the vault.

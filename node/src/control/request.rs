@@ -253,6 +253,13 @@ pub enum Request {
     /// Read everything that this device keeps, find what is damaged, and fetch it again where that is possible. Sends
     /// progress. → `Reply::Checked`. Cancelled when the client hangs up.
     Check,
+    /// Whether a path in a folder that is kept in sync is ignored, and by which rule. → `Reply::FolderIgnored`
+    FolderIgnored {
+        /// Absolute path of this machine; need not be there.
+        path: PathBuf,
+        /// Whether it means a folder, where nothing is at the path.
+        is_folder: bool,
+    },
 
     /// Write everything as plain files and JSON. Sends progress. → `Reply::Exported`. Cancelled when the client hangs up.
     Export {
@@ -320,6 +327,7 @@ impl Request {
             Request::Pause { .. } => "pause",
             Request::Resume => "resume",
             Request::Check => "check",
+            Request::FolderIgnored { .. } => "folder-ignored",
             Request::Export { .. } => "export",
             Request::Events { .. } => "events",
         }

@@ -48,12 +48,16 @@ pub struct Outcome {
     pub done: Vec<FileId>,
     /// What was not as its row says: the folder to look into, and the file to try again afterwards.
     pub surprises: Vec<(PathBuf, FileId)>,
+    /// Ignored files whose side on disk stays as it is.
+    pub alone: Vec<FileId>,
+    /// Folders that are no longer the vault's and stay because of ignored files in them, and names of some.
+    pub left: Vec<(PathBuf, String)>,
     /// What the system refused.
     pub refused: Vec<(FileId, String, io::Error)>,
 }
 
 /// Why a step was not done.
-enum Trouble {
+pub(super) enum Trouble {
     /// The disk is not as the rows say: look into this folder.
     Surprise(PathBuf),
     Refused(io::Error),
@@ -67,8 +71,8 @@ impl From<io::Error> for Trouble {
 
 /// Carries out steps on one synced folder.
 pub struct Hands<'a> {
-    place: &'a Place,
-    shared: &'a Shared,
+    pub(super) place: &'a Place,
+    pub(super) shared: &'a Shared,
     parked: BTreeMap<FileId, String>,
     open: BTreeMap<FileId, OwnedFd>,
     unique: &'a mut dyn FnMut() -> FileId,
@@ -105,6 +109,13 @@ impl<'a> Hands<'a> {
             Step::Link(_, want) => self.link(id, want),
             Step::Permit(_, executable) => self.permit(id, *executable),
         };
+        let spot = match step {
+            Step::Make(_, parent, name) => Some((*parent, name.as_str())),
+            Step::Link(_, want) => Some((want.parent, want.name.as_str())),
+            _ => None,
+        };
+        let goes = matches!(step, Step::Keep(_) | Step::Remove(_));
+        let result = self.mind_rules(id, spot, goes, result);
         self.note(id, result, !matches!(step, Step::Park(_)));
     }
 
@@ -155,7 +166,7 @@ impl<'a> Hands<'a> {
         self.outcome
     }
 
-    fn folder(&mut self, id: FileId) -> io::Result<OwnedFd> {
+    pub(super) fn folder(&mut self, id: FileId) -> io::Result<OwnedFd> {
         if id == self.shared.rows().top() {
             return self.place.root().try_clone_to_owned();
         }
@@ -216,11 +227,12 @@ impl<'a> Hands<'a> {
     }
 
     fn set(&mut self, id: FileId, row: FolderRow) {
+        let row = self.marked(row);
         self.shared.rows_mut().set(id, row);
         self.outcome.touched.insert(id);
     }
 
-    fn unset(&mut self, id: FileId) {
+    pub(super) fn unset(&mut self, id: FileId) {
         self.shared.rows_mut().remove(id);
         self.outcome.touched.insert(id);
     }
@@ -229,6 +241,10 @@ impl<'a> Hands<'a> {
         let folder = self.folder(parent)?;
         match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
             Ok(()) => {}
+            // An ignored folder that is here already is the one: what else is in it stays.
+            Err(rustix::io::Errno::EXIST)
+                if self.is_ignored_folder(parent, name)
+                    && stat_at(folder.as_fd(), name)?.kind == Some(Kind::Folder) => {}
             Err(rustix::io::Errno::EXIST) => return Err(self.surprise(parent)),
             Err(error) => return Err(io::Error::from(error).into()),
         }
@@ -242,6 +258,18 @@ impl<'a> Hands<'a> {
         let to = self.folder(parent)?;
         match self.place.put(from.as_fd(), &old, to.as_fd(), name) {
             Ok(()) => {}
+            // It stands in its own way where the disk takes both names for one: by way of another name, then.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && self.place.profile().folds()
+                    && !self.parked.contains_key(&id)
+                    && stat_at(to.as_fd(), name).is_ok_and(|stat| stat.inode == row.inode) =>
+            {
+                self.park(id)?;
+                let parked = park_name(id);
+                self.place
+                    .put(self.place.tmp(), &parked, to.as_fd(), name)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(self.surprise(parent));
             }
@@ -321,6 +349,9 @@ impl<'a> Hands<'a> {
                         .put(self.place.tmp(), &parked, to.as_fd(), &row.name)?;
                     self.parked.remove(&id);
                 }
+                if self.leave_folder(id) {
+                    return Ok(());
+                }
                 return Err(self.surprise(id));
             }
             Err(error) => return Err(io::Error::from(error).into()),
@@ -397,6 +428,8 @@ impl<'a> Hands<'a> {
             Some(content) => self.put_content(id, want, content, temporary),
             None => Ok(()),
         };
+        let spot = Some((want.parent, want.name.as_str()));
+        let result = self.mind_rules(id, spot, false, result);
         self.note(id, result, true);
     }
 

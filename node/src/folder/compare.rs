@@ -13,12 +13,14 @@ use coffer_crdt::tree::Tree;
 
 use super::decide;
 use super::ground::Stat;
+use super::leave;
 use super::names::{self, Profile};
 use super::plan::Wish;
 use super::recognise::{believe, missing, recognise};
-use super::rows::{Rows, kind_number};
+use super::rows::{Rows, is_aside, kind_number};
 use super::scan::Snapshot;
 use super::schedule::{Change, Spot, Turn, schedule};
+use super::spelling;
 use crate::vault::request::{FolderRow, Operation};
 
 /// What the pure parts look at.
@@ -59,7 +61,43 @@ impl View<'_> {
 
     /// The vault's name for a name on disk.
     pub fn vault_name(&self, folder: FileId, name: &str) -> String {
-        names::to_vault(name, folder == self.rows.top(), self.profile).into_owned()
+        let at_top = folder == self.rows.top();
+        if !self.profile.takes_all() && spelling::has_mark(name) {
+            let spelt_so = |other: &str| spelling::marked(other, at_top, self.profile) == name;
+            let mut children = self.tree.children(self.vault_parent(folder));
+            if let Some((found, _)) = children.find(|(other, _)| spelt_so(other)) {
+                return found.to_string();
+            }
+        }
+        names::to_vault(name, at_top, self.profile).into_owned()
+    }
+
+    /// The same for a file that is new on this disk. What the disk takes for one with a name of the vault that is not
+    /// here yet is that one: of two spellings of one name it could not show both.
+    pub fn new_name(&self, folder: FileId, name: &str) -> String {
+        let exact = self.vault_name(folder, name);
+        let parent = self.vault_parent(folder);
+        if !self.profile.folds() || self.tree.lookup(parent, &exact).is_some() {
+            return exact;
+        }
+        let key = self.profile.key(&exact);
+        let twin = self
+            .tree
+            .children(parent)
+            .find(|(other, id)| self.rows.get(*id).is_none() && self.profile.key(other) == key);
+        twin.map_or_else(|| exact.clone(), |(twin, _)| twin.to_string())
+    }
+
+    /// The vault's name that the row of `id` stands for.
+    fn row_name(&self, id: FileId, row: &FolderRow) -> String {
+        let folder = FileId(row.parent);
+        let at_top = folder == self.rows.top();
+        match self.tree.shown(id) {
+            Some(shown) if spelling::stands_for(&row.name, &shown.name, at_top, self.profile) => {
+                shown.name.to_string()
+            }
+            _ => self.vault_name(folder, &row.name),
+        }
     }
 
     /// Where the tree shows a file, if it does.
@@ -71,17 +109,14 @@ impl View<'_> {
     }
 
     /// Where in the vault a row's place is.
-    pub fn row_spot(&self, row: &FolderRow) -> Spot {
+    pub fn row_spot(&self, id: FileId, row: &FolderRow) -> Spot {
         let folder = FileId(row.parent);
-        (
-            self.vault_parent(folder),
-            self.vault_name(folder, &row.name),
-        )
+        (self.vault_parent(folder), self.row_name(id, row))
     }
 
     /// Whether what the tree shows of a file is what its row says: then whoever acts on the disk has seen it.
     pub fn is_seen(&self, id: FileId, row: &FolderRow) -> bool {
-        self.spot(id) == Some(self.row_spot(row))
+        self.spot(id) == Some(self.row_spot(id, row))
             && self
                 .tree
                 .get(id)
@@ -141,22 +176,18 @@ pub fn compare(
 ) -> LocalPlan {
     let mut ids = recognise(view.rows, disk);
     let assigned: BTreeSet<FileId> = ids.iter().flatten().copied().collect();
-    let (missing, doubted) = believe(
-        view.rows,
-        disk,
-        &ids,
-        missing(view.rows, disk, &ids, &assigned),
-        believed,
-    );
     let is_loss = |id: &FileId| {
         view.rows.get(*id).is_some_and(|row| row.kind != 1) && view.wish(*id) != Wish::Gone
     };
-    let mut plan = LocalPlan {
-        doubtful: doubted.iter().filter(|id| is_loss(id)).count(),
-        gone: missing.iter().copied().filter(is_loss).collect(),
-        missing: doubted,
-        ..LocalPlan::default()
-    };
+    let mut plan = LocalPlan::default();
+    let missing = missing(view.rows, disk, &ids, &assigned);
+    let missing = leave::without_ignored(view.rows, disk, missing, &mut plan);
+    leave::set_aside(view.rows, disk, &ids, &mut plan);
+    let (missing, doubted) = believe(view.rows, disk, &ids, missing, believed);
+    plan.doubtful = doubted.iter().filter(|id| is_loss(id)).count();
+    plan.gone = missing.iter().copied().filter(is_loss).collect();
+    plan.missing = doubted;
+    let only_ignored = leave::only_ignored(disk);
     let mut changes = Changes::default();
     for (at, node) in disk.nodes.iter().enumerate().skip(1) {
         if let Some(id) = ids[at]
@@ -181,6 +212,8 @@ pub fn compare(
             node.kind,
         ) {
             (Some((id, row)), _) => known(view, disk, at, parent, id, row, &mut plan, &mut changes),
+            (None, Kind::Folder)
+                if only_ignored.contains(&at) && !leave::is_awaited(view, parent, &node.name) => {}
             (None, Kind::Folder) => {
                 ids[at] = Some(new_folder(
                     view,
@@ -232,7 +265,7 @@ fn known(
         ..row.clone()
     };
     if node.kind == Kind::Folder {
-        if row.inode != node.stat.inode {
+        if row.inode != node.stat.inode || is_aside(row) {
             (new.inode, new.ctime_ns) = (node.stat.inode, node.stat.ctime_ns);
         }
     } else if node.stat.agrees(row, moved) && node.stat.executable == row.executable {
@@ -252,11 +285,10 @@ fn known(
     let subject = view.tree.representative(id);
     let from = view.spot(subject);
     let folder = view.vault_parent(parent);
+    let is_same_name = view.profile.is_same_form(&row.name, &node.name);
     // A name that was not touched goes on being the vault's, also where the disk shows it otherwise.
     let name = match &from {
-        Some((_, shown)) if row.name == node.name && view.row_spot(row).1 == *shown => {
-            shown.clone()
-        }
+        Some((_, shown)) if is_same_name && view.row_spot(id, row).1 == *shown => shown.clone(),
         _ => view.vault_name(parent, &node.name),
     };
     if from.as_ref() == Some(&(folder, name.clone())) {
@@ -281,7 +313,7 @@ fn new_folder(
 ) -> FileId {
     let node = &disk.nodes[at];
     let folder = view.vault_parent(parent);
-    let name = view.vault_name(parent, &node.name);
+    let name = view.new_name(parent, &node.name);
     let there = view
         .tree
         .lookup(folder, &name)

@@ -125,7 +125,7 @@ fn new(
     row: FolderRow,
 ) -> Settled {
     let parent = view.vault_parent(read.parent);
-    let name = view.vault_name(read.parent, &read.name);
+    let name = view.new_name(read.parent, &read.name);
     let Some(there) = view.tree.lookup(parent, &name) else {
         let create = create(read, draft, fresh, parent, name, view.now_ms);
         return Settled {

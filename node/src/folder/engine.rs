@@ -105,6 +105,9 @@ pub(super) struct Engine<V, C> {
     /// Steps that were refused, and how often a file surprised us in a row.
     pub refused: BTreeMap<FileId, Problem>,
     pub surprises: BTreeMap<FileId, u32>,
+    /// Ignored files that are other here than in the vault, and folders that stay because of ignored files.
+    pub alone: BTreeSet<FileId>,
+    pub left: BTreeMap<PathBuf, String>,
     pub retry_at: Option<Instant>,
 
     pub scan_problems: Vec<Problem>,
@@ -167,6 +170,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             patience: RETRY_UNREACHABLE_FIRST,
             refused: BTreeMap::new(),
             surprises: BTreeMap::new(),
+            alone: BTreeSet::new(),
+            left: BTreeMap::new(),
             retry_at: None,
             scan_problems: Vec::new(),
             read_problems: BTreeMap::new(),

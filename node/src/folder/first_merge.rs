@@ -124,7 +124,7 @@ fn compare<V: FolderVault>(
         rows: &rows,
         tree: &tree,
         vault_folder: config.vault_folder,
-        profile: Profile::Posix,
+        profile: Profile::EXT4,
         label: "",
         now_ms: 0,
     };
@@ -141,7 +141,7 @@ fn compare<V: FolderVault>(
     for (at, node) in disk.nodes.iter().enumerate().skip(1) {
         let there = ids[node.parent].and_then(|folder| tree.lookup(folder, &node.name));
         let shown = there.and_then(|id| tree.shown(id)).map(|shown| shown.kind);
-        if node.kind == Kind::Folder {
+        if node.kind == Kind::Folder && !node.ignored {
             ids[at] = there.filter(|_| shown == Some(Kind::Folder));
         } else if !node.skipped {
             let content = there

@@ -41,7 +41,7 @@ impl Stat {
         self.inode == row.inode
             && self.size == row.size
             && self.mtime_ns == row.mtime_ns
-            && (renamed || self.ctime_ns == row.ctime_ns)
+            && (renamed || self.ctime_ns == super::rows::true_ctime(row))
     }
 }
 

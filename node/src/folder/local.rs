@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coffer_crdt::files::{FileId, Kind};
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::brake::Verdict;
@@ -19,7 +20,7 @@ use crate::blobs::{Import, ImportError, ImportJob, Imported};
 use crate::vault::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 
 /// A file rests when nothing changed it for so long, if its writer was not seen to close it.
-const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_secs(1);
 /// New folders are looked into once more after this time: files may have come before they were watched.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// Files read and committed together, at most: what was read is durable and visible to others so often.
@@ -100,6 +101,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         believed: &BTreeSet<FileId>,
     ) -> Result<LocalPlan, Halt> {
         let (place, shared, vault) = (self.place()?, self.shared.clone(), self.vault.clone());
+        let rules = place.rules();
         let (parts, believed, folder) = (parts.clone(), believed.clone(), self.config.vault_folder);
         let looked = blocking(move || {
             place.check()?;
@@ -128,9 +130,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 now_ms: wall_ms(),
             };
             let plan = compare(&view, &disk, &believed, &mut fresh);
-            Ok::<_, Halt>((plan, disk.problems))
+            Ok::<_, Halt>((plan, disk.problems, disk.unsettled))
         });
-        let (plan, problems) = looked.await??;
+        let (plan, problems, unsettled) = looked.await??;
+        self.look_at_rules(&rules, everything, unsettled);
         if everything {
             self.scanned_ms = u64::try_from(wall_ms()).ok();
             self.scan_problems = problems;
@@ -370,6 +373,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 ImportError::Vanished => {
                     let folder = read.path.parent().map(PathBuf::from).unwrap_or_default();
                     add_part(&mut self.parts, folder, Depth::Shallow);
+                }
+                ImportError::Read(error)
+                    if error.raw_os_error() == Some(Errno::NAMETOOLONG.raw_os_error()) =>
+                {
+                    let reason = "it lies too deep: its path is longer than the system can open; move it, or a folder above it, further up";
+                    self.read_problems.insert(read.path, reason.to_owned());
                 }
                 ImportError::NoPermission | ImportError::NotAFile | ImportError::Read(_) => {
                     self.read_problems.insert(read.path, error.to_string());

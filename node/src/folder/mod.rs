@@ -12,6 +12,7 @@
 //! recover.rs      what the last run left behind
 //! place.rs        the folder's root and its hidden `.vault/`; ground.rs system calls that never follow a link
 //! scan.rs         disk -> Snapshot, whole or the parts that the watcher named (watch.rs)
+//! rules.rs        what is ignored; learn.rs finding it; leave.rs what that means for files that the vault has
 //! rows.rs         the rows and their indexes
 //! compare.rs      Snapshot x rows x tree -> LocalPlan (pure); recognise.rs which file is which (pure)
 //! brake.rs        when deletions and rewritings are too many at once (pure); braked.rs what happens then; release.rs how it ends
@@ -20,7 +21,8 @@
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
 //! apply.rs        RemotePlan -> disk; intent.rs what is about to be done, for the start after a crash
 //! conflicts.rs    the conflicts there are, and how one is settled (pure)
-//! names.rs        names of the vault <-> names on disk, names of conflict copies
+//! profile.rs      what a file system takes as names; spelling.rs names of the vault <-> names on disk
+//! names.rs        names of conflict copies
 //! paths.rs        where a file is now, for those who read its bytes
 //! first_merge.rs  what adding a folder would do
 //! ```
@@ -58,19 +60,24 @@ pub mod halt;
 mod handle;
 mod intent;
 mod kept;
+mod learn;
+pub mod leave;
 mod local;
 pub mod names;
 pub mod paths;
 pub mod place;
 pub mod plan;
+pub mod profile;
 mod recognise;
 mod recover;
 mod release;
 mod remote;
 mod report;
 pub mod rows;
+pub mod rules;
 pub mod scan;
 pub mod schedule;
+pub mod spelling;
 pub mod state;
 pub mod watch;
 

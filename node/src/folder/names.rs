@@ -1,113 +1,9 @@
-//! Names of the vault and names on disk, and the names of conflict copies.
-//!
-//! The tree already shows only names that a POSIX file system takes. What is left to do here: keep the folder's own
-//! hidden place apart, and write names for file systems that take less ([`Profile`]). Both ways are reversible, so a
-//! file that is renamed on such a disk gets the name in the vault that the person meant.
-
-use std::borrow::Cow;
+//! Names of conflict copies. How names of the vault are spelt on disk is in [`super::spelling`].
 
 use coffer_crdt::files::{FileId, MAX_NAME_BYTES};
 
-use super::place::HIDDEN;
-
-/// What a file system takes as a name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Profile {
-    /// Anything but `/` and NUL, up to 255 bytes: ext4, btrfs, xfs, APFS.
-    #[default]
-    Posix,
-    /// What FAT, exFAT and NTFS take as well: none of `<>:"\|?*`, no control characters, no dot or blank at the end.
-    Portable,
-}
-
-/// What goes before two hexadecimal digits where a byte is written as a number.
-const ESCAPE: char = '%';
-
-/// The name on disk of what the vault calls `name`; `at_top` if it stands directly in the synced folder.
-pub fn to_disk(name: &str, at_top: bool, profile: Profile) -> Cow<'_, str> {
-    if at_top && is_hidden_family(name) {
-        return Cow::Owned(format!("{name}~"));
-    }
-    match profile {
-        Profile::Posix => Cow::Borrowed(name),
-        Profile::Portable => escape(name),
-    }
-}
-
-/// The name in the vault of what is called `name` on disk; the inverse of [`to_disk`].
-pub fn to_vault(name: &str, at_top: bool, profile: Profile) -> Cow<'_, str> {
-    if at_top
-        && let Some(shorter) = name.strip_suffix('~')
-        && is_hidden_family(shorter)
-    {
-        return Cow::Borrowed(shorter);
-    }
-    match profile {
-        Profile::Posix => Cow::Borrowed(name),
-        Profile::Portable => unescape(name),
-    }
-}
-
-/// `.vault`, and what stands in for it: `.vault~`, `.vault~~`, ... Each is shifted by one, so none is lost.
-fn is_hidden_family(name: &str) -> bool {
-    name.strip_prefix(HIDDEN)
-        .is_some_and(|rest| rest.bytes().all(|byte| byte == b'~'))
-}
-
-fn is_forbidden(char: char) -> bool {
-    char.is_ascii_control() || matches!(char, '<' | '>' | ':' | '"' | '\\' | '|' | '?' | '*')
-}
-
-/// Whether `%XX` at the start of `text` stands for a byte that [`escape`] writes so.
-fn escaped_at(text: &str) -> Option<char> {
-    let digits = text.strip_prefix(ESCAPE)?.get(..2)?;
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
-    let char = u8::from_str_radix(digits, 16)
-        .ok()
-        .filter(|_| digits.bytes().all(is_digit))? as char;
-    (is_forbidden(char) || matches!(char, ESCAPE | '.' | ' ')).then_some(char)
-}
-
-fn escape(name: &str) -> Cow<'_, str> {
-    let bad = |(at, char): (usize, char)| {
-        is_forbidden(char)
-            || (char == ESCAPE && escaped_at(&name[at..]).is_some())
-            || (matches!(char, '.' | ' ') && at + 1 == name.len())
-    };
-    if !name.char_indices().any(bad) {
-        return Cow::Borrowed(name);
-    }
-    let mut out = String::with_capacity(name.len() + 8);
-    for (at, char) in name.char_indices() {
-        if bad((at, char)) {
-            out.push_str(&format!("{ESCAPE}{:02X}", u32::from(char)));
-        } else {
-            out.push(char);
-        }
-    }
-    Cow::Owned(out)
-}
-
-fn unescape(name: &str) -> Cow<'_, str> {
-    if !name.contains(ESCAPE) {
-        return Cow::Borrowed(name);
-    }
-    let mut out = String::with_capacity(name.len());
-    let mut rest = name;
-    while let Some(char) = rest.chars().next() {
-        match escaped_at(rest) {
-            Some(meant) => {
-                out.push(meant);
-                rest = &rest[3..];
-            }
-            None => {
-                out.push(char);
-                rest = &rest[char.len_utf8()..];
-            }
-        }
-    }
-    Cow::Owned(out)
-}
+pub use super::profile::Profile;
+pub use super::spelling::{to_disk, to_vault};
 
 /// The mark of a conflict copy begins so.
 const MARK: &str = " (conflict from ";
@@ -303,24 +199,6 @@ mod tests {
     const NOON: i64 = 1_795_305_600_000 + 43_200_000;
 
     #[test]
-    fn the_hidden_place_is_never_named_by_the_vault() {
-        assert_eq!(to_disk(".vault", true, Profile::Posix), ".vault~");
-        assert_eq!(to_vault(".vault~", true, Profile::Posix), ".vault");
-        assert_eq!(to_disk(".vault~", true, Profile::Posix), ".vault~~");
-        assert_eq!(to_disk(".vault", false, Profile::Posix), ".vault");
-        assert_eq!(to_disk(".vaults", true, Profile::Posix), ".vaults");
-    }
-
-    #[test]
-    fn forbidden_characters_are_written_as_numbers() {
-        assert_eq!(
-            to_disk("what? 50%3F.", false, Profile::Portable),
-            "what%3F 50%253F%2E"
-        );
-        assert_eq!(to_disk("100% sure", false, Profile::Portable), "100% sure");
-    }
-
-    #[test]
     fn marks_do_not_stack() {
         let first = conflict_name("a.txt", true, "laptop", NOON, 1);
         assert_eq!(first, "a (conflict from laptop, 2026-11-22).txt");
@@ -401,16 +279,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn what_goes_to_disk_comes_back(name in "[^/\0]{1,60}", top in any::<bool>(), portable in any::<bool>()) {
-            let profile = if portable { Profile::Portable } else { Profile::Posix };
-            let disk = to_disk(&name, top, profile);
-            prop_assert_eq!(to_vault(&disk, top, profile), name.as_str());
-            if portable {
-                prop_assert!(!disk.chars().any(is_forbidden) && !disk.ends_with(['.', ' ']));
-            }
-        }
-
         #[test]
         fn conflict_names_are_valid(name in "[^/\0]{1,255}", label in any::<String>(), ms in -(1i64 << 45)..1 << 45, file in any::<bool>(), number in 1u32..9) {
             prop_assume!(coffer_crdt::files::check_name(&name).is_ok());

@@ -14,13 +14,15 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_protocol::identity::VaultId;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::ground::{folder_below, open_folder, stat_at, stat_fd};
-use super::names::Profile;
+use super::profile::{Limit, Profile};
+use super::rules::Rules;
 
 /// The hidden folder directly in a synced folder.
 pub const HIDDEN: &str = ".vault";
@@ -91,6 +93,7 @@ pub struct Place {
     kept: OwnedFd,
     file_mode: u32,
     profile: Profile,
+    rules: Mutex<Arc<Rules>>,
 }
 
 impl Place {
@@ -161,6 +164,7 @@ impl Place {
             kept,
             file_mode,
             profile,
+            rules: Mutex::default(),
         })
     }
 
@@ -214,6 +218,19 @@ impl Place {
     /// What its file system takes as names.
     pub fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// What is ignored in it, as of the last look at all of it.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes over the rules that a look at all of it found.
+    pub(super) fn set_rules(&self, rules: Arc<Rules>) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// Permission bits that a new file gets here.
@@ -383,17 +400,47 @@ fn probe_mode(tmp: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(mode)
 }
 
-/// Whether the file system takes names that FAT and NTFS do not.
+/// What the file system does with names, found out by trying. What cannot be found out is taken for a plain disk: then
+/// the system refuses what it does not take, and that is reported.
 fn probe_profile(tmp: BorrowedFd<'_>) -> Profile {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(tmp, "probe?:", flags, Mode::from_raw_mode(0o600)) {
-        Ok(_) => {
-            let _ = rustix::fs::unlinkat(tmp, "probe?:", AtFlags::empty());
-            Profile::Posix
-        }
-        Err(Errno::INVAL | Errno::ILSEQ) => Profile::Portable,
-        Err(_) => Profile::Posix,
+    let is_windows = match try_name(tmp, "probe?:") {
+        Ok(_) => false,
+        Err(error) => matches!(error, Errno::INVAL | Errno::ILSEQ),
+    };
+    let forget = |name: &str| {
+        let _ = rustix::fs::unlinkat(tmp, name, AtFlags::empty());
+    };
+    forget("probe?:");
+    let is_one = |name: &str, other: &str| {
+        let made = try_name(tmp, name);
+        let found =
+            made.is_ok_and(|inode| stat_at(tmp, other).is_ok_and(|stat| stat.inode == inode));
+        forget(name);
+        found
+    };
+    let limit = rustix::fs::fstatvfs(tmp).map_or(0, |told| told.f_namemax);
+    Profile {
+        folds_case: is_one("probe-case", "PROBE-CASE"),
+        folds_form: is_one("probe-\u{e9}", "probe-e\u{301}"),
+        is_windows,
+        limit: match usize::try_from(limit) {
+            _ if is_windows => Profile::NTFS.limit,
+            // Some encrypting file systems take less.
+            Ok(limit) if (MIN_NAME_BYTES..255).contains(&limit) => Limit::Bytes(limit),
+            _ => Profile::EXT4.limit,
+        },
     }
+}
+
+/// The least that a file system may say it takes as a name, to be believed: room for a mark and some of the name.
+const MIN_NAME_BYTES: usize = 64;
+
+/// Makes an empty file, and says its inode number.
+fn try_name(folder: BorrowedFd<'_>, name: &str) -> Result<u64, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?;
+    let stat = stat_fd(file.as_fd()).map_err(|_| Errno::IO)?;
+    Ok(stat.inode)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::compare::View;
 use super::names;
 use super::rows::row_kind;
 use super::schedule::{Change, Turn, schedule};
+use super::spelling::{self, Crowd};
 use crate::vault::request::FolderRow;
 
 /// How a file shall be on disk.
@@ -113,6 +114,11 @@ const MAX_DEPTH: usize = 4096;
 impl View<'_> {
     /// What the vault says of a file.
     pub fn wish(&self, id: FileId) -> Wish {
+        self.wish_among(id, &mut Crowd::default())
+    }
+
+    /// The same, for one of many.
+    pub fn wish_among(&self, id: FileId, crowd: &mut Crowd) -> Wish {
         let Some(shown) = self.tree.shown(id) else {
             return Wish::Gone;
         };
@@ -151,10 +157,11 @@ impl View<'_> {
         let parent = self.row_parent(shown.parent);
         let at_top = parent == self.rows.top();
         // A name on disk that already means this one stays, however it is spelt.
+        let is_plain = |disk: &str| spelling::is_plain(disk, &shown.name, at_top, self.profile);
+        let is_crowded = crowd.has(self.tree, shown.parent, id, at_top, self.profile);
         let name = match self.rows.get(id) {
-            Some(row) if *names::to_vault(&row.name, at_top, self.profile) == *shown.name => {
-                row.name.clone()
-            }
+            _ if is_crowded => spelling::marked(&shown.name, at_top, self.profile),
+            Some(row) if is_plain(&row.name) && !self.is_ambiguous(&row.name) => row.name.clone(),
             _ => names::to_disk(&shown.name, at_top, self.profile).into_owned(),
         };
         Wish::Here(Want {
@@ -163,6 +170,11 @@ impl View<'_> {
             kind: shown.kind,
             content: content.filter(|_| shown.kind != Kind::Folder),
         })
+    }
+
+    /// Whether a name on disk looks like a marked one where there are marks.
+    fn is_ambiguous(&self, disk: &str) -> bool {
+        !self.profile.takes_all() && spelling::has_mark(disk)
     }
 
     /// Everything below a folder of the vault (or the synced folder), folders before what is in them.
@@ -338,13 +350,13 @@ fn gather(
     questions: &BTreeSet<FileId>,
     later: &BTreeSet<FileId>,
 ) -> BTreeMap<FileId, Wish> {
-    let mut wishes = BTreeMap::new();
+    let (mut wishes, mut crowd) = (BTreeMap::new(), Crowd::default());
     let mut open: VecDeque<FileId> = questions.iter().copied().collect();
     while let Some(id) = open.pop_front() {
         if id == FileId::ROOT || id == view.rows.top() || wishes.contains_key(&id) {
             continue;
         }
-        let wish = view.wish(id);
+        let wish = view.wish_among(id, &mut crowd);
         let row = view.rows.get(id);
         match &wish {
             Wish::Here(want) => {

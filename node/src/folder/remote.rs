@@ -201,12 +201,16 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             let outcome = outcome.await??;
             self.take_outcome(outcome, CommitRequest::default()).await?;
         }
+        let bring = self.without_left(bring).await?;
+        for bring in &bring {
+            self.alone.remove(&bring.id);
+        }
         self.want(bring);
         Ok(())
     }
 
     /// A file has nothing to wait for any more.
-    fn forget(&mut self, id: FileId) {
+    pub(super) fn forget(&mut self, id: FileId) {
         self.wanted.remove(&id);
         self.unreachable.remove(&id);
         self.refused.remove(&id);
@@ -275,6 +279,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             kept,
             done,
             surprises,
+            alone,
+            left,
             refused,
         } = outcome;
         let rows = self.rows_request(&touched);
@@ -303,6 +309,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         for id in done {
             self.forget(id);
         }
+        for id in alone {
+            self.leave_alone(id);
+        }
+        self.left.extend(left);
         for (folder, id) in surprises {
             add_part(&mut self.parts, folder.clone(), Depth::Shallow);
             let times = self.surprises.entry(id).or_insert(0);

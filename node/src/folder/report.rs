@@ -99,9 +99,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let rows = self.shared.rows();
         let view = self.view(&rows, &tree, "");
         let shown = view.below(self.config.vault_folder);
-        let mut unclear = 0;
+        let (mut unclear, mut crowd) = (0, super::spelling::Crowd::default());
         for id in &shown {
-            match (view.wish(*id), rows.get(*id)) {
+            if self.alone.contains(id) {
+                // Not the same, and not to be made so.
+                unclear += usize::from(rows.get(*id).is_none());
+                continue;
+            }
+            match (view.wish_among(*id, &mut crowd), rows.get(*id)) {
                 (Wish::Here(want), Some(row)) => {
                     let content = want
                         .content
@@ -143,14 +148,17 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             path: path.to_string_lossy().into_owned(),
             reason: reason.clone(),
         });
-        let problem_count =
-            (self.scan_problems.len() + self.read_problems.len() + self.refused.len()) as u64;
+        let problem_count = (self.scan_problems.len()
+            + self.read_problems.len()
+            + self.refused.len()
+            + self.left.len()) as u64;
         let problems: Vec<Problem> = self
             .scan_problems
             .iter()
             .cloned()
             .chain(read)
             .chain(self.refused.values().cloned())
+            .chain(self.folders_left())
             .take(MAX_PROBLEMS)
             .collect();
         let vault_path = self

@@ -32,6 +32,32 @@ pub fn row_kind(row: &FolderRow) -> Kind {
     }
 }
 
+/// What is added to [`FolderRow::ctime_ns`] of a file that is ignored: later than any file system's clock can say. Its
+/// disappearance then says nothing, also if the rules no longer name it when it is noticed.
+pub const ASIDE: i128 = 1 << 96;
+
+/// Whether a row is of a file that was ignored when it was last looked at.
+pub fn is_aside(row: &FolderRow) -> bool {
+    row.ctime_ns >= ASIDE / 2
+}
+
+/// The change time that the file system said, in nanoseconds since 1970.
+pub fn true_ctime(row: &FolderRow) -> i128 {
+    if is_aside(row) {
+        row.ctime_ns - ASIDE
+    } else {
+        row.ctime_ns
+    }
+}
+
+/// The row, marked as one of a file that is ignored.
+pub fn aside(row: &FolderRow) -> FolderRow {
+    FolderRow {
+        ctime_ns: true_ctime(row) + ASIDE,
+        ..row.clone()
+    }
+}
+
 /// All rows of a synced folder.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {

@@ -2,21 +2,24 @@
 //!
 //! The result is a [`Snapshot`], a tree of what is there by name, inode and times; no file is opened. A part is looked
 //! at together with what is needed to tell a move from a deletion: a file that appears here with an inode known from
-//! elsewhere has that other folder looked at too.
+//! elsewhere has that other folder looked at too. What the rules ignore ([`super::rules`]) is in the snapshot by name
+//! only; where the rules themselves have changed, everything is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use coffer_crdt::files::Kind;
 use rustix::fs::Dir;
 
-use super::ground::{Ground, Stat, stat_name};
+use super::ground::{Ground, Stat, open_folder, stat_name};
 use super::place::{HIDDEN, Place};
-use super::rows::{Rows, row_kind};
-use super::state::Problem;
+use super::rows::{Rows, row_kind, true_ctime};
+use super::rules::Rules;
+use super::state::{Problem, printable};
 use crate::vault::request::FolderRow;
 
 /// How far below a named folder to look.
@@ -52,8 +55,10 @@ pub struct Node {
     pub target: Option<String>,
     /// Whether everything in this folder is in the snapshot, so that what is not there is not on disk.
     pub listed: bool,
-    /// Cannot be synced: it only occupies its name.
+    /// Cannot be synced, or is ignored: it only occupies its name.
     pub skipped: bool,
+    /// The rules say not to look at it.
+    pub ignored: bool,
 }
 
 /// What was found on disk. Node 0 is the synced folder itself; parents stand before their children.
@@ -63,6 +68,10 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// What was skipped, and why.
     pub problems: Vec<Problem>,
+    /// What is ignored.
+    pub rules: Arc<Rules>,
+    /// Folders whose ignore file has changed and does not rest yet: its former rules apply, look again soon.
+    pub unsettled: Vec<PathBuf>,
 }
 
 impl Snapshot {
@@ -86,7 +95,7 @@ pub fn same_object(row: &FolderRow, kind: Kind, stat: &Stat) -> bool {
         return false;
     }
     match stat.birth_ns {
-        Some(birth) => birth <= row.ctime_ns,
+        Some(birth) => birth <= true_ctime(row),
         None => kind == Kind::Folder || (stat.size == row.size && stat.mtime_ns == row.mtime_ns),
     }
 }
@@ -96,9 +105,11 @@ pub fn same_object(row: &FolderRow, kind: Kind, stat: &Stat) -> bool {
 /// # Errors
 /// When the synced folder itself cannot be read; what fails below is a problem in the snapshot.
 pub fn scan_whole(place: &Place) -> io::Result<Snapshot> {
-    let mut scanner = Scanner::new(Ground::of(place.root())?)?;
+    let mut scanner = Scanner::new(Ground::of(place.root())?, place.rules())?;
     scanner.list(0, PathBuf::new(), &mut |_, _| true)?;
-    Ok(scanner.snapshot)
+    let snapshot = scanner.finish();
+    place.set_rules(snapshot.rules.clone());
+    Ok(snapshot)
 }
 
 /// Looks at everything in a folder that is not synced (yet).
@@ -106,9 +117,9 @@ pub fn scan_whole(place: &Place) -> io::Result<Snapshot> {
 /// # Errors
 /// When it cannot be read.
 pub fn scan_path(path: &Path) -> io::Result<Snapshot> {
-    let mut scanner = Scanner::new(Ground::open(path)?)?;
+    let mut scanner = Scanner::new(Ground::open(path)?, Arc::default())?;
     scanner.list(0, PathBuf::new(), &mut |_, _| true)?;
-    Ok(scanner.snapshot)
+    Ok(scanner.finish())
 }
 
 /// Looks at parts.
@@ -116,7 +127,7 @@ pub fn scan_path(path: &Path) -> io::Result<Snapshot> {
 /// # Errors
 /// When the synced folder itself cannot be read.
 pub fn scan_parts(place: &Place, rows: &Rows, parts: &Parts) -> io::Result<Snapshot> {
-    let mut scanner = Scanner::new(Ground::of(place.root())?)?;
+    let mut scanner = Scanner::new(Ground::of(place.root())?, place.rules())?;
     let mut open: Vec<(PathBuf, Depth)> = parts
         .iter()
         .map(|(path, depth)| (path.clone(), *depth))
@@ -124,7 +135,9 @@ pub fn scan_parts(place: &Place, rows: &Rows, parts: &Parts) -> io::Result<Snaps
     let mut listed: BTreeSet<PathBuf> = BTreeSet::new();
     let mut extra = 0;
     while let Some((path, depth)) = open.pop() {
-        let (node, path) = scanner.reach(&path, rows, &mut open)?;
+        let Some((node, path)) = scanner.reach(&path, rows, &mut open)? else {
+            continue;
+        };
         if depth == Depth::Shallow && listed.contains(&path) {
             continue;
         }
@@ -148,10 +161,10 @@ pub fn scan_parts(place: &Place, rows: &Rows, parts: &Parts) -> io::Result<Snaps
             }
         }
     }
-    if extra == MAX_EXTRA_PARTS {
+    if extra == MAX_EXTRA_PARTS || scanner.rules_changed {
         scan_whole(place)
     } else {
-        Ok(scanner.snapshot)
+        Ok(scanner.finish())
     }
 }
 
@@ -169,15 +182,22 @@ fn is_unknown(rows: &Rows, path: &Path, stat: &Stat) -> bool {
     !here && !moved()
 }
 
-struct Scanner {
-    place: Ground,
-    snapshot: Snapshot,
+pub(super) struct Scanner {
+    pub(super) place: Ground,
+    pub(super) snapshot: Snapshot,
+    /// As they were known before, and as they are found: whole scans start anew, so that none stays of a folder that is
+    /// gone.
+    pub(super) before: Arc<Rules>,
+    pub(super) rules: Rules,
+    /// Folders whose ignore file was looked at.
+    pub(super) asked: BTreeSet<PathBuf>,
+    pub(super) rules_changed: bool,
     /// Where each folder's children are, for parts that overlap.
     known: BTreeMap<(usize, String), usize>,
 }
 
 impl Scanner {
-    fn new(place: Ground) -> io::Result<Scanner> {
+    fn new(place: Ground, before: Arc<Rules>) -> io::Result<Scanner> {
         let stat = stat_name(place.root(), std::ffi::OsStr::new(""))?;
         let root = Node {
             parent: 0,
@@ -187,26 +207,34 @@ impl Scanner {
             target: None,
             listed: false,
             skipped: false,
+            ignored: false,
         };
         Ok(Scanner {
             place,
             snapshot: Snapshot {
                 nodes: vec![root],
-                problems: Vec::new(),
+                ..Snapshot::default()
             },
+            before,
+            rules: Rules::default(),
+            asked: BTreeSet::new(),
+            rules_changed: false,
             known: BTreeMap::new(),
         })
     }
 
     /// The node of the folder at `path`, or of the nearest one above that is there. A folder on the way that is not
-    /// the one its row knows has the folder above it looked at as well.
+    /// the one its row knows has the folder above it looked at as well. `None` in an ignored folder.
     fn reach(
         &mut self,
         path: &Path,
         rows: &Rows,
         open: &mut Vec<(PathBuf, Depth)>,
-    ) -> io::Result<(usize, PathBuf)> {
+    ) -> io::Result<Option<(usize, PathBuf)>> {
         let (mut node, mut at) = (0, PathBuf::new());
+        // Open only where something has to be asked: what is on the way was often asked before.
+        let mut open_here: Option<OwnedFd> = None;
+        self.ask_rules(&at, &mut open_here)?;
         for name in path.components() {
             let Some(text) = name.as_os_str().to_str() else {
                 break;
@@ -214,7 +242,7 @@ impl Scanner {
             let next = match self.known.get(&(node, text.to_owned())) {
                 Some(next) => *next,
                 None => {
-                    let Ok(folder) = self.place.folder(&at) else {
+                    let Ok(folder) = self.opened(&at, &mut open_here) else {
                         break;
                     };
                     let Ok(stat) = stat_name(folder.as_fd(), name.as_os_str()) else {
@@ -234,13 +262,19 @@ impl Scanner {
                     self.add(node, text.to_owned(), Kind::Folder, stat)
                 }
             };
+            if self.rules.is_ignored_itself(&at.join(text), true) {
+                return Ok(None);
+            }
             if self.snapshot.nodes[next].kind != Kind::Folder || self.snapshot.nodes[next].skipped {
                 break;
             }
             node = next;
             at.push(text);
+            open_here =
+                open_here.and_then(|folder| open_folder(folder.as_fd(), name.as_os_str()).ok());
+            self.ask_rules(&at, &mut open_here)?;
         }
-        Ok((node, at))
+        Ok(Some((node, at)))
     }
 
     fn add(&mut self, parent: usize, name: String, kind: Kind, stat: Stat) -> usize {
@@ -254,14 +288,23 @@ impl Scanner {
             target: None,
             listed: false,
             skipped: false,
+            ignored: false,
         });
         at
     }
 
-    fn problem(&mut self, path: &Path, reason: &str) {
+    /// What was found, with the rules that it was found by.
+    fn finish(self) -> Snapshot {
+        Snapshot {
+            rules: Arc::new(self.rules),
+            ..self.snapshot
+        }
+    }
+
+    pub(super) fn problem(&mut self, path: &Path, reason: &str) {
         if self.snapshot.problems.len() < MAX_SCAN_PROBLEMS {
             self.snapshot.problems.push(Problem {
-                path: path.to_string_lossy().into_owned(),
+                path: printable(path),
                 reason: reason.to_owned(),
             });
         }
@@ -297,6 +340,7 @@ impl Scanner {
         open: &mut Vec<(usize, PathBuf)>,
     ) -> io::Result<()> {
         let folder = self.place.folder(path)?;
+        self.learn_rules(folder.as_fd(), path);
         let mut names = Vec::new();
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
@@ -330,7 +374,7 @@ impl Scanner {
         &mut self,
         parent: usize,
         path: &Path,
-        folder: std::os::fd::BorrowedFd<'_>,
+        folder: BorrowedFd<'_>,
         name: String,
         stat: Stat,
         descend: &mut dyn FnMut(&Path, &Stat) -> bool,
@@ -341,6 +385,14 @@ impl Scanner {
         let at = known.unwrap_or_else(|| {
             self.add(parent, name.clone(), stat.kind.unwrap_or(Kind::File), stat)
         });
+        if self
+            .rules
+            .is_ignored_itself(&here, stat.kind == Some(Kind::Folder))
+        {
+            self.snapshot.nodes[at].skipped = true;
+            self.snapshot.nodes[at].ignored = true;
+            return;
+        }
         match stat.kind {
             Some(Kind::Folder) if stat.device != self.place.device() => {
                 self.skip(

@@ -1,6 +1,7 @@
 //! What a synced folder says of itself.
 
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 /// A snapshot of a synced folder's state, for `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,8 +77,20 @@ pub const MAX_BRAKED: usize = 20;
 /// Something that could not be synced.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Path within the folder; odd bytes shown as replacement characters.
+    /// Path within the folder; bytes that are no text are shown as `\xE9`.
     pub path: String,
     /// Why, in words for a person.
     pub reason: String,
+}
+
+/// A path as text, with bytes that are none shown as `\xE9`.
+pub(super) fn printable(path: &Path) -> String {
+    let mut text = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    text
 }

@@ -122,6 +122,9 @@ async fn answer(
         Request::FolderAdd { dir, to } => folders::add(node, dir, to, session).await,
         Request::FolderList => folders::list(node).await,
         Request::FolderRemove { dir } => folders::remove(node, dir, session).await,
+        Request::FolderIgnored { path, is_folder } => {
+            super::ignored::explain(node, path, is_folder).await
+        }
         Request::FolderRescan { dir } => folders::rescan(node, dir).await,
         Request::FolderConfirm { dir } => folders::release(node, dir, Release::Meant).await,
         Request::FolderUndo { dir } => folders::release(node, dir, Release::Undo).await,

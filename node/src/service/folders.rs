@@ -466,6 +466,26 @@ pub(super) fn find(running: &Running, dir: &Path) -> Result<(u32, FolderSetting)
     found.ok_or_else(|| ControlError::not_found(format!("{} is not kept in sync", dir.display())))
 }
 
+/// The synced folder that a path of this machine lies in.
+pub(super) fn around(running: &Running, path: &Path) -> Result<(u32, FolderSetting), ControlError> {
+    let settings = running
+        .folders
+        .settings
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    let found = settings
+        .iter()
+        .find(|(_, setting)| path.starts_with(&setting.path));
+    found
+        .map(|(number, setting)| (*number, setting.clone()))
+        .ok_or_else(|| {
+            ControlError::not_found(format!(
+                "{} is not in a folder that is kept in sync",
+                path.display()
+            ))
+        })
+}
+
 /// `folder remove`: deletes nothing. Bytes that only the folder held for this device are kept by the vault's own store.
 pub async fn remove(
     node: &Arc<Node>,

@@ -13,6 +13,7 @@ mod events;
 mod export;
 mod files;
 mod folders;
+mod ignored;
 mod keeper;
 mod limits;
 mod lines;

@@ -3,6 +3,7 @@
 pub mod add;
 pub mod confirm;
 pub mod conflicts;
+pub mod ignored;
 pub mod list;
 pub mod remove;
 pub mod rescan;
@@ -25,6 +26,7 @@ pub enum Folder {
     Undo(undo::Undo),
     Conflicts(conflicts::Conflicts),
     Settle(settle::Settle),
+    Ignored(ignored::Ignored),
 }
 
 impl Folder {
@@ -39,6 +41,7 @@ impl Folder {
             Folder::Undo(args) => args.run(context).await,
             Folder::Conflicts(args) => args.run(context).await,
             Folder::Settle(args) => args.run(context).await,
+            Folder::Ignored(args) => args.run(context).await,
         }
     }
 }

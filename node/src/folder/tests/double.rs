@@ -407,7 +407,10 @@ impl Cloud {
 
     pub fn read(&self, path: &Path, into: Import) -> Result<Imported, ImportError> {
         use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::symlink_metadata(path).map_err(|_| ImportError::Vanished)?;
+        let metadata = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => ImportError::Vanished,
+            _ => ImportError::Read(error),
+        })?;
         if !metadata.is_file() {
             return Err(ImportError::NotAFile);
         }

@@ -2,7 +2,10 @@
 
 mod braking;
 mod convergence;
+mod disks;
 mod double;
+mod ignoring;
+mod odd;
 mod placing;
 mod planner;
 mod puppet;

@@ -29,6 +29,8 @@ pub struct Puppet {
     pub shared: Shared,
     pub place: Place,
     pub conflicts: usize,
+    /// What the disk is taken for.
+    pub profile: Profile,
     next: u64,
     number: u8,
 }
@@ -56,6 +58,7 @@ impl Puppet {
             shared,
             place,
             conflicts: 0,
+            profile: Profile::EXT4,
             next: 0,
             number,
         }
@@ -106,7 +109,7 @@ impl Puppet {
             rows,
             tree,
             vault_folder: FileId::ROOT,
-            profile: Profile::Posix,
+            profile: self.profile,
             label,
             now_ms: 1_795_305_600_000,
         }

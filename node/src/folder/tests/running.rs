@@ -18,15 +18,15 @@ use crate::vault::request::CommitError;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Device {
-    pub dir: tempfile::TempDir,
-    pub vault: Arc<TestVault>,
-    contents: Arc<TestContents>,
-    folders: Folders,
-    handle: Option<FolderHandle>,
+    pub(super) dir: tempfile::TempDir,
+    pub(super) vault: Arc<TestVault>,
+    pub(super) contents: Arc<TestContents>,
+    pub(super) folders: Folders,
+    pub(super) handle: Option<FolderHandle>,
 }
 
 impl Device {
-    pub async fn new(number: u8, cloud: &Arc<Cloud>) -> Device {
+    pub(super) async fn new(number: u8, cloud: &Arc<Cloud>) -> Device {
         let dir = tempfile::tempdir().unwrap();
         let (vault, contents) = (
             Arc::new(TestVault::new(number)),
@@ -44,7 +44,7 @@ impl Device {
         device
     }
 
-    fn config(&self) -> FolderConfig {
+    pub(super) fn config(&self) -> FolderConfig {
         FolderConfig {
             number: 1,
             path: self.path(""),
@@ -53,7 +53,7 @@ impl Device {
         }
     }
 
-    pub async fn start(&mut self) {
+    pub(super) async fn start(&mut self) {
         let started = FolderEngine::start(
             self.config(),
             self.vault.clone(),
@@ -64,24 +64,24 @@ impl Device {
         self.handle = Some(started.unwrap());
     }
 
-    pub async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         self.handle.take().unwrap().stop().await;
     }
 
-    pub fn handle(&self) -> &FolderHandle {
+    pub(super) fn handle(&self) -> &FolderHandle {
         self.handle.as_ref().unwrap()
     }
 
-    pub fn path(&self, path: &str) -> std::path::PathBuf {
+    pub(super) fn path(&self, path: &str) -> std::path::PathBuf {
         self.dir.path().join("synced").join(path)
     }
 
-    pub fn write(&self, path: &str, bytes: &str) {
+    pub(super) fn write(&self, path: &str, bytes: &str) {
         std::fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
         std::fs::write(self.path(path), bytes).unwrap();
     }
 
-    pub async fn settled(&self) {
+    pub(super) async fn settled(&self) {
         tokio::time::timeout(PATIENCE, async {
             while !self.handle().is_settled().await {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -91,7 +91,7 @@ impl Device {
         .unwrap_or_else(|_| panic!("not settled: {:?}", self.handle().state().borrow().clone()));
     }
 
-    pub async fn until(&self, is: impl FnMut(&FolderState) -> bool) -> FolderState {
+    pub(super) async fn until(&self, is: impl FnMut(&FolderState) -> bool) -> FolderState {
         let mut state = self.handle().state();
         let found = tokio::time::timeout(PATIENCE, state.wait_for(is)).await;
         let Ok(found) = found else {
@@ -103,7 +103,7 @@ impl Device {
         found.unwrap().clone()
     }
 
-    pub fn listing(&self) -> std::collections::BTreeMap<String, Option<String>> {
+    pub(super) fn listing(&self) -> std::collections::BTreeMap<String, Option<String>> {
         listing(Path::new(&self.path("")))
     }
 }
