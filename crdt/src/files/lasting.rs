@@ -116,6 +116,11 @@ pub fn tags(document: &Document) -> BTreeMap<VersionId, String> {
         .collect()
 }
 
+/// Whether any tag was ever set.
+pub fn has_tags(document: &Document) -> bool {
+    !document.keys_from(TAG_PREFIX).is_empty()
+}
+
 /// The tag of one content as it was last set or taken away: a new one must be stamped after it.
 pub fn tag(document: &Document, version: VersionId) -> Option<Tag> {
     latest_of(&document.get_all_scalars(&tag_key(version)))

@@ -32,7 +32,10 @@ impl Work<'_, '_> {
         let mut trashed = false;
         let left = self.bytes_left_behind(request)?;
         for operation in &request.operations {
-            trashed |= matches!(operation, Operation::TrashFile { .. });
+            trashed |= matches!(
+                operation,
+                Operation::TrashFile { .. } | Operation::PurgeFile { .. }
+            );
             self.operation(operation, &mut changed)?;
         }
         for (folder, id, blobs) in &left {
@@ -303,15 +306,7 @@ impl Work<'_, '_> {
             }
             Operation::TrashFile { id } => {
                 let state = self.known_file(*id)?;
-                let mut clock: std::collections::BTreeMap<_, _> = self
-                    .core
-                    .state
-                    .clock
-                    .iter()
-                    .map(|(writer, seq, _)| (writer.actor(), seq))
-                    .collect();
-                let dot = self.dot();
-                clock.insert(dot.writer, dot.seq);
+                let (clock, dot) = (self.seen(), self.dot());
                 let replaced = state.trash.map_or(Stamp(0), |trash| trash.stamp);
                 let trash = Trash {
                     clock,
@@ -342,6 +337,10 @@ impl Work<'_, '_> {
                 )?;
                 let state = self.known_file(*id)?;
                 Ok(self.want(*id, &state)?)
+            }
+            Operation::PurgeFile { id } => self.purge_file(*id, changed),
+            Operation::TagFile { id, version, label } => {
+                self.tag_file(*id, *version, label.as_ref(), changed)
             }
             Operation::MergeFileInto { id, into } => {
                 let state = self.known_file(*id)?;
@@ -387,10 +386,15 @@ impl Work<'_, '_> {
             .documents
             .row(key)?
             .ok_or_else(|| CommitError::NotFound(format!("file {id}")))?;
+        let replaced = match &patch.content {
+            Some(_) => self.file(id)?.and_then(|state| state.content),
+            None => None,
+        };
         let mut document = self.load(key, &row)?;
         let change = files::edit(&mut document, patch, actor, time).map_err(invalid)?;
         self.append_local(key, row, change.bytes, Some(&mut document))?;
         let state = files::read(&document).map_err(invalid)?;
+        self.replaced(id, replaced.as_ref(), &state)?;
         self.set_file(id, state, true)?;
         self.keep(key, document);
         changed.push((FILES.into(), name));
@@ -432,7 +436,7 @@ impl Work<'_, '_> {
             .ok_or_else(|| CommitError::NotFound(format!("file {id}")))?)
     }
 
-    fn author(&self) -> ([u8; 16], i64) {
+    pub(super) fn author(&self) -> ([u8; 16], i64) {
         (
             self.core.state.writer.actor(),
             i64::try_from(self.now_ms).unwrap_or(i64::MAX),
@@ -444,7 +448,18 @@ impl Work<'_, '_> {
         self.core.state.hlc.now(now)
     }
 
-    fn dot(&self) -> Dot {
+    /// What this device has seen, the entry under way included.
+    pub(super) fn seen(&self) -> std::collections::BTreeMap<[u8; 16], u64> {
+        let clock = self.core.state.clock.iter();
+        let mut seen: std::collections::BTreeMap<_, _> = clock
+            .map(|(writer, seq, _)| (writer.actor(), seq))
+            .collect();
+        let dot = self.dot();
+        seen.insert(dot.writer, dot.seq);
+        seen
+    }
+
+    pub(super) fn dot(&self) -> Dot {
         Dot {
             writer: self.core.state.writer.actor(),
             seq: self.next_seq(),
@@ -452,7 +467,7 @@ impl Work<'_, '_> {
     }
 
     /// A stamp that wins over what it replaces.
-    fn stamp_after(&mut self, replaced: Stamp) -> Stamp {
+    pub(super) fn stamp_after(&mut self, replaced: Stamp) -> Stamp {
         let now = self.wall_ms();
         self.core.state.hlc.now_after(now, replaced)
     }

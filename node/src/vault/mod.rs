@@ -9,6 +9,7 @@ pub mod founding;
 pub mod handle;
 pub mod identity;
 mod local;
+pub mod past;
 mod remote;
 pub mod request;
 pub mod state;

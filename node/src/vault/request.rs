@@ -5,6 +5,7 @@
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::retention::VersionId;
 use coffer_protocol::identity::{DeviceId, Hash};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,6 +59,15 @@ pub enum Operation {
     TrashFile { id: FileId },
     /// Takes a file or folder out of the trash.
     RestoreFile { id: FileId },
+    /// Purges a file or folder that is in the trash, with all that is in the trash below it: what this device has seen
+    /// of it is kept nowhere any more.
+    PurgeFile { id: FileId },
+    /// Tags one of the contents that a file had, so that it is kept for ever; without a label, takes the tag away.
+    TagFile {
+        id: FileId,
+        version: VersionId,
+        label: Option<String>,
+    },
     /// Marks a file or folder that shows as one with `into` as merged into it, so that the two stay one.
     MergeFileInto { id: FileId, into: FileId },
 }
