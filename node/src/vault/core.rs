@@ -438,6 +438,11 @@ impl Core {
         }
     }
 
+    /// Whether a session with the device is up.
+    pub fn is_connected(&self, device: &DeviceId) -> bool {
+        self.connected.contains(device)
+    }
+
     /// This device.
     pub fn device(&self) -> DeviceId {
         self.identity.key.id()

@@ -97,7 +97,11 @@ impl Work<'_, '_> {
             + request.folder_rows.len();
         self.done.wrote |=
             rows + request.recheck.len() + request.unwanted.len() > 0 || request.recheck_all;
-        self.answer(ticket, changed);
+        let collected = match &request.collect {
+            Some(wanted) => self.collect(wanted)?,
+            None => None,
+        };
+        self.answer(ticket, changed, collected);
         if trashed {
             // The trash's clock covers all that its entry did before; what comes after must have a later seq.
             self.close_entry()?;

@@ -4,6 +4,7 @@
 //! how the node talks to it. `request.rs` says what can be asked, `work.rs`, `local.rs` and `remote.rs` do it inside one
 //! transaction, `founding.rs` makes and opens vaults, `identity.rs` keeps the device's own keys.
 
+pub mod collect;
 pub mod core;
 pub mod founding;
 pub mod handle;
@@ -12,6 +13,7 @@ mod local;
 pub mod past;
 mod remote;
 pub mod request;
+pub mod rule;
 pub mod state;
 mod work;
 

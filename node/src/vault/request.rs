@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
 
+use super::collect::Collect;
+use crate::blobs::Hold;
 use crate::blobs::placement::{ChunkRow, Placement};
 
 /// One thing that a person or a program does to the vault. The variants' fields are what their names say.
@@ -148,6 +150,10 @@ pub struct CommitRequest {
     pub recheck: Vec<FileId>,
     /// Look at every file again: places of bytes were found wrong.
     pub recheck_all: bool,
+    /// What keeps the blobs that this names from being freed until it is durable.
+    pub holds: Vec<Hold>,
+    /// What the collector wants done.
+    pub collect: Option<Box<Collect>>,
     /// Files whose bytes need not be fetched: they are in the trash.
     pub unwanted: Vec<FileId>,
 }
@@ -159,6 +165,8 @@ pub struct Committed {
     pub transaction: u64,
     /// Documents that were created or changed, (doctype, id), in the order of the operations; unchanged ones are left out.
     pub changed: Vec<(String, String)>,
+    /// For [`CommitRequest::collect`]: the blobs that have no places any more; `None` where too much had changed.
+    pub collected: Option<Vec<Hash>>,
 }
 
 /// Why a request was not carried out. Nothing of it is there.
