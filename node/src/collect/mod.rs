@@ -18,6 +18,8 @@
 
 mod names;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
