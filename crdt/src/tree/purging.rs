@@ -42,6 +42,15 @@ impl Tree {
             .find(|deletion| self.node(x).is_covered_by(deletion))
     }
 
+    /// Whether a deletion of something that it stands in brought it into the trash, whatever its own says.
+    pub fn is_deleted_from_above(&self, id: FileId) -> bool {
+        self.index(id).is_some_and(|x| {
+            self.above(x)
+                .filter_map(|y| self.node(y).deletion())
+                .any(|deletion| self.node(x).is_covered_by(deletion))
+        })
+    }
+
     pub(super) fn purged(&self, x: Ix) -> bool {
         let node = self.node(x);
         if self.purges.is_empty() || node.live {

@@ -11,6 +11,7 @@
 
 mod client;
 mod error;
+mod keeping;
 mod launch;
 mod lines;
 mod lock;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use client::{Call, CallReader, CallWriter, Client};
 pub use error::{ControlError, ErrorKind};
+pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
 pub use launch::{
     NewVault, Options, Ready, StartError, data_folder_is_used, default_data_dir, leave_session,
 };

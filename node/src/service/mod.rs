@@ -6,6 +6,7 @@
 //! started here is awaited here.
 
 mod answers;
+mod collecting;
 mod documents;
 mod events;
 mod export;
@@ -19,6 +20,8 @@ mod running;
 mod sessions;
 mod sources;
 mod status;
+mod trash;
+mod versions;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -35,6 +35,8 @@ pub struct Running {
     pub fetch: Fetch,
     /// What is being fetched into the store.
     pub keeper: keeper::Keeper,
+    /// What frees what nothing names.
+    pub collector: super::collecting::Collector,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -118,6 +120,7 @@ impl Running {
             paths,
             fetch,
             keeper,
+            collector: super::collecting::Collector::default(),
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
@@ -148,6 +151,7 @@ impl Running {
         }
         running.spawn(memory::give_back(vault.activity(), stopping.clone()));
         running.spawn(prune_feed(running.clone(), stopping.clone()));
+        running.spawn(super::collecting::run(running.clone(), stopping.clone()));
         running.spawn(keeper::run(running.clone(), stopping));
         super::folders::start_all(&running).await?;
         Ok(running)
