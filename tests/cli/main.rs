@@ -13,3 +13,4 @@ mod pairing;
 mod scripts;
 mod secrets;
 mod starting;
+mod trash;
