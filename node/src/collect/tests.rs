@@ -4,6 +4,7 @@ use coffer_crdt::files::{FileId, Kind};
 use coffer_crdt::retention::VersionId;
 
 use super::{CollectError, Limits, Report, collect, named};
+use crate::blobs::placement::Placement;
 use crate::blobs::{Blobs, Fetch, Imported};
 use crate::service::random;
 use crate::store;
@@ -291,6 +292,59 @@ async fn restored_and_edited_while_it_waited_is_kept() {
     bench.commit(vec![Operation::RestoreFile { id }]).await;
     assert_eq!(bench.collect(5).await, 0);
     assert_eq!(bench.read(1).await, Some(noise(1, 300_000)));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_moved_aside_go_when_no_kept_content_is_in_them() {
+    let bench = Bench::new().await;
+    let kept = bench.dir.path().join("folder/.vault/kept");
+    std::fs::create_dir_all(&kept).unwrap();
+    // Two files' bytes are only in files that a synced folder moved aside.
+    for file in [1u8, 2] {
+        let bytes = noise(file.into(), 5_000);
+        let path = kept.join(hex::encode([file; 24]));
+        std::fs::write(&path, &bytes).unwrap();
+        let into = crate::blobs::Import::FileBacked {
+            root: 7,
+            file: [file; 16],
+        };
+        let mut imported = bench.blobs.import_file(path, into).await.unwrap();
+        for (_, place) in &mut imported.rows.placements {
+            let Placement::File {
+                offset,
+                len,
+                frame,
+                epoch,
+                ..
+            } = *place
+            else {
+                panic!("{place:?}")
+            };
+            *place = Placement::Kept {
+                root: 7,
+                name: [file; 24],
+                offset,
+                len,
+                frame,
+                epoch,
+            };
+        }
+        bench.name(file, imported).await;
+    }
+    let pending = kept.join(format!("{}.pending", hex::encode([3; 24])));
+    std::fs::write(&pending, "moved a moment ago").unwrap();
+    bench.purge(1).await;
+    let folders = [(7, bench.dir.path().join("folder"))];
+    let mut freed = 0;
+    for days in [0, 2] {
+        let now = wall_ms() + days * DAY;
+        let report = collect(&bench.vault, &bench.blobs, &folders, now, Limits::default()).await;
+        freed += report.unwrap().freed_bytes;
+    }
+    assert_eq!(freed, 5_000);
+    assert!(!kept.join(hex::encode([1; 24])).exists());
+    assert!(kept.join(hex::encode([2; 24])).exists() && pending.exists());
     bench.stop().await;
 }
 
