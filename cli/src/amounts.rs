@@ -7,7 +7,9 @@ pub fn seconds(typed: &str) -> Result<u64, String> {
     let wrong =
         || format!("\"{typed}\" is not a time such as 12h, 30d, 8w or 1y, of at most 100 years");
     let typed = typed.trim();
-    let end = typed.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let end = typed
+        .find(|c: char| !c.is_ascii_digit())
+        .ok_or_else(wrong)?;
     let (number, unit) = typed.split_at(end);
     let unit = match unit.trim() {
         "s" => 1,
@@ -88,10 +90,28 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        for wrong in ["", "30", "d", "-1d", "1.5h", "101y", "99999999999999999999d", "3 moons", "é"] {
+        for wrong in [
+            "",
+            "30",
+            "d",
+            "-1d",
+            "1.5h",
+            "101y",
+            "99999999999999999999d",
+            "3 moons",
+            "é",
+        ] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["", "5", "GB", "-1GB", "1XB", "99999999999999999999GB", "99999999TB"] {
+        for wrong in [
+            "",
+            "5",
+            "GB",
+            "-1GB",
+            "1XB",
+            "99999999999999999999GB",
+            "99999999TB",
+        ] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }

@@ -242,15 +242,16 @@ mod tests {
     }
 
     fn versions() -> impl Strategy<Value = Vec<Version>> {
-        let version = (0..60 * DAY_MS, 0u8..3, prop::bool::weighted(0.1)).prop_map(
-            |(ms, writer, tagged)| Version {
-                id: VersionId {
-                    stamp: Stamp::from_ms((MONDAY + ms) as i64),
-                    writer: [writer; 16],
-                },
-                tagged,
-            },
-        );
+        let version =
+            (0..60 * DAY_MS, 0u8..3, prop::bool::weighted(0.1)).prop_map(|(ms, writer, tagged)| {
+                Version {
+                    id: VersionId {
+                        stamp: Stamp::from_ms((MONDAY + ms) as i64),
+                        writer: [writer; 16],
+                    },
+                    tagged,
+                }
+            });
         prop::collection::vec(version, 1..80)
     }
 

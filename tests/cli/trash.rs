@@ -31,9 +31,16 @@ fn deleted_things_are_listed_restored_and_purged_on_both_devices() {
     first.ok(&["file", "delete", "Papers/in/letter.txt"]);
     first.in_sync();
     let listed = trash(&second);
-    assert_eq!(field(&listed, "path"), ["Papers/in/letter.txt", "Papers/in/old"]);
+    assert_eq!(
+        field(&listed, "path"),
+        ["Papers/in/letter.txt", "Papers/in/old"]
+    );
     let old = listed.iter().find(|row| row["folder"] == true).unwrap();
-    assert_eq!((&old["files"], &old["bytes"]), (&2.into(), &10.into()), "{old}");
+    assert_eq!(
+        (&old["files"], &old["bytes"]),
+        (&2.into(), &10.into()),
+        "{old}"
+    );
     assert_eq!(old["device"], "first");
     assert!(old["until_ms"].as_u64() > old["deleted_ms"].as_u64());
 
@@ -44,15 +51,19 @@ fn deleted_things_are_listed_restored_and_purged_on_both_devices() {
     write(&second.path("letter.txt"), "second letter");
     second.ok(&["file", "add", "letter.txt", "--to", "Papers/in/letter.txt"]);
     let restored = second.row(&["trash", "restore", "Papers/in/letter.txt"]);
-    assert_eq!(restored["items"][0]["path"], "Papers/in/letter (restored).txt");
+    assert_eq!(
+        restored["items"][0]["path"],
+        "Papers/in/letter (restored).txt"
+    );
     second.in_sync();
     assert_eq!(read(&first, &["Papers/in/letter.txt"]), "second letter");
-    assert_eq!(read(&first, &["Papers/in/letter (restored).txt"]), "first letter");
+    assert_eq!(
+        read(&first, &["Papers/in/letter (restored).txt"]),
+        "first letter"
+    );
     assert_eq!(field(&trash(&first), "path"), ["Papers/in/old/two.txt"]);
 
-    first
-        .run(&["trash", "empty"])
-        .fails(5, "error: ");
+    first.run(&["trash", "empty"]).fails(5, "error: ");
     assert_eq!(trash(&first).len(), 1, "nobody said yes");
     first.ok(&["file", "delete", "Papers/in/letter.txt"]);
     first
@@ -61,7 +72,10 @@ fn deleted_things_are_listed_restored_and_purged_on_both_devices() {
     first.ok(&["trash", "empty", "Papers/in/old/two.txt", "--yes"]);
     assert_eq!(field(&trash(&first), "path"), ["Papers/in/letter.txt"]);
     let emptied = first.row(&["trash", "empty", "--yes"]);
-    assert_eq!((&emptied["files"], &emptied["bytes"]), (&1.into(), &13.into()));
+    assert_eq!(
+        (&emptied["files"], &emptied["bytes"]),
+        (&1.into(), &13.into())
+    );
     first.in_sync();
     assert_eq!(trash(&second), [] as [Value; 0]);
     second
@@ -73,7 +87,11 @@ fn deleted_things_are_listed_restored_and_purged_on_both_devices() {
     let files = tree(&export.join("files"));
     assert_eq!(files.len(), tree(&export.join("files/Papers/in")).len() + 2);
     assert!(!export.join("files/Papers/in/letter.txt").exists());
-    assert!(export.join("files/Papers/in/letter (restored).txt").exists());
+    assert!(
+        export
+            .join("files/Papers/in/letter (restored).txt")
+            .exists()
+    );
 }
 
 #[test]
@@ -112,7 +130,10 @@ fn earlier_contents_are_kept_by_the_rule_and_tagged_ones_for_ever() {
     let history = || device.rows(&["file", "history", "thesis.txt"]);
     let before = history();
     assert_eq!(
-        before.iter().map(|row| row["kept"].clone()).collect::<Vec<_>>(),
+        before
+            .iter()
+            .map(|row| row["kept"].clone())
+            .collect::<Vec<_>>(),
         ["present", "until", "until"]
     );
     let first = before[2]["revision"].as_str().unwrap();
@@ -126,17 +147,40 @@ fn earlier_contents_are_kept_by_the_rule_and_tagged_ones_for_ever() {
         .fails(4, "error: ");
 
     assert_eq!(device.row(&["versions", "show"])["all_s"], 86_400);
-    let set = device.row(&["versions", "set", "--all", "2d", "--trash", "never", "--trash-size", "5GB"]);
+    let set = device.row(&[
+        "versions",
+        "set",
+        "--all",
+        "2d",
+        "--trash",
+        "never",
+        "--trash-size",
+        "5GB",
+    ]);
     assert_eq!(
         (&set["all_s"], &set["trash_s"], &set["trash_bytes"]),
         (&172_800.into(), &Value::Null, &5_000_000_000u64.into())
     );
     let until = |row: &Value| row["kept_until_ms"].as_u64().unwrap();
     assert!(until(&history()[1]) >= until(&before[1]) + 86_000_000);
-    device.run(&["versions", "set", "--all", "2"]).fails(2, "error: ");
-    device.ok(&["doc", "put", "io.coffer.settings", "versions", "{\"all_s\": \"soon\"}"]);
+    device
+        .run(&["versions", "set", "--all", "2"])
+        .fails(2, "error: ");
+    device.ok(&[
+        "doc",
+        "put",
+        "io.coffer.settings",
+        "versions",
+        "{\"all_s\": \"soon\"}",
+    ]);
     let shown = device.row(&["versions", "show"]);
     assert_eq!(shown["all_s"], 86_400);
-    assert!(shown["problem"].as_str().unwrap().contains("all_s"), "{shown}");
-    assert_eq!(device.row(&["versions", "set", "--defaults"])["problem"], Value::Null);
+    assert!(
+        shown["problem"].as_str().unwrap().contains("all_s"),
+        "{shown}"
+    );
+    assert_eq!(
+        device.row(&["versions", "set", "--defaults"])["problem"],
+        Value::Null
+    );
 }

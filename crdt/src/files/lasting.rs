@@ -247,7 +247,10 @@ mod tests {
         };
         assert_eq!(
             hex::encode(tag.encode().unwrap()),
-            format!("01010761732073656e74808080a0d79180d101{}01", "07".repeat(16))
+            format!(
+                "01010761732073656e74808080a0d79180d101{}01",
+                "07".repeat(16)
+            )
         );
         assert_eq!(
             hex::encode(purge.encode().unwrap()),

@@ -69,9 +69,7 @@ impl Tree {
                         .content
                         .as_ref()
                         .is_none_or(|content| purge.covers(content.dot))
-                    && deletions
-                        .iter()
-                        .any(|deletion| purge.covers(deletion.dot))
+                    && deletions.iter().any(|deletion| purge.covers(deletion.dot))
             })
     }
 

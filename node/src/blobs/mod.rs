@@ -292,9 +292,15 @@ impl Blobs {
             ..Group::default()
         };
         let roots = jobs.iter().map(J::root);
-        let contents =
-            read::expand::<true>(&self.shared, roots, fetch, &hold, transferred, &mut group.shared)
-                .await;
+        let contents = read::expand::<true>(
+            &self.shared,
+            roots,
+            fetch,
+            &hold,
+            transferred,
+            &mut group.shared,
+        )
+        .await;
         let keyring = self.shared.keyring();
         let mut planned = Vec::with_capacity(jobs.len());
         for (job, chunks) in jobs.into_iter().zip(contents) {

@@ -93,11 +93,7 @@ impl Pins {
     }
 
     /// Claims those of `blobs` that nobody pins; the others are taken from the list.
-    pub fn claim<T>(
-        self: &Arc<Self>,
-        blobs: &mut Vec<T>,
-        name: impl Fn(&T) -> [u8; 32],
-    ) -> Claim {
+    pub fn claim<T>(self: &Arc<Self>, blobs: &mut Vec<T>, name: impl Fn(&T) -> [u8; 32]) -> Claim {
         let mut state = lock(&self.state);
         blobs.retain(|blob| !state.is_pinned(&name(blob)));
         state.claimed.extend(blobs.iter().map(name));
@@ -123,9 +119,7 @@ impl Claim {
         let mut state = lock(&self.0.state);
         let next = state.next;
         if !state.open.is_empty() {
-            state
-                .gone
-                .extend(blobs.iter().map(|blob| (blob.0, next)));
+            state.gone.extend(blobs.iter().map(|blob| (blob.0, next)));
         }
     }
 }

@@ -217,7 +217,10 @@ pub async fn collect(
     Ok(report)
 }
 
-type Dropped = Vec<(coffer_crdt::files::FileId, coffer_crdt::retention::VersionId)>;
+type Dropped = Vec<(
+    coffer_crdt::files::FileId,
+    coffer_crdt::retention::VersionId,
+)>;
 
 /// Compares what lies here with what is named.
 fn look(
@@ -228,7 +231,10 @@ fn look(
 ) -> Result<(Survey, Dropped), CollectError> {
     let (rule, wrong) = rule::read(&view.read)?;
     if let Some(wrong) = wrong {
-        tracing::warn!(wrong, "the rule for earlier contents makes no sense; the defaults are used");
+        tracing::warn!(
+            wrong,
+            "the rule for earlier contents makes no sense; the defaults are used"
+        );
     }
     let since = now_ms.saturating_sub(limits.grace_ms);
     let gathered = gather(view, blobs, &rule, now_ms, since)?;
@@ -312,11 +318,7 @@ fn remove_kept(
 
 /// Writes what is left in packs that are mostly empty into new ones. The old ones are nobody's then, and go with the
 /// next run: who is reading them has time to end. Says whether there is more of this to do.
-async fn repack(
-    vault: &VaultHandle,
-    blobs: &Blobs,
-    survey: &Survey,
-) -> Result<bool, CollectError> {
+async fn repack(vault: &VaultHandle, blobs: &Blobs, survey: &Survey) -> Result<bool, CollectError> {
     let mut sparse: Vec<[u8; 32]> = survey
         .stored
         .iter()

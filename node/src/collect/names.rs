@@ -38,7 +38,9 @@ impl Names {
     /// Of any blobs.
     pub fn of(blobs: impl IntoIterator<Item = [u8; 32]>) -> Names {
         let mut names = Names::default();
-        names.sorted.extend(blobs.into_iter().map(|blob| beginning(&blob)));
+        names
+            .sorted
+            .extend(blobs.into_iter().map(|blob| beginning(&blob)));
         names.settle();
         names
     }

@@ -83,9 +83,8 @@ pub fn survey(
     {
         let (key, value) = item.map_err(StoreError::from)?;
         let blob = Hash(*key.value());
-        let places = decode_places(value.value()).map_err(|reason| {
-            StoreError::from(PlacementError::Damaged { id: blob, reason })
-        })?;
+        let places = decode_places(value.value())
+            .map_err(|reason| StoreError::from(PlacementError::Damaged { id: blob, reason }))?;
         for place in &places {
             match place {
                 Placement::Store => survey.stored.entry(blob.0).or_default().0 += 1,
@@ -143,8 +142,7 @@ fn noted(
         for item in unnamed.iter().map_err(StoreError::from)? {
             let (key, run) = item.map_err(StoreError::from)?;
             let blob = Hash(*key.value());
-            let is_over =
-                names.contains(&blob) || !reader.has(&blob).map_err(StoreError::from)?;
+            let is_over = names.contains(&blob) || !reader.has(&blob).map_err(StoreError::from)?;
             if is_over && survey.again.len() < RUN_MAX {
                 survey.again.push(blob);
             } else {

@@ -230,7 +230,10 @@ async fn earlier_contents_are_kept_by_the_rule_and_tagged_ones_for_ever() {
     };
     bench.commit(vec![put]).await;
     let freed = bench.collect(1).await;
-    assert!((400_000..500_000).contains(&freed), "only the second: {freed}");
+    assert!(
+        (400_000..500_000).contains(&freed),
+        "only the second: {freed}"
+    );
     let untag = Operation::TagFile {
         id,
         version: versions[0],
@@ -238,7 +241,10 @@ async fn earlier_contents_are_kept_by_the_rule_and_tagged_ones_for_ever() {
     };
     bench.commit(vec![untag]).await;
     let freed = bench.collect(10).await;
-    assert!((400_000..500_000).contains(&freed), "now the first: {freed}");
+    assert!(
+        (400_000..500_000).contains(&freed),
+        "now the first: {freed}"
+    );
     assert_eq!(bench.read(1).await, Some(noise(3, 400_000)));
     bench.stop().await;
 }
@@ -372,7 +378,11 @@ async fn packs_that_are_mostly_empty_are_written_anew() {
     }
     bench.collect(0).await;
     bench.run(4).await.unwrap();
-    assert!(bench.stored() < 130_000, "{before} became {}", bench.stored());
+    assert!(
+        bench.stored() < 130_000,
+        "{before} became {}",
+        bench.stored()
+    );
     for file in 0..3u8 {
         assert_eq!(bench.read(file).await, Some(noise(file.into(), 40_000)));
     }

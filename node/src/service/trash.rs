@@ -142,7 +142,12 @@ pub async fn restore(node: &Arc<Node>, path: Option<String>) -> Result<Reply, Co
         let found = match &path {
             None => all(&tree),
             // Of several of one path the one that was deleted last.
-            Some(path) => vec![at(&tree, path).into_iter().next().ok_or_else(|| not_there(path))?],
+            Some(path) => vec![
+                at(&tree, path)
+                    .into_iter()
+                    .next()
+                    .ok_or_else(|| not_there(path))?,
+            ],
         };
         for found in found {
             bring_back(&tree, found.id, &mut taken, &mut request.operations);
@@ -157,9 +162,7 @@ pub async fn restore(node: &Arc<Node>, path: Option<String>) -> Result<Reply, Co
     let items = restored
         .into_iter()
         .take(RESTORED_MAX)
-        .filter_map(|(from, id)| {
-            tree.path(id).map(|path| TrashRestored { from, path })
-        })
+        .filter_map(|(from, id)| tree.path(id).map(|path| TrashRestored { from, path }))
         .collect();
     Ok(Reply::TrashRestored { count, items })
 }
@@ -281,10 +284,7 @@ pub async fn empty(
     })
 }
 
-async fn purge(
-    running: &Running,
-    ids: impl Iterator<Item = FileId>,
-) -> Result<(), ControlError> {
+async fn purge(running: &Running, ids: impl Iterator<Item = FileId>) -> Result<(), ControlError> {
     let request = CommitRequest {
         operations: ids.map(|id| Operation::PurgeFile { id }).collect(),
         ..CommitRequest::default()
@@ -318,7 +318,10 @@ pub(super) async fn purge_overdue(running: &Running) -> Result<(), ControlError>
         due.into_iter().map(|index| found[index].id).collect()
     };
     if !chosen.is_empty() {
-        tracing::info!(count = chosen.len(), "what was in the trash for too long is purged");
+        tracing::info!(
+            count = chosen.len(),
+            "what was in the trash for too long is purged"
+        );
         purge(running, chosen.into_iter()).await?;
     }
     Ok(())

@@ -48,8 +48,7 @@ pub const PURGES: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("purg
 /// Blobs that nothing named any more when it was last looked: blob → the run that found it first (u64).
 pub const UNNAMED: TableDefinition<&[u8; 32], u64> = TableDefinition::new("unnamed_1");
 /// Runs that found such blobs: number (u64) ‖ piece (u16) → postcard of version byte, time and clock.
-pub const UNNAMED_RUNS: TableDefinition<&[u8; 10], &[u8]> =
-    TableDefinition::new("unnamed_runs_1");
+pub const UNNAMED_RUNS: TableDefinition<&[u8; 10], &[u8]> = TableDefinition::new("unnamed_runs_1");
 /// The newest held statement of each device: device ‖ piece (u16) → statement bytes.
 pub const HELD: TableDefinition<&[u8; 34], &[u8]> = TableDefinition::new("held_1");
 /// Where devices were last reached: device → postcard list of addresses.

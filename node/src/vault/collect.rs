@@ -17,8 +17,8 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::core::Core;
 use super::past::{decode_content, version_key};
-use super::work::{FILES, Work};
 use super::rule;
+use super::work::{FILES, Work};
 use crate::blobs::placement::{self, Placement};
 use crate::store::documents::DocumentKey;
 use crate::store::{StoreError, pieces, records, tables};
@@ -102,9 +102,7 @@ impl Run {
         now_ms >= self.at_ms.saturating_add(grace_ms)
             && others.iter().all(|other| match &other.held {
                 Some((held, _)) if held.covers_clock(&self.clock) && own.covers_clock(held) => true,
-                Some((_, at_ms)) => {
-                    !other.connected && now_ms > at_ms.saturating_add(silent_ms)
-                }
+                Some((_, at_ms)) => !other.connected && now_ms > at_ms.saturating_add(silent_ms),
                 None => now_ms > other.admitted_ms.max(self.at_ms).saturating_add(silent_ms),
             })
     }
@@ -125,7 +123,11 @@ pub fn runs(read: &ReadTransaction) -> Result<Vec<(u64, Run)>, StoreError> {
             Ok((VERSION, at_ms, clock)) => {
                 runs.push((u64::from_be_bytes(number), Run { at_ms, clock }));
             }
-            _ => return Err(StoreError::Damaged("a collector's row cannot be read".into())),
+            _ => {
+                return Err(StoreError::Damaged(
+                    "a collector's row cannot be read".into(),
+                ));
+            }
         }
     }
     Ok(runs)
@@ -194,7 +196,11 @@ impl Work<'_, '_> {
             pieces::remove(&mut runs, &run_key(*run))?;
         }
         let mut freed = Vec::new();
-        for (blob, places) in wanted.free.iter().filter(|(blob, _)| !named.contains(&blob.0)) {
+        for (blob, places) in wanted
+            .free
+            .iter()
+            .filter(|(blob, _)| !named.contains(&blob.0))
+        {
             placement::forget(self.transaction, places.iter().map(|place| (blob, place)))?;
             unnamed.remove(&blob.0)?;
             freed.push(*blob);
@@ -309,9 +315,15 @@ mod tests {
         let ahead = other(Some((&[(1, 5), (2, 5)], 12 * DAY)), false);
         assert!(due(std::slice::from_ref(&knows), 12 * DAY));
         assert!(!due(&[knows.clone(), behind.clone()], 12 * DAY));
-        assert!(!due(std::slice::from_ref(&ahead), 12 * DAY), "it did what is not known here");
+        assert!(
+            !due(std::slice::from_ref(&ahead), 12 * DAY),
+            "it did what is not known here"
+        );
         assert!(!due(std::slice::from_ref(&behind), 192 * DAY));
-        assert!(due(std::slice::from_ref(&behind), 193 * DAY), "silent for long");
+        assert!(
+            due(std::slice::from_ref(&behind), 193 * DAY),
+            "silent for long"
+        );
         let talking = Other {
             connected: true,
             ..behind

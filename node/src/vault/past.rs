@@ -164,10 +164,7 @@ pub(super) fn prepare(database: &Database) -> Result<(), StoreError> {
 fn insert(past: &mut PastTable<'_>, file: FileId, content: &Content) -> Result<(), StoreError> {
     // A link has no bytes that anybody could free.
     if content.target.is_none() {
-        past.insert(
-            &version_key(file, content.version()),
-            &encode(content)?[..],
-        )?;
+        past.insert(&version_key(file, content.version()), &encode(content)?[..])?;
     }
     Ok(())
 }
@@ -237,11 +234,7 @@ impl Work<'_, '_> {
 
     fn take_tags(&mut self, id: FileId, document: &Document) -> Result<(), StoreError> {
         let tags = lasting::tags(document);
-        write_tags(
-            &mut self.transaction.open_table(tables::TAGS)?,
-            id,
-            &tags,
-        )?;
+        write_tags(&mut self.transaction.open_table(tables::TAGS)?, id, &tags)?;
         let mut past = self.transaction.open_table(tables::PAST_CONTENTS)?;
         let mut unknown = Vec::new();
         for version in tags.keys() {

@@ -71,8 +71,9 @@ pub fn from_json(value: &Value) -> Result<Rule, String> {
         hourly_ms: time("hourly_s", default.hourly_ms)?,
         daily_ms: time("daily_s", default.daily_ms)?,
         weekly_ms: time("weekly_s", default.weekly_ms)?,
-        trash_ms: number("trash_s", MAX_S)?
-            .map_or(default.trash_ms, |seconds| seconds.map(|seconds| seconds * 1000)),
+        trash_ms: number("trash_s", MAX_S)?.map_or(default.trash_ms, |seconds| {
+            seconds.map(|seconds| seconds * 1000)
+        }),
         trash_bytes: number("trash_bytes", u64::MAX)?.unwrap_or(default.trash_bytes),
     })
 }

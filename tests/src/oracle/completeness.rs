@@ -136,8 +136,7 @@ pub fn check_past(core: &Core) {
         for (_, content) in files::contents(&document).unwrap_or_default() {
             assert!(
                 content.target.is_some()
-                    || present.as_ref().map(|present| present.version())
-                        == Some(content.version())
+                    || present.as_ref().map(|present| present.version()) == Some(content.version())
                     || known.contains(&content.version()),
                 "a content of file {id} is not known to whoever frees what nothing names"
             );

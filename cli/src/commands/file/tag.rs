@@ -48,7 +48,14 @@ impl Tag {
 impl Untag {
     /// Takes the tag away.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        set(context, &self.path, self.revision, None, "is tagged no longer").await
+        set(
+            context,
+            &self.path,
+            self.revision,
+            None,
+            "is tagged no longer",
+        )
+        .await
     }
 }
 

@@ -36,7 +36,8 @@ fn past(running: &Running, id: FileId) -> Result<Past, ControlError> {
         .map_err(store_error)?
         .ok_or_else(|| ControlError::not_found("that file is not known"))?;
     let document = read_document(&read, key, &row).map_err(store_error)?;
-    let damaged = |error: files::FileError| ControlError::new(ErrorKind::Damaged, error.to_string());
+    let damaged =
+        |error: files::FileError| ControlError::new(ErrorKind::Damaged, error.to_string());
     let contents = files::contents(&document).map_err(damaged)?;
     let tags = lasting::tags(&document);
     let (rule, _) = rule::read(&read).map_err(store_error)?;
@@ -61,10 +62,7 @@ fn past(running: &Running, id: FileId) -> Result<Past, ControlError> {
 
 impl Past {
     /// The content whose revision begins with what was typed.
-    fn find(
-        self,
-        typed: &str,
-    ) -> Result<(coffer_crdt::Revision, files::Content), ControlError> {
+    fn find(self, typed: &str) -> Result<(coffer_crdt::Revision, files::Content), ControlError> {
         let typed = typed.trim().to_ascii_lowercase();
         let mut found = self.contents.into_iter().filter(|(revision, _)| {
             typed.len() >= 4 && hex::encode(revision.hash.0).starts_with(&typed)
@@ -185,9 +183,7 @@ pub async fn tag(
     let (revision, content) = known.find(&revision)?;
     let version = content.version();
     if label.is_none() && !tags.contains_key(&version) {
-        return Err(
-            ControlError::conflict("that content is not tagged").with_code("not-tagged")
-        );
+        return Err(ControlError::conflict("that content is not tagged").with_code("not-tagged"));
     }
     let mut request = CommitRequest {
         operations: vec![Operation::TagFile { id, version, label }],

@@ -14,9 +14,7 @@ use rand::Rng;
 
 use super::running::{Running, commit_error};
 use super::{Node, random, store_error};
-use crate::control::{
-    Content, ControlError, FileRow, Item, Reply, Session,
-};
+use crate::control::{Content, ControlError, FileRow, Item, Reply, Session};
 use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
 
 pub use add::add;
