@@ -17,7 +17,7 @@ use crate::units::{bytes, date, short};
 #[command(after_help = "Examples:\n  \
     coffer file history Papers/letter.pdf\n  \
     coffer file get Papers/letter.pdf --at REVISION old.pdf\n  \
-    coffer file tag Papers/letter.pdf REVISION \"as sent\"")]
+    coffer file tag Papers/letter.pdf REVISION as-sent")]
 pub struct History {
     /// Path in the vault
     pub path: String,

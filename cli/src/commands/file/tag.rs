@@ -13,7 +13,7 @@ use crate::units::short;
 /// Keep one of the contents that a file had for ever
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    coffer file tag Papers/thesis.odt 3f9c2a \"as handed in\"\n  \
+    coffer file tag Papers/thesis.odt 3f9c2a handed-in\n  \
     coffer file history Papers/thesis.odt")]
 pub struct Tag {
     /// Path in the vault

@@ -11,8 +11,8 @@ use crate::units::{bytes, count};
 
 /// Delete what is in the trash for good, on every device
 ///
-/// It cannot be undone, so it asks. What another device took out of the trash meanwhile stays. The space on disk comes
-/// back after a day, and once all devices know.
+/// It cannot be undone, so it asks. What another device took out of the trash meanwhile stays. The disk has
+/// room again after a day, and once all devices know.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer trash empty\n  \

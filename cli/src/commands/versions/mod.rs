@@ -74,7 +74,10 @@ fn text(rule: &Rule) -> String {
         ));
     }
     if let Some(failed) = &rule.look_failed {
-        text.push_str(&format!("Space could not be freed: {}\n", shown(failed)));
+        text.push_str(&format!(
+            "Disk room could not be freed: {}\n",
+            shown(failed)
+        ));
     }
     text
 }
