@@ -83,6 +83,12 @@ pub enum Command {
     /// Folders of this device that are kept in sync with the vault
     #[command(subcommand)]
     Folder(commands::folder::Folder),
+    /// What was deleted, and can still come back
+    #[command(subcommand)]
+    Trash(commands::trash::Trash),
+    /// How long earlier contents of files are kept
+    #[command(subcommand)]
+    Versions(commands::versions::Versions),
     /// How fast files go to and from other devices
     #[command(subcommand)]
     Limits(commands::limits::Limits),

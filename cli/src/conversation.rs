@@ -240,6 +240,14 @@ fn words(question: &Question) -> (String, String) {
             about.push_str("\nNothing is deleted.");
             (about, "Keep this folder in sync?".to_owned())
         }
+        Question::EmptyTrash { files, bytes } => (
+            format!(
+                "{} ({}) will be deleted for good, on all devices.",
+                count(*files, "file", "files"),
+                crate::units::bytes(*bytes)
+            ),
+            "Delete?".to_owned(),
+        ),
         Question::RecoveryWords { positions, .. } => (
             String::new(),
             format!(

@@ -2,6 +2,7 @@
 //! `coffer start`), and puts what comes back into words. It decides nothing about data; all of that is behind
 //! `coffer_node`, where other fronts find it too.
 
+mod amounts;
 mod args;
 mod background;
 mod commands;

@@ -445,6 +445,17 @@ impl Document {
         guard(|| scalars(self.doc.get_all(automerge::ROOT, key))).unwrap_or_default()
     }
 
+    /// The root fields whose names begin with `prefix`, sorted.
+    pub fn keys_from(&self, prefix: &str) -> Vec<String> {
+        guard(|| {
+            self.doc
+                .keys(automerge::ROOT)
+                .filter(|key| key.starts_with(prefix))
+                .collect()
+        })
+        .unwrap_or_default()
+    }
+
     /// As [`Document::get_all_scalars`], when these changes were the latest.
     ///
     /// # Errors

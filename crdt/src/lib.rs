@@ -13,6 +13,7 @@
 //! history.rs    what changed, when, by whom
 //! fast.rs       a first change built and read without a document in memory
 //! change.rs     one change as bytes: what it says of itself, and the guard around foreign bytes
+//! retention.rs  which of a file's contents are kept, and what of the trash is overdue
 //! files.rs, chunks.rs, tree/   files and folders as documents
 //! ```
 //!
@@ -29,6 +30,7 @@ pub mod history;
 pub mod json;
 mod read;
 mod rebase;
+pub mod retention;
 pub mod tree;
 mod write;
 

@@ -14,6 +14,7 @@
 //! Only this crate names libp2p, iroh-blobs, redb and tokio; only the command line prints.
 
 pub mod blobs;
+pub mod collect;
 pub mod control;
 pub mod folder;
 pub mod index;

@@ -20,3 +20,4 @@ mod scripts;
 mod secrets;
 mod starting;
 mod transfers;
+mod trash;

@@ -76,8 +76,9 @@ fn the_commands_are_these() {
     let expected = "init, start, stop, status, pair, join, recovery show, device list, \
         doc put, doc get, doc edit, doc find, doc list, doc delete, doc history, \
         file add, file list, file get, file move, file delete, file restore, file history, \
-        folder add, folder list, folder remove, folder rescan, folder confirm, \
-        folder undo, folder conflicts, folder settle, folder ignored, \
+        file tag, file untag, folder add, folder list, folder remove, folder rescan, folder confirm, \
+        folder undo, folder conflicts, folder settle, folder ignored, trash list, trash restore, \
+        trash empty, versions show, versions set, \
         limits show, limits set, pause, resume, check, export, events, \
         service install, service remove, completions, exit-codes";
     assert_eq!(names.join(", "), expected);

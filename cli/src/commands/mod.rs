@@ -20,6 +20,8 @@ pub mod service;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod trash;
+pub mod versions;
 
 use std::future::Future;
 
@@ -43,6 +45,8 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Doc(args) => one_thread(args.run(context)),
         Command::File(args) => one_thread(args.run(context)),
         Command::Folder(args) => one_thread(args.run(context)),
+        Command::Trash(args) => one_thread(args.run(context)),
+        Command::Versions(args) => one_thread(args.run(context)),
         Command::Limits(args) => one_thread(args.run(context)),
         Command::Pause(args) => one_thread(args.run(context)),
         Command::Resume(args) => one_thread(args.run(context)),

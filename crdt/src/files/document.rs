@@ -256,7 +256,7 @@ fn gather(values: impl Fn(&str) -> Vec<ScalarValue>) -> Result<FileState, FileEr
 }
 
 /// A register with a time: the later value counts.
-trait Stamped: Register {
+pub(super) trait Stamped: Register {
     fn stamp(&self) -> (Stamp, Dot);
 }
 
@@ -272,7 +272,7 @@ macro_rules! stamped {
 stamped!(Place, Content, Trash, MergedInto);
 
 /// The value with the greatest (stamp, writer); entry number and bytes decide what should never have to be decided.
-fn latest_of<R: Stamped>(values: &[ScalarValue]) -> Result<Option<R>, RegisterError> {
+pub(super) fn latest_of<R: Stamped>(values: &[ScalarValue]) -> Result<Option<R>, RegisterError> {
     let sound = sound_values::<R>(values)?;
     Ok(sound
         .into_iter()
@@ -310,6 +310,8 @@ fn sound_values<R: Register>(values: &[ScalarValue]) -> Result<Vec<(R, &[u8])>, 
 }
 
 /// A root field of the document.
-fn scalar<R: Register>(register: &R) -> Result<(&'static str, ScalarValue), RegisterError> {
+pub(super) fn scalar<R: Register>(
+    register: &R,
+) -> Result<(&'static str, ScalarValue), RegisterError> {
     Ok((R::FIELD, ScalarValue::Bytes(register.encode()?)))
 }

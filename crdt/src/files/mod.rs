@@ -10,6 +10,7 @@
 //! names.rs      which names a file may have, and how those are shown that it may not
 //! registers.rs  the registers and their bytes
 //! date.rs       dates as text
+//! lasting.rs    tags of contents, and what goes from the trash for good
 //! document.rs   registers <-> documents: first change, read, edit, history of contents, JSON
 //! ```
 //!
@@ -18,6 +19,7 @@
 
 mod date;
 pub mod document;
+pub mod lasting;
 pub mod names;
 pub mod registers;
 pub mod stamp;
@@ -32,6 +34,7 @@ pub use document::{
     FileError, FilePatch, FileState, contents, edit, first_change, read, read_first, rivals,
     to_json,
 };
+pub use lasting::{Purge, Tag};
 pub use names::{MAX_NAME_BYTES, NameError, check_name};
 pub use registers::{Content, MergedInto, Place, RegisterError, Trash};
 pub use stamp::{Dot, Hlc, MAX_SKEW_MS, Stamp};

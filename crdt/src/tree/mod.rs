@@ -9,6 +9,7 @@
 //! node.rs      what is kept of one document
 //! standing.rs  which folder it is in: cycles, missing folders, merging
 //! trash.rs     what is in the trash
+//! purging.rs   what went from it for good
 //! listing.rs   what folders list: one name, several nodes
 //! changes.rs   what is shown otherwise than before
 //! ```
@@ -31,6 +32,7 @@
 mod changes;
 mod listing;
 mod node;
+mod purging;
 mod standing;
 mod trash;
 
@@ -40,7 +42,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::files::{FileId, FileState, Kind};
+use crate::files::{FileId, FileState, Kind, Purge};
 use changes::Changes;
 use listing::{Line, Listing};
 use node::{Ix, NONE, Node, ROOT};
@@ -79,6 +81,8 @@ pub struct Tree {
     listing: Listing,
     changes: Changes,
     revision: u64,
+    /// What documents say of purging. Few do, so it is not kept with the nodes.
+    purges: BTreeMap<FileId, Purge>,
 }
 
 /// What is left to do for the change being worked in.
@@ -112,6 +116,7 @@ impl Tree {
             listing: Listing::default(),
             changes: Changes::default(),
             revision: 0,
+            purges: BTreeMap::new(),
         }
     }
 
@@ -284,13 +289,18 @@ impl Tree {
         Some(names.join("/"))
     }
 
-    /// What is in the trash, without what is below something else that is. Looks at every node.
+    /// What is in the trash, without what is below something else that is, and without what was purged. Looks at every
+    /// node.
     pub fn trashed(&self) -> impl Iterator<Item = FileId> {
         self.ids
             .iter()
             .filter(|&(_, &x)| {
                 let node = self.node(x);
-                !node.live && !node.is_merged() && self.node(self.stand_in(node.standing.up)).live
+                let up = self.stand_in(node.standing.up);
+                !node.live
+                    && !node.is_merged()
+                    && !self.purged(x)
+                    && (self.node(up).live || self.purged(up))
             })
             .map(|(&id, _)| id)
     }

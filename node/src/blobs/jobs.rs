@@ -12,6 +12,7 @@ use super::board::Item;
 use super::content::Named;
 use super::error::{BlobsError, WriteError};
 use super::lock;
+use super::pins::Hold;
 use super::placement::{Reader, Rows};
 use super::transfer::Want;
 
@@ -56,6 +57,8 @@ pub struct StoreJob {
 /// Jobs that ended. What they wrote is durable.
 #[derive(Debug, Default)]
 pub struct Group {
+    /// Keeps what the rows name from being freed; to be dropped after they are committed.
+    pub hold: Option<Hold>,
     /// Rows to commit whatever becomes of the jobs: blobs that went to the store.
     pub shared: Rows,
     /// Each job's rows, to be committed when its file is in place; or why it failed.

@@ -11,6 +11,7 @@ use super::error::{BlobsError, WriteError};
 use super::jobs::{
     GROUP_BYTES, GROUP_JOBS, Group, Planned, Standing, StoreJob, Wants, check_keys, lost_by_job,
 };
+use super::pins::Hold;
 use super::placement::Rows;
 use super::sources::Progress;
 use super::store::Keeper;
@@ -29,6 +30,7 @@ pub(super) struct StoreSink {
     targets: Vec<Vec<usize>>,
     standing: Standing,
     keeper: Keeper,
+    hold: Hold,
     unflushed: AtomicU64,
     flushed: Mutex<Instant>,
 }
@@ -38,6 +40,7 @@ impl StoreSink {
     pub fn plan(
         shared: &Arc<Shared>,
         progress: Arc<Progress>,
+        hold: Hold,
         planned: Vec<Planned<StoreJob>>,
     ) -> Result<(Self, Vec<Want>), BlobsError> {
         let reader = shared.reader()?;
@@ -78,7 +81,8 @@ impl StoreSink {
             jobs,
             targets,
             standing,
-            keeper: Keeper::default(),
+            keeper: Keeper::new(hold.clone()),
+            hold,
             unflushed: AtomicU64::new(0),
             flushed: Mutex::new(Instant::now()),
         };
@@ -135,7 +139,10 @@ impl Sink for StoreSink {
             // Frames of jobs that are under way were among those that the store did not take.
             self.standing.fail_open(|| WriteError::from(error.again()));
         }
-        let mut group = Group::default();
+        let mut group = Group {
+            hold: Some(self.hold.clone()),
+            ..Group::default()
+        };
         for index in ended {
             let (job, chunks) = &self.jobs[index];
             let lost = lost.get(&index).copied().unwrap_or(0);

@@ -17,10 +17,12 @@ mod board;
 pub mod chunking;
 mod content;
 mod error;
+mod freeing;
 mod gate;
 mod import;
 mod jobs;
 mod keep;
+mod pins;
 pub mod placement;
 mod rates;
 mod read;
@@ -52,9 +54,11 @@ use tokio::sync::{mpsc, watch};
 
 pub use content::Named;
 pub use error::{BlobsError, ImportError, ServeError, WriteError};
+pub use freeing::{Frame, Repacked, StoredFile};
 pub use gate::{Limits, Priority};
 pub use import::{Import, ImportJob, Imported};
 pub use jobs::{Group, StoreJob, WriteJob};
+pub use pins::Hold;
 pub use placement::{ChunkRow, Placement, Rows};
 pub use rates::Rate;
 pub use read::MAX_READ;
@@ -66,6 +70,7 @@ pub use verify::{AtRest, Verified};
 use gate::Gate;
 use jobs::{Job, Planned};
 use keep::StoreSink;
+use pins::Pins;
 use placement::{PlacementError, Reader};
 use rates::Rates;
 use store::BlobStore;
@@ -108,6 +113,7 @@ struct Shared {
     stale: Mutex<BTreeSet<(Hash, Placement)>>,
     rates: Rates,
     gate: Arc<Gate>,
+    pins: Arc<Pins>,
 }
 
 impl Shared {
@@ -137,7 +143,7 @@ impl Shared {
 
 /// Makes a sink for contents, and tells what it wants.
 type Plan<J, S> =
-    fn(&Arc<Shared>, Arc<Progress>, Vec<Planned<J>>) -> Result<(S, Vec<Want>), BlobsError>;
+    fn(&Arc<Shared>, Arc<Progress>, Hold, Vec<Planned<J>>) -> Result<(S, Vec<Want>), BlobsError>;
 
 impl Blobs {
     /// Opens the blob store of `vault` in `dir`, which is made if it is not there. Rows are read from `db`, and never
@@ -158,6 +164,7 @@ impl Blobs {
                 stale: Mutex::default(),
                 rates: Rates::default(),
                 gate: Arc::default(),
+                pins: Arc::default(),
             }),
         })
     }
@@ -286,10 +293,21 @@ impl Blobs {
         plan: Plan<J, S>,
         transferred: &mut Transferred,
     ) {
-        let mut group = Group::default();
+        let hold = self.shared.pins.hold();
+        let mut group = Group {
+            hold: Some(hold.clone()),
+            ..Group::default()
+        };
         let roots = jobs.iter().map(J::root);
-        let contents =
-            read::expand::<true>(&self.shared, roots, fetch, transferred, &mut group.shared).await;
+        let contents = read::expand::<true>(
+            &self.shared,
+            roots,
+            fetch,
+            &hold,
+            transferred,
+            &mut group.shared,
+        )
+        .await;
         let keyring = self.shared.keyring();
         let mut planned = Vec::with_capacity(jobs.len());
         for (job, chunks) in jobs.into_iter().zip(contents) {
@@ -298,14 +316,17 @@ impl Blobs {
                 Ok(chunks)
             });
             match checked {
-                Ok(chunks) => planned.push(Planned { job, chunks }),
+                Ok(chunks) => {
+                    hold.pin_all(&chunks).await;
+                    planned.push(Planned { job, chunks });
+                }
                 Err(error) => group.jobs.push((job.key(), Err(error))),
             }
         }
         let keys: Vec<u64> = planned.iter().map(|planned| planned.job.key()).collect();
         let (shared, progress) = (Arc::clone(&self.shared), Arc::clone(&fetch.progress));
         let plan = self
-            .blocking(move |_| plan(&shared, progress, planned))
+            .blocking(move |_| plan(&shared, progress, hold, planned))
             .await;
         let ready = match plan {
             Ok(ready) => Some(ready),

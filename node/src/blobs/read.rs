@@ -10,6 +10,7 @@ use super::board::Item;
 use super::content::{Expansion, Named};
 use super::error::WriteError;
 use super::jobs::Group;
+use super::pins::Hold;
 use super::placement::Rows;
 use super::sources::Fetch;
 use super::store::Keeper;
@@ -79,9 +80,11 @@ pub(super) async fn gather<const KEEP: bool>(
     shared: &Arc<Shared>,
     chunks: &[Named],
     fetch: &Fetch,
+    hold: &Hold,
     done: &mut Transferred,
     rows: &mut Rows,
 ) -> Result<Vec<Result<Vec<u8>, WriteError>>, WriteError> {
+    hold.pin_all(chunks).await;
     let reader = shared.reader()?;
     let mut items = HashMap::new();
     let mut wants = Vec::new();
@@ -101,7 +104,7 @@ pub(super) async fn gather<const KEEP: bool>(
     let sink = Arc::new(MemorySink::<KEEP> {
         shared: Arc::clone(shared),
         chunks: Mutex::new((0..wants.len()).map(|_| None).collect()),
-        keeper: Keeper::default(),
+        keeper: Keeper::new(hold.clone()),
     });
     let (groups, mut flushed) = tokio::sync::mpsc::channel(1);
     done.add(transfer::run(shared, wants, Arc::clone(&sink), fetch, Some(&groups)).await);
@@ -136,6 +139,7 @@ pub(super) async fn expand<const KEEP: bool>(
     shared: &Arc<Shared>,
     roots: impl IntoIterator<Item = &ChunkRoot>,
     fetch: &Fetch,
+    hold: &Hold,
     done: &mut Transferred,
     rows: &mut Rows,
 ) -> Vec<Result<Vec<Named>, WriteError>> {
@@ -153,7 +157,7 @@ pub(super) async fn expand<const KEEP: bool>(
         if pieces.is_empty() {
             break;
         }
-        let mut got = match gather::<KEEP>(shared, &pieces, fetch, done, rows).await {
+        let mut got = match gather::<KEEP>(shared, &pieces, fetch, hold, done, rows).await {
             Ok(got) => got.into_iter(),
             Err(error) => {
                 for content in &mut contents {
@@ -191,8 +195,8 @@ pub(super) async fn expand_one(
     root: &ChunkRoot,
     fetch: &Fetch,
 ) -> Result<Vec<Named>, WriteError> {
-    let (mut done, mut rows) = Default::default();
-    let mut contents = expand::<false>(shared, [root], fetch, &mut done, &mut rows).await;
+    let (hold, (mut done, mut rows)) = (shared.pins.hold(), Default::default());
+    let mut contents = expand::<false>(shared, [root], fetch, &hold, &mut done, &mut rows).await;
     contents.pop().unwrap_or(Err(WriteError::BadList))
 }
 
@@ -219,8 +223,8 @@ pub(super) async fn read_range(
         }
     }
     let wanted: Vec<Named> = parts.iter().map(|(chunk, _)| *chunk).collect();
-    let (mut done, mut rows) = Default::default();
-    let got = gather::<false>(shared, &wanted, fetch, &mut done, &mut rows).await?;
+    let (hold, (mut done, mut rows)) = (shared.pins.hold(), Default::default());
+    let got = gather::<false>(shared, &wanted, fetch, &hold, &mut done, &mut rows).await?;
     let mut bytes = Vec::new();
     for ((_, within), plain) in parts.into_iter().zip(got) {
         bytes.extend_from_slice(plain?.get(within).ok_or(WriteError::BadList)?);

@@ -21,13 +21,16 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use coffer_protocol::frame;
 use coffer_protocol::identity::Hash;
 use iroh_blobs::api::RequestError;
 use iroh_blobs::store::fs::FsStore;
 use iroh_blobs::store::fs::options::{InlineOptions, Options, PathOptions};
 use tokio::runtime::Handle;
+use tokio::sync::RwLock;
 
 use super::error::BlobsError;
+use super::pins::Hold;
 use super::placement::Placement;
 
 /// Most bytes of a pack: as long as the longest frame, so that one bound holds for all blobs.
@@ -51,6 +54,8 @@ pub(super) struct BlobStore {
     paths: PathOptions,
     dir: PathBuf,
     runtime: Handle,
+    /// Held by whoever adds; taken by whoever removes.
+    adding: RwLock<()>,
     /// When the store was opened that was not closed cleanly.
     unclean_since: Option<SystemTime>,
 }
@@ -87,6 +92,7 @@ impl BlobStore {
             paths,
             dir: dir.to_owned(),
             runtime: Handle::current(),
+            adding: RwLock::default(),
             unclean_since,
         })
     }
@@ -125,6 +131,7 @@ impl BlobStore {
         if space.f_bavail.saturating_mul(space.f_frsize) < RESERVE + bytes.len() as u64 {
             return Err(BlobsError::DiskFull);
         }
+        let _adding = self.adding.read().await;
         let tag = self
             .fs
             .blobs()
@@ -184,6 +191,61 @@ impl BlobStore {
             }
         }
         Ok(damaged)
+    }
+
+    /// The length of a file of the store; 0 if it is not there.
+    pub fn len(&self, name: &Hash) -> u64 {
+        fs::metadata(self.path(name)).map_or(0, |meta| meta.len())
+    }
+
+    /// All files of the store. Blocking.
+    pub fn files(&self) -> io::Result<Vec<(Hash, fs::Metadata)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.paths.data_path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".data"))
+                .and_then(|name| name.parse::<Hash>().ok());
+            if let (Some(name), Ok(meta)) = (name, entry.metadata()) {
+                files.push((name, meta));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Removes files, except those in use, while nothing can be added; gives their bytes.
+    ///
+    /// `FsStore` deletes only by its own garbage collection, which races with additions and has no handle to run it once.
+    /// Its files are read by path here and are replaced when a blob is added again, so they can go without it: what stays
+    /// behind is a row of its database for each, some 100 bytes.
+    pub async fn remove(
+        &self,
+        names: &[Hash],
+        in_use: impl Fn(&Hash) -> bool,
+    ) -> Result<u64, BlobsError> {
+        let _quiet = self.adding.write().await;
+        let mut bytes = 0;
+        for name in names.iter().filter(|name| !in_use(name)) {
+            self.fs
+                .tags()
+                .delete(tag_name(name))
+                .await
+                .map_err(failed)?;
+            let len = self.len(name);
+            let hash = iroh_blobs::Hash::from_bytes(name.0);
+            for path in [self.path(name), self.paths.outboard_path(&hash)] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error.into());
+                    }
+                    _ => {}
+                }
+            }
+            bytes += len;
+        }
+        Ok(bytes)
     }
 
     /// Whether the last stop was not a clean one.
@@ -260,9 +322,9 @@ fn failed(error: RequestError) -> BlobsError {
 /// Puts frames into the store: small ones into packs, and all of them durable at [`Keeper::flush`].
 ///
 /// Shared by the threads of one import or transfer; its methods block, and must not run on an async thread.
-#[derive(Default)]
 pub(super) struct Keeper {
     state: Mutex<Filling>,
+    hold: Hold,
 }
 
 #[derive(Default)]
@@ -280,8 +342,17 @@ struct Filling {
 }
 
 impl Keeper {
+    /// What is given to it, and the packs that it makes, are pinned by `hold`.
+    pub fn new(hold: Hold) -> Self {
+        Self {
+            state: Mutex::default(),
+            hold,
+        }
+    }
+
     /// Takes one frame for `store`, unless it was given before.
     pub fn keep(&self, store: &BlobStore, blob: Hash, sealed: &[u8]) -> Result<(), BlobsError> {
+        self.hold.pin(&blob);
         let mut state = self.lock();
         if !state.seen.insert(blob) {
             return Ok(());
@@ -305,6 +376,8 @@ impl Keeper {
         inside: Vec<(Hash, u32, u32)>,
         bytes: Vec<u8>,
     ) -> Result<(), BlobsError> {
+        // Before it is there: a file of that name may be about to go.
+        self.hold.pin(&frame::blob_id(&bytes));
         let whole = match store.runtime.block_on(store.add(bytes.into())) {
             Ok(whole) => whole,
             Err(error) => {

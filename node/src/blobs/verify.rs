@@ -13,6 +13,7 @@ use coffer_protocol::identity::Hash;
 
 use super::content::Named;
 use super::error::{BlobsError, WriteError};
+use super::pins::Hold;
 use super::placement::{Placement, Rows};
 use super::read::gather;
 use super::seam::Seam;
@@ -91,7 +92,7 @@ impl Blobs {
     ///
     /// # Errors
     /// [`BlobsError`] when the placement tables cannot be read.
-    pub async fn names_of(&self, blobs: BTreeSet<Hash>) -> Result<Vec<Named>, BlobsError> {
+    pub async fn chunks_named(&self, blobs: BTreeSet<Hash>) -> Result<Vec<Named>, BlobsError> {
         let rows =
             self.blocking(move |shared| Ok::<_, BlobsError>(shared.reader()?.chunks_of(&blobs)?));
         let name = |(id, row): (Hash, super::ChunkRow)| Named {
@@ -106,12 +107,16 @@ impl Blobs {
     }
 
     /// Fetches `chunks` into the blob store, as far as they have no place here. Gives where they are now, durable, to be
-    /// committed.
+    /// committed together with the hold that keeps them until then.
     ///
     /// # Errors
     /// [`WriteError`] when the placement tables cannot be read.
-    pub async fn restore(&self, chunks: &[Named], fetch: &Fetch) -> Result<Rows, WriteError> {
-        let mut rows = Rows::default();
+    pub async fn restore(
+        &self,
+        chunks: &[Named],
+        fetch: &Fetch,
+    ) -> Result<(Rows, Hold), WriteError> {
+        let (mut rows, hold) = (Rows::default(), self.shared.pins.hold());
         let mut rest = chunks;
         while !rest.is_empty() {
             let mut bytes = 0;
@@ -121,10 +126,10 @@ impl Blobs {
             });
             let (now, later) = rest.split_at(lot.count().max(1));
             let mut done = super::Transferred::default();
-            gather::<true>(&self.shared, now, fetch, &mut done, &mut rows).await?;
+            gather::<true>(&self.shared, now, fetch, &hold, &mut done, &mut rows).await?;
             rest = later;
         }
-        Ok(rows)
+        Ok((rows, hold))
     }
 }
 

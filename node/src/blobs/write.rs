@@ -22,6 +22,7 @@ use super::error::{BlobsError, WriteError};
 use super::jobs::{
     GROUP_BYTES, GROUP_JOBS, Group, Planned, Standing, Wants, WriteJob, check_keys, lost_by_job,
 };
+use super::pins::Hold;
 use super::placement::{Placement, Reader, Rows};
 use super::seam::Origin;
 use super::sources::Progress;
@@ -46,6 +47,7 @@ pub(super) struct FileSink {
     unflushed: AtomicU64,
     /// Compressed frames: they cannot be made from the file again.
     keeper: Keeper,
+    hold: Hold,
 }
 
 /// A place in a file.
@@ -72,6 +74,7 @@ impl FileSink {
     pub fn plan(
         shared: &Arc<Shared>,
         progress: Arc<Progress>,
+        hold: Hold,
         planned: Vec<Planned<WriteJob>>,
     ) -> Result<(Self, Vec<Want>), BlobsError> {
         let reader = shared.reader()?;
@@ -86,7 +89,8 @@ impl FileSink {
             open: Mutex::default(),
             written: Mutex::default(),
             unflushed: AtomicU64::new(0),
-            keeper: Keeper::default(),
+            keeper: Keeper::new(hold.clone()),
+            hold,
         };
         let mut left = Vec::with_capacity(planned.len());
         let mut failed = BTreeMap::new();
@@ -328,7 +332,10 @@ impl Sink for FileSink {
         if let Err(error) = &shared {
             self.standing.fail_open(|| WriteError::from(error.again()));
         }
-        let mut group = Group::default();
+        let mut group = Group {
+            hold: Some(self.hold.clone()),
+            ..Group::default()
+        };
         for job in ended {
             let lost = lost.get(&job).copied().unwrap_or(0);
             let failed = self.standing.failure(job, lost).or_else(|| match &synced {

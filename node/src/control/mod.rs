@@ -12,6 +12,7 @@
 mod check;
 mod client;
 mod error;
+mod keeping;
 mod launch;
 mod lines;
 mod lock;
@@ -27,6 +28,7 @@ mod tests;
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
 pub use error::{ControlError, ErrorKind};
+pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
 pub use launch::{
     NewVault, Options, Ready, StartError, data_folder_is_used, default_data_dir, leave_session,
 };

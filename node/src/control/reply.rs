@@ -114,6 +114,29 @@ pub enum Reply {
         /// Latest first.
         revisions: Vec<FileRevision>,
     },
+    /// A content was tagged, or is so no longer.
+    FileTagged {
+        /// The content.
+        revision: FileRevision,
+    },
+    /// Things came out of the trash.
+    TrashRestored {
+        /// How many.
+        count: u64,
+        /// Which; of very many only the first.
+        items: Vec<super::TrashRestored>,
+    },
+    /// Things in the trash were purged.
+    TrashEmptied {
+        /// How many, a folder with all that is in it counting as one.
+        count: u64,
+        /// Files.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// How long earlier contents and the trash are kept.
+    Versions(super::Versions),
     /// A folder is kept in sync from now on.
     FolderAdded {
         /// The folder.
@@ -239,6 +262,8 @@ pub enum Item {
     Documents(Vec<DocumentRow>),
     /// Files and folders, up to some hundred at a time.
     Files(Vec<FileRow>),
+    /// What is in the trash, up to some hundred at a time.
+    Trash(Vec<super::TrashRow>),
     /// Acknowledgements of lines, in the order of the lines.
     Acks(Vec<Ack>),
     /// Something changed.
@@ -353,6 +378,14 @@ pub struct FileRevision {
     pub device: String,
     /// The content.
     pub content: Content,
+    /// For how long it is kept.
+    pub kept: super::KeptAs,
+    /// Until when, where that is not for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until_ms: Option<u64>,
+    /// What a person called it when tagging it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
 }
 
 /// Where the two of a conflict are after it was settled.

@@ -187,6 +187,34 @@ pub enum Request {
         /// Path in the vault.
         path: String,
     },
+    /// Keep one of the contents that a file had for ever; without a label, no longer. → `Reply::FileTagged`
+    FileTag {
+        /// Path in the vault.
+        path: String,
+        /// A revision as `FileHistory` shows it.
+        revision: String,
+        /// What it is to be called, perhaps nothing; absent to take the tag away.
+        label: Option<String>,
+    },
+    /// What is in the trash: `Item::Trash`. → `Reply::Listed`
+    TrashList,
+    /// Take out of the trash. → `Reply::TrashRestored`
+    TrashRestore {
+        /// Path or id as `TrashList` shows it, or of something below; everything if absent.
+        path: Option<String>,
+    },
+    /// Purge what is in the trash, on every device and for good. Asks `Question::EmptyTrash`. → `Reply::TrashEmptied`
+    TrashEmpty {
+        /// Paths or ids as `TrashList` shows them; everything if there are none.
+        paths: Vec<String>,
+    },
+    /// How long earlier contents and the trash are kept. → `Reply::Versions`
+    VersionsShow,
+    /// Change that, for the whole vault. → `Reply::Versions`
+    VersionsSet {
+        /// What is to change.
+        change: super::RuleChange,
+    },
 
     /// Keep a folder of this machine in sync with a folder of the vault. When `dir` is not empty, asks
     /// `Question::MergeFolder` before anything happens. → `Reply::FolderAdded`
@@ -314,6 +342,12 @@ impl Request {
             Request::FileDelete { .. } => "file-delete",
             Request::FileRestore { .. } => "file-restore",
             Request::FileHistory { .. } => "file-history",
+            Request::FileTag { .. } => "file-tag",
+            Request::TrashList => "trash-list",
+            Request::TrashRestore { .. } => "trash-restore",
+            Request::TrashEmpty { .. } => "trash-empty",
+            Request::VersionsShow => "versions-show",
+            Request::VersionsSet { .. } => "versions-set",
             Request::FolderAdd { .. } => "folder-add",
             Request::FolderList => "folder-list",
             Request::FolderRemove { .. } => "folder-remove",
@@ -346,6 +380,7 @@ impl Request {
                 | Request::FileList { .. }
                 | Request::FileGet { .. }
                 | Request::Check
+                | Request::TrashList
                 | Request::Export { .. }
                 | Request::Events { .. }
         )
@@ -430,6 +465,13 @@ pub enum Question {
     ReplaceEmptyVault,
     /// Merge a folder that is not empty? Nothing is deleted whatever the answer. Answer `Yes` or `No`.
     MergeFolder(super::FolderMerge),
+    /// Purge so much for good, on every device? Answer `Yes` or `No`.
+    EmptyTrash {
+        /// Files.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// Type these words of the 24 back. Answer `Words`, in the order of `positions`.
     RecoveryWords {
         /// Positions from 1 to 24.

@@ -140,6 +140,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             match result {
                 Ok(imported) => {
                     request.chunks.extend(imported.rows.chunks);
+                    request.holds.push(imported.hold);
                     request.placements.extend(
                         imported
                             .rows

@@ -474,6 +474,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     .map(|(id, row)| (self.config.number, *id, row.clone()))
                     .collect(),
                 held: vec![(settled.owner, hash)],
+                holds: vec![imported.hold],
                 ..CommitRequest::default()
             };
             all.operations.extend(request.operations.iter().cloned());
@@ -481,6 +482,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             all.chunks.extend(request.chunks.iter().cloned());
             all.folder_rows.extend(request.folder_rows.iter().cloned());
             all.held.extend(request.held.iter().copied());
+            all.holds.extend(request.holds.iter().cloned());
             each.push((read, settled, request));
         }
         (all, each)
@@ -607,6 +609,7 @@ pub(super) async fn import<C: Contents>(
 fn link_imported(read: &Read) -> Imported {
     let draft = decide::link_draft(read.target.as_deref().unwrap_or_default(), 0);
     Imported {
+        hold: Default::default(),
         size: draft.size,
         mtime_ns: read.stat.mtime_ns,
         ctime_ns: read.stat.ctime_ns,

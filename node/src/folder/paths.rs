@@ -84,6 +84,15 @@ impl Folders {
             .remove(&number);
     }
 
+    /// Number and path of each.
+    pub fn all(&self) -> Vec<(u32, PathBuf)> {
+        let folders = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        folders
+            .iter()
+            .map(|(number, folder)| (*number, folder.path.clone()))
+            .collect()
+    }
+
     fn get(&self, number: u32) -> Option<Arc<Shared>> {
         self.0
             .read()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Node, check, conflicts, documents, events, export, files, folders, limits, lines, pairing,
-    recovery, status,
+    recovery, status, trash, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -119,6 +119,16 @@ async fn answer(
         Request::FileDelete { path } => files::delete(node, path).await,
         Request::FileRestore { path, at } => files::restore(node, path, at).await,
         Request::FileHistory { path } => files::history(node, path).await,
+        Request::FileTag {
+            path,
+            revision,
+            label,
+        } => files::tag(node, path, revision, label).await,
+        Request::TrashList => trash::list(node, session).await,
+        Request::TrashRestore { path } => trash::restore(node, path).await,
+        Request::TrashEmpty { paths } => trash::empty(node, paths, session).await,
+        Request::VersionsShow => versions::show(node).await,
+        Request::VersionsSet { change } => versions::set(node, change).await,
         Request::FolderAdd { dir, to } => folders::add(node, dir, to, session).await,
         Request::FolderList => folders::list(node).await,
         Request::FolderRemove { dir } => folders::remove(node, dir, session).await,

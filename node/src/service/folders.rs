@@ -587,6 +587,7 @@ async fn keep_bytes(
                 Ok(imported) => {
                     request.placements.extend(imported.rows.placements);
                     request.chunks.extend(imported.rows.chunks);
+                    request.holds.push(imported.hold);
                 }
                 Err(ImportError::DiskFull) => {
                     return Err(ControlError::new(

@@ -7,6 +7,7 @@
 
 mod answers;
 mod check;
+mod collecting;
 mod conflicts;
 mod documents;
 mod events;
@@ -25,6 +26,8 @@ mod running;
 mod sessions;
 mod sources;
 mod status;
+mod trash;
+mod versions;
 
 use std::path::Path;
 use std::sync::Arc;

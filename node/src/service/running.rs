@@ -43,6 +43,8 @@ pub struct Running {
     pub limiting: limits::Limiting,
     /// The check that goes on by itself.
     pub checking: check::Checking,
+    /// What frees what nothing names.
+    pub collector: super::collecting::Collector,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -111,6 +113,7 @@ impl Running {
             keeper,
             limiting,
             checking,
+            collector: super::collecting::Collector::default(),
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
@@ -143,6 +146,7 @@ impl Running {
         running.spawn(prune_feed(running.clone(), stopping.clone()));
         running.spawn(limits::run(running.clone(), stopping.clone()));
         running.spawn(check::run(running.clone(), stopping.clone()));
+        running.spawn(super::collecting::run(running.clone(), stopping.clone()));
         running.spawn(keeper::run(running.clone(), stopping));
         running.spawn(reopen::watch(
             vault,

@@ -208,6 +208,12 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
                 write.open_table(tables::FOLDER_BRAKES)?;
                 write.open_table(tables::PLACEMENT)?;
                 write.open_table(tables::CHUNKS)?;
+                meta.insert(tables::meta::PAST, &[1][..])?;
+                write.open_table(tables::PAST_CONTENTS)?;
+                write.open_table(tables::TAGS)?;
+                write.open_table(tables::PURGES)?;
+                write.open_table(tables::UNNAMED)?;
+                write.open_table(tables::UNNAMED_RUNS)?;
             }
             write.commit()?;
         }

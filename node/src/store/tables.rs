@@ -37,6 +37,18 @@ pub const FEED: TableDefinition<&[u8; 12], &[u8; 32]> = TableDefinition::new("fe
 pub const WANTED: TableDefinition<&[u8; 16], &[u8; 40]> = TableDefinition::new("wanted_1");
 /// The state of every file document, as the tree reads it at a start: file id ‖ piece (u16) → encoded file state.
 pub const FILES: TableDefinition<&[u8; 18], &[u8]> = TableDefinition::new("files_1");
+/// Contents that a file had and that may still be kept: file id ‖ stamp (u64) ‖ writer's actor → postcard of version byte
+/// and content.
+pub const PAST_CONTENTS: TableDefinition<&[u8; 40], &[u8]> =
+    TableDefinition::new("past_contents_1");
+/// Contents that a person tagged: key as in [`PAST_CONTENTS`] → postcard of version byte and label.
+pub const TAGS: TableDefinition<&[u8; 40], &[u8]> = TableDefinition::new("tags_1");
+/// What went from the trash for good: file id → postcard of version byte and purge.
+pub const PURGES: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("purges_1");
+/// Blobs that nothing named any more when it was last looked: blob → the run that found it first (u64).
+pub const UNNAMED: TableDefinition<&[u8; 32], u64> = TableDefinition::new("unnamed_1");
+/// Runs that found such blobs: number (u64) ‖ piece (u16) → postcard of version byte, time and clock.
+pub const UNNAMED_RUNS: TableDefinition<&[u8; 10], &[u8]> = TableDefinition::new("unnamed_runs_1");
 /// The newest held statement of each device: device ‖ piece (u16) → statement bytes.
 pub const HELD: TableDefinition<&[u8; 34], &[u8]> = TableDefinition::new("held_1");
 /// Where devices were last reached: device → postcard list of addresses.
@@ -75,6 +87,8 @@ pub mod meta {
     pub const LIMITS: &str = "limits_1";
     /// How far the slow check of everything has come, and what it found.
     pub const CHECK: &str = "check_1";
+    /// Present and 1 once [`super::PAST_CONTENTS`] has all that documents say.
+    pub const PAST: &str = "past";
     /// This device's name.
     pub const DEVICE_NAME: &str = "device_name";
 }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use coffer_crdt::files::{FileId, FileState};
+use coffer_crdt::files::{FileId, FileState, Purge};
 use coffer_crdt::tree::{Changed, Known, Tree};
 use coffer_protocol::grants::Role;
 use coffer_protocol::held::Held;
@@ -158,6 +158,7 @@ impl Core {
         label: String,
         rng: Box<dyn CryptoRng + Send>,
     ) -> Result<Core, StoreError> {
+        super::past::prepare(&database)?;
         let (state, statements) = State::read(&database, identity.key.id())?;
         let tree = Arc::new(RwLock::new(read_tree(&database)?));
         let replicator =
@@ -341,13 +342,16 @@ impl Core {
             local,
             ..Changes::default()
         };
-        if !done.files.is_empty() {
+        if !done.files.is_empty() || !done.purges.is_empty() {
             let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
             for (id, state) in done.files {
                 changes
                     .file_events
                     .push((id, FileChange::between(tree.get(id).as_ref(), &state)));
                 tree.set(id, &state);
+            }
+            for (id, purge) in done.purges {
+                tree.set_purge(id, Some(purge));
             }
             changes.files = tree.take_changed();
         }
@@ -440,6 +444,11 @@ impl Core {
         }
     }
 
+    /// Whether a session with the device is up.
+    pub fn is_connected(&self, device: &DeviceId) -> bool {
+        self.connected.contains(device)
+    }
+
     /// This device.
     pub fn device(&self) -> DeviceId {
         self.identity.key.id()
@@ -515,6 +524,7 @@ enum Step {
 #[derive(Default)]
 pub(super) struct Done {
     pub files: Vec<(FileId, FileState)>,
+    pub purges: Vec<(FileId, Purge)>,
     pub documents: Vec<(String, String)>,
     pub committed: Vec<(Ticket, Committed)>,
     pub admitted: Vec<(Ticket, Welcome)>,

@@ -32,7 +32,7 @@ pub(super) struct Changed {
 }
 
 impl Changed {
-    fn push(&mut self, document: (String, String)) {
+    pub(super) fn push(&mut self, document: (String, String)) {
         self.documents.push(document);
     }
 
@@ -57,7 +57,10 @@ impl Work<'_, '_> {
         }
         let left = self.bytes_left_behind(request)?;
         for operation in &request.operations {
-            trashed |= matches!(operation, Operation::TrashFile { .. });
+            trashed |= matches!(
+                operation,
+                Operation::TrashFile { .. } | Operation::PurgeFile { .. }
+            );
             changed.revisions.push(Vec::new());
             self.operation(operation, &mut changed)?;
         }
@@ -122,7 +125,11 @@ impl Work<'_, '_> {
             + request.folder_brakes.len();
         self.done.wrote |=
             rows + request.recheck.len() + request.unwanted.len() > 0 || request.recheck_all;
-        self.answer(ticket, changed);
+        let collected = match &request.collect {
+            Some(wanted) => self.collect(wanted)?,
+            None => None,
+        };
+        self.answer(ticket, changed, collected);
         if trashed {
             // The trash's clock covers all that its entry did before; what comes after must have a later seq.
             self.close_entry()?;
@@ -378,15 +385,7 @@ impl Work<'_, '_> {
             }
             Operation::TrashFile { id } => {
                 let state = self.known_file(*id)?;
-                let mut clock: std::collections::BTreeMap<_, _> = self
-                    .core
-                    .state
-                    .clock
-                    .iter()
-                    .map(|(writer, seq, _)| (writer.actor(), seq))
-                    .collect();
-                let dot = self.dot();
-                clock.insert(dot.writer, dot.seq);
+                let (clock, dot) = (self.seen(), self.dot());
                 let replaced = state.trash.map_or(Stamp(0), |trash| trash.stamp);
                 let trash = Trash {
                     clock,
@@ -417,6 +416,10 @@ impl Work<'_, '_> {
                 )?;
                 let state = self.known_file(*id)?;
                 Ok(self.want(*id, &state)?)
+            }
+            Operation::PurgeFile { id } => self.purge_file(*id, changed),
+            Operation::TagFile { id, version, label } => {
+                self.tag_file(*id, *version, label.as_ref(), changed)
             }
             Operation::MergeFileInto { id, into } => {
                 let state = self.known_file(*id)?;
@@ -462,10 +465,15 @@ impl Work<'_, '_> {
             .documents
             .row(key)?
             .ok_or_else(|| CommitError::NotFound(format!("file {id}")))?;
+        let replaced = match &patch.content {
+            Some(_) => self.file(id)?.and_then(|state| state.content),
+            None => None,
+        };
         let mut document = self.load(key, &row)?;
         let change = files::edit(&mut document, patch, actor, time).map_err(invalid)?;
         self.append_local(key, row, change.bytes, Some(&mut document))?;
         let state = files::read(&document).map_err(invalid)?;
+        self.replaced(id, replaced.as_ref(), &state)?;
         self.set_file(id, state, true)?;
         self.keep(key, document);
         changed.push((FILES.into(), name));
@@ -509,7 +517,7 @@ impl Work<'_, '_> {
             .ok_or_else(|| CommitError::NotFound(format!("file {id}")))?)
     }
 
-    fn author(&self) -> ([u8; 16], i64) {
+    pub(super) fn author(&self) -> ([u8; 16], i64) {
         (
             self.core.state.writer.actor(),
             i64::try_from(self.now_ms).unwrap_or(i64::MAX),
@@ -521,7 +529,18 @@ impl Work<'_, '_> {
         self.core.state.hlc.now(now)
     }
 
-    fn dot(&self) -> Dot {
+    /// What this device has seen, the entry under way included.
+    pub(super) fn seen(&self) -> std::collections::BTreeMap<[u8; 16], u64> {
+        let clock = self.core.state.clock.iter();
+        let mut seen: std::collections::BTreeMap<_, _> = clock
+            .map(|(writer, seq, _)| (writer.actor(), seq))
+            .collect();
+        let dot = self.dot();
+        seen.insert(dot.writer, dot.seq);
+        seen
+    }
+
+    pub(super) fn dot(&self) -> Dot {
         Dot {
             writer: self.core.state.writer.actor(),
             seq: self.next_seq(),
@@ -529,7 +548,7 @@ impl Work<'_, '_> {
     }
 
     /// A stamp that wins over what it replaces.
-    fn stamp_after(&mut self, replaced: Stamp) -> Stamp {
+    pub(super) fn stamp_after(&mut self, replaced: Stamp) -> Stamp {
         let now = self.wall_ms();
         self.core.state.hlc.now_after(now, replaced)
     }

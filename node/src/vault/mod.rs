@@ -4,16 +4,19 @@
 //! how the node talks to it. `request.rs` says what can be asked, `work.rs`, `local.rs` and `remote.rs` do it inside one
 //! transaction, `founding.rs` makes and opens vaults, `identity.rs` keeps the device's own keys.
 
+pub mod collect;
 pub mod core;
 pub mod founding;
 pub mod handle;
 pub mod identity;
 mod local;
 mod mend;
+pub mod past;
 mod queue;
 mod reading;
 mod remote;
 pub mod request;
+pub mod rule;
 pub mod state;
 #[cfg(test)]
 mod tests;

@@ -241,7 +241,10 @@ impl Work<'_, '_> {
         let row = self.mark_deleted(key, row, document.is_deleted())?;
         if let Some(id) = file_id(&row.doctype, &row.id) {
             match files::read(&document) {
-                Ok(state) => self.set_file(id, state, false)?,
+                Ok(state) => {
+                    self.take_past(id, &document, &state)?;
+                    self.set_file(id, state, false)?;
+                }
                 Err(error) => tracing::warn!(%error, "a file's document cannot be read as one"),
             }
         }

@@ -6,11 +6,14 @@
 use coffer_crdt::change::ChangeHash;
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::retention::VersionId;
 use coffer_protocol::identity::{DeviceId, Hash};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
 
+use super::collect::Collect;
+use crate::blobs::Hold;
 use crate::blobs::placement::{ChunkRow, Placement};
 
 /// One thing that a person or a program does to the vault. The variants' fields are what their names say.
@@ -67,6 +70,15 @@ pub enum Operation {
     TrashFile { id: FileId },
     /// Takes a file or folder out of the trash.
     RestoreFile { id: FileId },
+    /// Purges a file or folder that is in the trash, with all that is in the trash below it: what this device has seen
+    /// of it is kept nowhere any more.
+    PurgeFile { id: FileId },
+    /// Tags one of the contents that a file had, so that it is kept for ever; without a label, takes the tag away.
+    TagFile {
+        id: FileId,
+        version: VersionId,
+        label: Option<String>,
+    },
     /// Marks a file or folder that shows as one with `into` as merged into it, so that the two stay one.
     MergeFileInto { id: FileId, into: FileId },
 }
@@ -167,6 +179,10 @@ pub struct CommitRequest {
     pub recheck: Vec<FileId>,
     /// Look at every file again: places of bytes were found wrong.
     pub recheck_all: bool,
+    /// What keeps the blobs that this names from being freed until it is durable.
+    pub holds: Vec<Hold>,
+    /// What the collector wants done.
+    pub collect: Option<Box<Collect>>,
     /// Files whose bytes need not be fetched: they are in the trash.
     pub unwanted: Vec<FileId>,
     /// Documents (doctype, id) to be looked at anew, and put together again where they cannot be read.
@@ -185,6 +201,8 @@ pub struct Committed {
     /// For each operation, the heads that the document stands at right after it; none where nothing was different, and
     /// for files.
     pub revisions: Vec<Vec<ChangeHash>>,
+    /// For [`CommitRequest::collect`]: the blobs that have no places any more; `None` where too much had changed.
+    pub collected: Option<Vec<Hash>>,
 }
 
 /// Why a request was not carried out. Nothing of it is there.

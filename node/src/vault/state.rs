@@ -157,6 +157,9 @@ pub fn read_tree(database: &Database) -> Result<Tree, StoreError> {
             .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))?;
         tree.set(FileId(id), &state);
     }
+    for (id, purge) in super::past::purges(&read)? {
+        tree.set_purge(id, Some(purge));
+    }
     tree.take_changed();
     Ok(tree)
 }

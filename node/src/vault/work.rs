@@ -45,11 +45,11 @@ pub(super) struct Work<'c, 't> {
     pub folder_brakes: Table<'t, &'static [u8; 20], &'static [u8]>,
     pub folders: Table<'t, u32, &'static [u8]>,
     pub addresses: Table<'t, &'static [u8; 32], &'static [u8]>,
-    feed: Table<'t, &'static [u8; 12], &'static [u8; 32]>,
+    pub(super) feed: Table<'t, &'static [u8; 12], &'static [u8; 32]>,
     /// Changes made here that no entry holds yet.
     body: Body,
     body_bytes: usize,
-    touched: BTreeMap<DocumentKey, (String, String)>,
+    pub(super) touched: BTreeMap<DocumentKey, (String, String)>,
     changed_files: BTreeMap<FileId, FileState>,
     pub done: Done,
 }
@@ -408,13 +408,19 @@ impl<'c, 't> Work<'c, 't> {
         Ok(self.done)
     }
 
-    pub fn answer(&mut self, ticket: Ticket, changed: super::local::Changed) {
+    pub fn answer(
+        &mut self,
+        ticket: Ticket,
+        changed: super::local::Changed,
+        collected: Option<Vec<Hash>>,
+    ) {
         self.done.committed.push((
             ticket,
             Committed {
                 transaction: self.core.state.transaction,
                 changed: changed.documents,
                 revisions: changed.revisions,
+                collected,
             },
         ));
     }

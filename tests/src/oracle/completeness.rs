@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use coffer_crdt::change::ChangeHash;
-use coffer_crdt::files::{Actor, FileId};
+use coffer_crdt::files::{self, Actor, FileId};
 use coffer_crdt::tree::Tree;
 use coffer_node::store::StoreError;
 use coffer_node::store::documents::{DocumentKey, read_document, read_row};
 use coffer_node::vault::Core;
+use coffer_node::vault::past::past_contents;
 use redb::{Database, ReadableDatabase};
 
 use super::history;
@@ -46,6 +47,7 @@ pub fn changes_of(
 
 /// Nothing that was acknowledged is lost.
 pub fn check_complete(core: &Core, ledger: &Ledger) {
+    check_past(core);
     let database = core.database();
     for (id, typed) in &ledger.typed {
         let read = database
@@ -110,6 +112,34 @@ pub fn check_complete(core: &Core, ledger: &Ledger) {
                 "file {id} is not found under its name"
             );
             assert!(tree.path(*id).is_some(), "file {id} has no path");
+        }
+    }
+}
+
+/// Every content that a file ever had is the present one or has a row: the collector knows of no others.
+pub fn check_past(core: &Core) {
+    let read = core.database().begin_read();
+    let read = read.unwrap_or_else(|error| panic!("{error}"));
+    let tree = core.tree().read().unwrap_or_else(PoisonError::into_inner);
+    for id in tree.below(FileId::ROOT) {
+        let key = DocumentKey::new(files::DOCTYPE, &id.to_string());
+        let document = read_row(&read, key)
+            .and_then(|row| row.map(|row| read_document(&read, key, &row)).transpose())
+            .unwrap_or_else(|error| panic!("{error}"))
+            .unwrap_or_else(|| panic!("file {id} has no document"));
+        let known: BTreeSet<_> = past_contents(&read, id)
+            .unwrap_or_else(|error| panic!("{error}"))
+            .iter()
+            .map(|content| content.version())
+            .collect();
+        let present = files::read(&document).ok().and_then(|state| state.content);
+        for (_, content) in files::contents(&document).unwrap_or_default() {
+            assert!(
+                content.target.is_some()
+                    || present.as_ref().map(|present| present.version()) == Some(content.version())
+                    || known.contains(&content.version()),
+                "a content of file {id} is not known to whoever frees what nothing names"
+            );
         }
     }
 }

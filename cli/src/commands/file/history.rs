@@ -1,7 +1,7 @@
 //! `coffer file history`.
 
 use clap::Args;
-use coffer_node::control::{FileRevision, Reply, Request};
+use coffer_node::control::{FileRevision, KeptAs, Reply, Request};
 
 use crate::args::Context;
 use crate::conversation::{ask, unexpected};
@@ -11,10 +11,13 @@ use crate::places::in_vault;
 use crate::units::{bytes, date, short};
 
 /// List the contents that a file had, latest first
+///
+/// With each: when it was recorded, on which device, its size, and until when it is kept; see `coffer versions show`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer file history Papers/letter.pdf\n  \
-    coffer file get Papers/letter.pdf --at REVISION old.pdf")]
+    coffer file get Papers/letter.pdf --at REVISION old.pdf\n  \
+    coffer file tag Papers/letter.pdf REVISION as-sent")]
 pub struct History {
     /// Path in the vault
     pub path: String,
@@ -44,8 +47,20 @@ fn line(revision: &FileRevision) -> String {
     } else {
         "  (on another device)"
     };
+    let kept = match (revision.kept, revision.kept_until_ms) {
+        (KeptAs::Present, _) => "present".to_owned(),
+        (KeptAs::Tagged, _) => "tagged".to_owned(),
+        (KeptAs::Until, Some(until)) => {
+            format!("until {}", date(i64::try_from(until).unwrap_or(i64::MAX)))
+        }
+        _ => "not kept".to_owned(),
+    };
+    let tag = match &revision.tag {
+        Some(tag) if !tag.is_empty() => format!("  \"{}\"", shown(tag)),
+        _ => String::new(),
+    };
     format!(
-        "{}  {}  {:<16} {:>9}{elsewhere}\n",
+        "{}  {}  {:<16} {:>9}  {kept}{tag}{elsewhere}\n",
         short(&revision.revision),
         date(revision.at_ms),
         shown(&revision.device),

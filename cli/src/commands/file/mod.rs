@@ -8,6 +8,7 @@ pub mod list;
 #[path = "move.rs"]
 pub mod move_;
 pub mod restore;
+pub mod tag;
 
 use clap::Subcommand;
 use coffer_node::control::{Content, FileRow};
@@ -27,6 +28,8 @@ pub enum File {
     Delete(delete::Delete),
     Restore(restore::Restore),
     History(history::History),
+    Tag(tag::Tag),
+    Untag(tag::Untag),
 }
 
 impl File {
@@ -40,6 +43,8 @@ impl File {
             File::Delete(args) => args.run(context).await,
             File::Restore(args) => args.run(context).await,
             File::History(args) => args.run(context).await,
+            File::Tag(args) => args.run(context).await,
+            File::Untag(args) => args.run(context).await,
         }
     }
 }

@@ -30,6 +30,7 @@ use redb::ReadableDatabase;
 use super::chunking::{Chunker, LIST_SIZES, ONE_CHUNK, Sizes};
 use super::content::{self, Named};
 use super::error::{BlobsError, ImportError};
+use super::pins::Hold;
 use super::placement::{Placement, PlacementError, Reader, Rows};
 use super::store::Keeper;
 use super::{Shared, workers};
@@ -62,6 +63,8 @@ pub enum Import {
 /// A file as it was read.
 #[derive(Clone, Debug)]
 pub struct Imported {
+    /// Keeps what was read from being freed; goes with the request that names it.
+    pub hold: Hold,
     /// Length in bytes.
     pub size: u64,
     /// Time of the last modification, in nanoseconds since 1970.
@@ -98,11 +101,7 @@ struct Sealed {
 
 /// Imports files; results in the order of the jobs. Blocking.
 pub(super) fn import(shared: &Shared, jobs: &[ImportJob]) -> Vec<Result<Imported, ImportError>> {
-    let run = Run {
-        shared,
-        keyring: shared.keyring(),
-        keeper: Keeper::default(),
-    };
+    let run = Run::new(shared);
     let mut results: Vec<Option<Result<(Stamp, Sealed), ImportError>>> =
         jobs.iter().map(|_| None).collect();
     let large = run.small_files(jobs, &mut results);
@@ -113,19 +112,16 @@ pub(super) fn import(shared: &Shared, jobs: &[ImportJob]) -> Vec<Result<Imported
         .into_iter()
         .map(|result| result.unwrap_or(Err(ImportError::Vanished)))
         .collect();
+    let hold = run.hold.clone();
     run.settle(results)
         .into_iter()
-        .map(|result| result.map(|(stamp, sealed)| imported(stamp, sealed)))
+        .map(|result| result.map(|(stamp, sealed)| imported(stamp, sealed, &hold)))
         .collect()
 }
 
 /// Puts bytes that are in memory into the store. Blocking.
 pub(super) fn import_bytes(shared: &Shared, bytes: &[u8]) -> Result<Imported, ImportError> {
-    let run = Run {
-        shared,
-        keyring: shared.keyring(),
-        keeper: Keeper::default(),
-    };
+    let run = Run::new(shared);
     let mut desk = run.desk()?;
     let sealed = run.whole(bytes.len() as u64, |reuse| {
         let mut pieces = Vec::new();
@@ -158,11 +154,12 @@ pub(super) fn import_bytes(shared: &Shared, bytes: &[u8]) -> Result<Imported, Im
         .settle(vec![Ok((stamp, sealed))])
         .pop()
         .unwrap_or(Err(ImportError::Vanished))?;
-    Ok(imported(stamp, sealed))
+    Ok(imported(stamp, sealed, &run.hold))
 }
 
-fn imported(stamp: Stamp, sealed: Sealed) -> Imported {
+fn imported(stamp: Stamp, sealed: Sealed, hold: &Hold) -> Imported {
     Imported {
+        hold: hold.clone(),
         size: stamp.size,
         mtime_ns: stamp.mtime_ns,
         ctime_ns: stamp.ctime_ns,
@@ -179,6 +176,7 @@ struct Run<'a> {
     shared: &'a Shared,
     keyring: Arc<Keyring>,
     keeper: Keeper,
+    hold: Hold,
 }
 
 /// What one thread works with.
@@ -222,7 +220,17 @@ impl From<ChunkListError> for Whole {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let hold = shared.pins.hold();
+        Run {
+            shared,
+            keyring: shared.keyring(),
+            keeper: Keeper::new(hold.clone()),
+            hold,
+        }
+    }
+
     fn desk(&self) -> Result<Desk, BlobsError> {
         let transaction = self.shared.db.begin_read().map_err(PlacementError::from)?;
         Ok(Desk {

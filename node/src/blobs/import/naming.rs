@@ -25,7 +25,7 @@ impl Run<'_> {
             true => desk.reader.chunk(&chunk.id()).map_err(BlobsError::from)?,
             false => None,
         }
-        .filter(|row| row.len as usize == plain.len());
+        .filter(|row| row.len as usize == plain.len() && self.hold.pin(&row.blob));
         if let Some(row) = held
             && let Some(piece) = self.name_again(desk, &chunk, &row, offset, into)?
         {
@@ -34,6 +34,7 @@ impl Run<'_> {
         let compress = into == Import::Store;
         let epoch = self.keyring.current();
         let ids = sealed(&chunk, compress, &self.keyring, epoch, &mut desk.sealed)?;
+        self.hold.pin(&ids.blob);
         self.place(
             desk,
             chunk_named(&ids, plain, &desk.sealed, epoch.id()),

@@ -82,12 +82,12 @@ async fn a_flipped_byte_in_a_pack_costs_the_frame_that_it_is_in() {
     transaction.commit().unwrap();
     let blobs = BTreeSet::from([blob]);
     assert_eq!(a.blobs.without_place(&blobs).unwrap(), blobs);
-    let named = a.blobs.names_of(blobs).await.unwrap();
+    let named = a.blobs.chunks_named(blobs).await.unwrap();
     assert_eq!(named.len(), 1);
-    let nobody = a.blobs.restore(&named, &Fetch::nobody()).await.unwrap();
+    let (nobody, _) = a.blobs.restore(&named, &Fetch::nobody()).await.unwrap();
     assert!(nobody.is_empty());
     let peers = Peers::default().with(1, &b).fetch();
-    let rows = a.blobs.restore(&named, &peers).await.unwrap();
+    let (rows, _) = a.blobs.restore(&named, &peers).await.unwrap();
     a.commit(&rows);
     let found = verify(&a, true).await;
     assert_eq!((found.places, found.damaged.len()), (5, 0));

@@ -447,6 +447,7 @@ impl Cloud {
         }
         self.bytes.lock().unwrap().insert(hash, bytes);
         Ok(Imported {
+            hold: Default::default(),
             size: u64::from(len),
             mtime_ns: i128::from(metadata.mtime()) * 1_000_000_000
                 + i128::from(metadata.mtime_nsec()),

@@ -256,6 +256,7 @@ async fn present_contents(
                 let mut request = CommitRequest {
                     placements: group.shared.placements,
                     chunks: group.shared.chunks,
+                    holds: group.hold.into_iter().collect(),
                     ..Default::default()
                 };
                 for (key, result) in group.jobs {
@@ -291,10 +292,14 @@ async fn earlier_contents(
     if gone.is_empty() {
         return Ok(());
     }
-    let named = running.blobs.names_of(gone).await.map_err(blobs_error)?;
+    let named = running
+        .blobs
+        .chunks_named(gone)
+        .await
+        .map_err(blobs_error)?;
     let fetch = running.fetch.clone().with_priority(Priority::Background);
-    let rows = match running.blobs.restore(&named, &fetch).await {
-        Ok(rows) => rows,
+    let (rows, hold) = match running.blobs.restore(&named, &fetch).await {
+        Ok(restored) => restored,
         Err(error) => {
             tracing::warn!(%error, "earlier contents could not be fetched again");
             return Ok(());
@@ -303,6 +308,7 @@ async fn earlier_contents(
     let request = CommitRequest {
         placements: rows.placements,
         chunks: rows.chunks,
+        holds: vec![hold],
         ..Default::default()
     };
     running.vault.commit(request).await.map_err(commit_error)?;

@@ -352,6 +352,7 @@ fn take_rows(request: &mut CommitRequest, imported: Imported) -> ContentDraft {
     let mtime_ms = i64::try_from(imported.mtime_ms()).unwrap_or(i64::MAX);
     request.placements.extend(imported.rows.placements);
     request.chunks.extend(imported.rows.chunks);
+    request.holds.push(imported.hold);
     ContentDraft {
         size: imported.size,
         mtime_ms,

@@ -11,7 +11,8 @@ use coffer_crdt::files::{self, FileId, Kind};
 
 use super::super::running::Running;
 use super::super::{Node, store_error};
-use super::{MAX_DEPTH, PROGRESS_EVERY, find_content, resolve};
+use super::history::find_content;
+use super::{MAX_DEPTH, PROGRESS_EVERY, resolve};
 use crate::blobs::{Fetch, Priority, Progress as Transfer, WriteError, WriteJob};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
 

@@ -1,28 +1,27 @@
 //! Files and folders of the vault: finding, listing, moving, deleting, restoring, and their history.
 //!
-//! `add.rs` brings files of this machine in, `get.rs` writes them out.
+//! `add.rs` brings files of this machine in, `get.rs` writes them out, `history.rs` knows what they were.
 
 mod add;
 mod get;
+mod history;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_crdt::files::{self, FileId, Kind};
+use coffer_crdt::files::{FileId, Kind};
 use rand::Rng;
-use redb::ReadableDatabase;
 
-use super::documents::Names;
 use super::running::{Running, commit_error};
 use super::{Node, random, store_error};
-use crate::control::{
-    Content, ControlError, ErrorKind, FileRevision, FileRow, Item, Reply, Session,
-};
-use crate::store::documents::{DocumentKey, read_document, read_row};
-use crate::vault::{CommitRequest, ContentDraft, FILES, Operation, wall_ms};
+use crate::control::{Content, ControlError, FileRow, Item, Reply, Session};
+use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
 
 pub use add::add;
 pub use get::{get, write_tree};
+pub use history::{history, tag};
+
+use history::{find_content, hold_for_restoring};
 
 /// Rows per item of a list.
 const LISTED_AT_ONCE: usize = 256;
@@ -141,7 +140,7 @@ fn file_row(running: &Running, id: FileId) -> Result<FileRow, ControlError> {
 }
 
 /// How something in the trash is named: where it stood, as far as that is still there.
-fn trash_path(tree: &coffer_crdt::tree::Tree, id: FileId) -> String {
+pub(super) fn trash_path(tree: &coffer_crdt::tree::Tree, id: FileId) -> String {
     let Some(shown) = tree.shown(id) else {
         return id.to_string();
     };
@@ -372,6 +371,9 @@ pub async fn restore(
             .get(id)
             .and_then(|known| known.content.map(|content| content.hash));
         let content = find_content(&running, id, &at)?;
+        request
+            .holds
+            .push(hold_for_restoring(&running, &content).await?);
         request.operations.push(Operation::SetContent {
             id,
             content: ContentDraft {
@@ -388,79 +390,4 @@ pub async fn restore(
     }
     running.vault.commit(request).await.map_err(commit_error)?;
     Ok(Reply::File(file_row(&running, id)?))
-}
-
-/// The contents that a file had, oldest first, with what names each.
-fn contents(
-    running: &Running,
-    id: FileId,
-) -> Result<Vec<(coffer_crdt::Revision, files::Content)>, ControlError> {
-    let key = DocumentKey::new(FILES, &id.to_string());
-    let read = running
-        .vault
-        .database()
-        .begin_read()
-        .map_err(|error| store_error(error.into()))?;
-    let row = read_row(&read, key)
-        .map_err(store_error)?
-        .ok_or_else(|| ControlError::not_found("that file is not known"))?;
-    let document = read_document(&read, key, &row).map_err(store_error)?;
-    files::contents(&document)
-        .map_err(|error| ControlError::new(ErrorKind::Damaged, error.to_string()))
-}
-
-fn find_content(
-    running: &Running,
-    id: FileId,
-    typed: &str,
-) -> Result<files::Content, ControlError> {
-    let typed = typed.trim().to_ascii_lowercase();
-    let mut found = contents(running, id)?.into_iter().filter(|(revision, _)| {
-        typed.len() >= 4 && hex::encode(revision.hash.0).starts_with(&typed)
-    });
-    match (found.next(), found.next()) {
-        (Some((_, content)), None) => Ok(content),
-        (Some(_), Some(_)) => Err(ControlError::usage(format!(
-            "\"{typed}\" is the beginning of several revisions"
-        ))),
-        _ => Err(ControlError::not_found(format!(
-            "there is no revision \"{typed}\" of that file"
-        ))),
-    }
-}
-
-/// `file history`.
-pub async fn history(node: &Arc<Node>, path: String) -> Result<Reply, ControlError> {
-    let running = node.vault().await?;
-    let id = resolve(&running, &path)?;
-    let names = Names::read(&running).await?;
-    let here = crate::blobs::placement::Reader::new(
-        &running
-            .vault
-            .database()
-            .begin_read()
-            .map_err(|error| store_error(error.into()))?,
-    )
-    .map_err(|error| store_error(error.into()))?;
-    let revisions = contents(&running, id)?
-        .into_iter()
-        .rev()
-        .map(|(revision, content)| FileRevision {
-            revision: hex::encode(revision.hash.0),
-            at_ms: revision.time_ms,
-            device: names.of(revision.actor),
-            content: Content {
-                size: content.size,
-                modified_ms: content.mtime_ms,
-                executable: content.executable,
-                link: content.target.clone(),
-                here: content.root.list().chunks.iter().all(|chunk| {
-                    here.has(&coffer_protocol::identity::Hash(chunk.blob))
-                        .unwrap_or(false)
-                }),
-            },
-        });
-    Ok(Reply::FileRevisions {
-        revisions: revisions.collect(),
-    })
 }

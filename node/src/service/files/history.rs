@@ -1,0 +1,199 @@
+//! The contents that a file had: listing them, finding one, and keeping one for ever.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coffer_crdt::files::{self, FileId, lasting};
+use coffer_crdt::retention::{Kept, Version, VersionId, kept};
+use coffer_protocol::identity::Hash;
+use redb::ReadableDatabase;
+
+use super::super::documents::Names;
+use super::super::running::{Running, commit_error};
+use super::super::{Node, store_error};
+use super::resolve;
+use crate::blobs::Hold;
+use crate::blobs::placement::Reader;
+use crate::control::{Content, ControlError, ErrorKind, FileRevision, KeptAs, Reply};
+use crate::store::documents::{DocumentKey, read_document, read_row};
+use crate::vault::{CommitRequest, FILES, Operation, rule, wall_ms};
+
+/// What a file was.
+struct Past {
+    /// Its contents, oldest first, with what names each.
+    contents: Vec<(coffer_crdt::Revision, files::Content)>,
+    tags: BTreeMap<VersionId, String>,
+    kept: BTreeMap<VersionId, Kept>,
+    present: Option<VersionId>,
+    here: Reader,
+}
+
+fn past(running: &Running, id: FileId) -> Result<Past, ControlError> {
+    let key = DocumentKey::new(FILES, &id.to_string());
+    let read = running.vault.database().begin_read();
+    let read = read.map_err(|error| store_error(error.into()))?;
+    let row = read_row(&read, key)
+        .map_err(store_error)?
+        .ok_or_else(|| ControlError::not_found("that file is not known"))?;
+    let document = read_document(&read, key, &row).map_err(store_error)?;
+    let damaged =
+        |error: files::FileError| ControlError::new(ErrorKind::Damaged, error.to_string());
+    let contents = files::contents(&document).map_err(damaged)?;
+    let tags = lasting::tags(&document);
+    let (rule, _) = rule::read(&read).map_err(store_error)?;
+    let versions: Vec<Version> = contents
+        .iter()
+        .map(|(_, content)| Version {
+            id: content.version(),
+            tagged: tags.contains_key(&content.version()),
+        })
+        .collect();
+    Ok(Past {
+        kept: kept(&versions, &rule).into_iter().collect(),
+        present: files::read(&document)
+            .map_err(damaged)?
+            .content
+            .map(|content| content.version()),
+        contents,
+        tags,
+        here: Reader::new(&read).map_err(|error| store_error(error.into()))?,
+    })
+}
+
+impl Past {
+    /// The content whose revision begins with what was typed.
+    fn find(self, typed: &str) -> Result<(coffer_crdt::Revision, files::Content), ControlError> {
+        let typed = typed.trim().to_ascii_lowercase();
+        let mut found = self.contents.into_iter().filter(|(revision, _)| {
+            typed.len() >= 4 && hex::encode(revision.hash.0).starts_with(&typed)
+        });
+        match (found.next(), found.next()) {
+            (Some(found), None) => Ok(found),
+            (Some(_), Some(_)) => Err(ControlError::usage(format!(
+                "\"{typed}\" is the beginning of several revisions"
+            ))),
+            _ => Err(ControlError::not_found(format!(
+                "there is no revision \"{typed}\" of that file"
+            ))),
+        }
+    }
+
+    fn row(
+        &self,
+        revision: &coffer_crdt::Revision,
+        content: &files::Content,
+        names: &Names,
+    ) -> FileRevision {
+        let version = content.version();
+        let until = match self.kept.get(&version) {
+            Some(Kept::Until(until)) => Some(*until),
+            _ => None,
+        };
+        let tag = self.tags.get(&version).cloned();
+        FileRevision {
+            revision: hex::encode(revision.hash.0),
+            at_ms: revision.time_ms,
+            device: names.of(revision.actor),
+            content: Content {
+                size: content.size,
+                modified_ms: content.mtime_ms,
+                executable: content.executable,
+                link: content.target.clone(),
+                here: content
+                    .root
+                    .list()
+                    .chunks
+                    .iter()
+                    .all(|chunk| self.here.has(&Hash(chunk.blob)).unwrap_or(false)),
+            },
+            kept: match until {
+                _ if self.present == Some(version) => KeptAs::Present,
+                _ if tag.is_some() => KeptAs::Tagged,
+                Some(until) if until >= wall_ms() => KeptAs::Until,
+                _ => KeptAs::No,
+            },
+            kept_until_ms: until.filter(|_| tag.is_none() && self.present != Some(version)),
+            tag,
+        }
+    }
+}
+
+/// The content of a file whose revision begins with what was typed.
+pub(super) fn find_content(
+    running: &Running,
+    id: FileId,
+    typed: &str,
+) -> Result<files::Content, ControlError> {
+    Ok(past(running, id)?.find(typed)?.1)
+}
+
+/// Keeps what an earlier content is made of from being freed while it becomes the present one.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`] where nobody is connected who could have what is not here: a file must not be given a
+/// content that no device has.
+pub(super) async fn hold_for_restoring(
+    running: &Running,
+    content: &files::Content,
+) -> Result<Hold, ControlError> {
+    let gone = || {
+        ControlError::new(
+            ErrorKind::Unavailable,
+            "the bytes of that content are not on this device, and no device that may have them is connected",
+        )
+    };
+    let held = running.blobs.hold_content(&content.root, &running.fetch);
+    match held.await {
+        Ok((hold, missing)) => {
+            if missing > 0 && running.fetch.sources.candidates().is_empty() {
+                return Err(gone());
+            }
+            Ok(hold)
+        }
+        Err(_) => Err(gone()),
+    }
+}
+
+/// `file history`.
+pub async fn history(node: &Arc<Node>, path: String) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let id = resolve(&running, &path)?;
+    let names = Names::read(&running).await?;
+    let past = past(&running, id)?;
+    let revisions = past
+        .contents
+        .iter()
+        .rev()
+        .map(|(revision, content)| past.row(revision, content, &names))
+        .collect();
+    Ok(Reply::FileRevisions { revisions })
+}
+
+/// `file tag` and `file untag`.
+pub async fn tag(
+    node: &Arc<Node>,
+    path: String,
+    revision: String,
+    label: Option<String>,
+) -> Result<Reply, ControlError> {
+    let running = node.vault().await?;
+    let id = resolve(&running, &path)?;
+    let known = past(&running, id)?;
+    let tags = known.tags.clone();
+    let (revision, content) = known.find(&revision)?;
+    let version = content.version();
+    if label.is_none() && !tags.contains_key(&version) {
+        return Err(ControlError::conflict("that content is not tagged").with_code("not-tagged"));
+    }
+    let mut request = CommitRequest {
+        operations: vec![Operation::TagFile { id, version, label }],
+        ..CommitRequest::default()
+    };
+    // What is here must not go while the tag is on its way; what is not may be on a device that hears of it later.
+    let held = running.blobs.hold_content(&content.root, &running.fetch);
+    request.holds.extend(held.await.ok().map(|(hold, _)| hold));
+    running.vault.commit(request).await.map_err(commit_error)?;
+    let names = Names::read(&running).await?;
+    let revision = past(&running, id)?.row(&revision, &content, &names);
+    Ok(Reply::FileTagged { revision })
+}

@@ -1,0 +1,186 @@
+//! The trash and earlier contents: what is in it, what comes out, what goes for good, and what is kept.
+
+use serde_json::Value;
+
+use crate::device::{Device, eventually, noise, pair_of_devices, tree, write};
+
+fn field(rows: &[Value], name: &str) -> Vec<String> {
+    let text = |row: &Value| row[name].as_str().unwrap().to_owned();
+    let mut all: Vec<_> = rows.iter().map(text).collect();
+    all.sort();
+    all
+}
+
+fn trash(device: &Device) -> Vec<Value> {
+    device.rows(&["trash", "list"])
+}
+
+fn read(device: &Device, arguments: &[&str]) -> String {
+    device.ok(&[&["file", "get"], arguments, &["-"]].concat())
+}
+
+#[test]
+fn deleted_things_are_listed_restored_and_purged_on_both_devices() {
+    let (first, second) = pair_of_devices();
+    write(&first.path("in/old/one.txt"), "one");
+    write(&first.path("in/old/two.txt"), "two two");
+    write(&first.path("in/letter.txt"), "first letter");
+    first.ok(&["file", "add", "in", "--to", "Papers"]);
+    first.in_sync();
+    first.ok(&["file", "delete", "Papers/in/old"]);
+    first.ok(&["file", "delete", "Papers/in/letter.txt"]);
+    first.in_sync();
+    let listed = trash(&second);
+    assert_eq!(
+        field(&listed, "path"),
+        ["Papers/in/letter.txt", "Papers/in/old"]
+    );
+    let old = listed.iter().find(|row| row["folder"] == true).unwrap();
+    assert_eq!(
+        (&old["files"], &old["bytes"]),
+        (&2.into(), &10.into()),
+        "{old}"
+    );
+    assert_eq!(old["device"], "first");
+    assert!(old["until_ms"].as_u64() > old["deleted_ms"].as_u64());
+
+    // One file comes out of the folder that was deleted, and the folder with it.
+    second.ok(&["trash", "restore", "Papers/in/old/one.txt"]);
+    assert_eq!(read(&second, &["Papers/in/old/one.txt"]), "one");
+    // The name of the letter is taken meanwhile.
+    write(&second.path("letter.txt"), "second letter");
+    second.ok(&["file", "add", "letter.txt", "--to", "Papers/in/letter.txt"]);
+    let restored = second.row(&["trash", "restore", "Papers/in/letter.txt"]);
+    assert_eq!(
+        restored["items"][0]["path"],
+        "Papers/in/letter (restored).txt"
+    );
+    second.in_sync();
+    assert_eq!(read(&first, &["Papers/in/letter.txt"]), "second letter");
+    assert_eq!(
+        read(&first, &["Papers/in/letter (restored).txt"]),
+        "first letter"
+    );
+    assert_eq!(field(&trash(&first), "path"), ["Papers/in/old/two.txt"]);
+
+    first.run(&["trash", "empty"]).fails(5, "error: ");
+    assert_eq!(trash(&first).len(), 1, "nobody said yes");
+    first.ok(&["file", "delete", "Papers/in/letter.txt"]);
+    first
+        .run(&["trash", "empty", "Papers/nothing", "--yes"])
+        .fails(3, "error: ");
+    first.ok(&["trash", "empty", "Papers/in/old/two.txt", "--yes"]);
+    assert_eq!(field(&trash(&first), "path"), ["Papers/in/letter.txt"]);
+    let emptied = first.row(&["trash", "empty", "--yes"]);
+    assert_eq!(
+        (&emptied["files"], &emptied["bytes"]),
+        (&1.into(), &13.into())
+    );
+    first.in_sync();
+    assert_eq!(trash(&second), [] as [Value; 0]);
+    second
+        .run(&["trash", "restore", "Papers/in/letter.txt"])
+        .fails(3, "error: ");
+    assert_eq!(second.row(&["trash", "restore", "all"])["count"], 0);
+    let export = second.path("export");
+    second.ok(&["export", export.to_str().unwrap()]);
+    let files = tree(&export.join("files"));
+    assert_eq!(files.len(), tree(&export.join("files/Papers/in")).len() + 2);
+    assert!(!export.join("files/Papers/in/letter.txt").exists());
+    assert!(
+        export
+            .join("files/Papers/in/letter (restored).txt")
+            .exists()
+    );
+}
+
+#[test]
+fn what_another_device_took_out_of_the_trash_meanwhile_is_not_purged() {
+    let (mut first, mut second) = pair_of_devices();
+    write(&first.path("a.txt"), "aaa");
+    write(&first.path("b.txt"), "bbb");
+    first.ok(&["file", "add", "a.txt", "b.txt"]);
+    first.ok(&["file", "delete", "a.txt"]);
+    first.ok(&["file", "delete", "b.txt"]);
+    first.in_sync();
+    first.stop();
+    second.ok(&["trash", "restore", "a.txt"]);
+    second.stop();
+    first.start();
+    first.ok(&["trash", "empty", "--yes"]);
+    assert_eq!(trash(&first).len(), 0);
+    second.start();
+    first.in_sync();
+    for device in [&first, &second] {
+        eventually("the file is back on both", || {
+            device.rows(&["file", "list"]).len() == 1
+        });
+        assert_eq!(read(device, &["a.txt"]), "aaa");
+        assert_eq!(trash(device).len(), 0);
+    }
+}
+
+#[test]
+fn earlier_contents_are_kept_by_the_rule_and_tagged_ones_for_ever() {
+    let device = Device::founded("first");
+    for n in 1..=3 {
+        write(&device.path("thesis.txt"), noise(n, 1000 * n as usize));
+        device.ok(&["file", "add", "thesis.txt"]);
+    }
+    let history = || device.rows(&["file", "history", "thesis.txt"]);
+    let before = history();
+    assert_eq!(
+        before
+            .iter()
+            .map(|row| row["kept"].clone())
+            .collect::<Vec<_>>(),
+        ["present", "until", "until"]
+    );
+    let first = before[2]["revision"].as_str().unwrap();
+    device.ok(&["file", "tag", "thesis.txt", first, "as handed in"]);
+    assert_eq!(history()[2]["kept"], "tagged");
+    assert_eq!(history()[2]["tag"], "as handed in");
+    device.ok(&["file", "untag", "thesis.txt", first]);
+    assert_eq!(history()[2]["kept"], "until");
+    device
+        .run(&["file", "untag", "thesis.txt", first])
+        .fails(4, "error: ");
+
+    assert_eq!(device.row(&["versions", "show"])["all_s"], 86_400);
+    let set = device.row(&[
+        "versions",
+        "set",
+        "--all",
+        "2d",
+        "--trash",
+        "never",
+        "--trash-size",
+        "5GB",
+    ]);
+    assert_eq!(
+        (&set["all_s"], &set["trash_s"], &set["trash_bytes"]),
+        (&172_800.into(), &Value::Null, &5_000_000_000u64.into())
+    );
+    let until = |row: &Value| row["kept_until_ms"].as_u64().unwrap();
+    assert!(until(&history()[1]) >= until(&before[1]) + 86_000_000);
+    device
+        .run(&["versions", "set", "--all", "2"])
+        .fails(2, "error: ");
+    device.ok(&[
+        "doc",
+        "put",
+        "io.coffer.settings",
+        "versions",
+        "{\"all_s\": \"soon\"}",
+    ]);
+    let shown = device.row(&["versions", "show"]);
+    assert_eq!(shown["all_s"], 86_400);
+    assert!(
+        shown["problem"].as_str().unwrap().contains("all_s"),
+        "{shown}"
+    );
+    assert_eq!(
+        device.row(&["versions", "set", "--defaults"])["problem"],
+        Value::Null
+    );
+}
