@@ -16,6 +16,7 @@
 mod board;
 pub mod chunking;
 mod content;
+mod drop;
 mod error;
 mod import;
 mod jobs;
@@ -49,6 +50,7 @@ use redb::ReadableDatabase;
 use tokio::sync::mpsc;
 
 pub use content::Named;
+pub use drop::{Dropped, Dropping, file_of};
 pub use error::{BlobsError, ImportError, ServeError, WriteError};
 pub use import::{Import, ImportJob, Imported};
 pub use jobs::{Group, StoreJob, WriteJob};

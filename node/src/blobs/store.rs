@@ -17,7 +17,7 @@ use std::io;
 use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -53,6 +53,12 @@ pub(super) struct BlobStore {
     runtime: Handle,
     /// When the store was opened that was not closed cleanly.
     unclean_since: Option<SystemTime>,
+    /// Held by whoever takes files away ([`super::drop`]).
+    pub(super) dropping: Arc<tokio::sync::Mutex<()>>,
+    /// Taken to write by who removes a file, to read by who adds one: an equal blob is not added half-way.
+    adding: tokio::sync::RwLock<()>,
+    /// What was added since files began to be taken away.
+    added: Mutex<Option<HashSet<Hash>>>,
 }
 
 impl BlobStore {
@@ -88,7 +94,42 @@ impl BlobStore {
             dir: dir.to_owned(),
             runtime: Handle::current(),
             unclean_since,
+            dropping: Arc::default(),
+            adding: tokio::sync::RwLock::default(),
+            added: Mutex::default(),
         })
+    }
+
+    /// From now on what is added is remembered and not removed; or no longer.
+    pub fn watch_added(&self, watch: bool) {
+        *super::lock(&self.added) = watch.then(HashSet::new);
+    }
+
+    /// Bytes of a file of the store; 0 if it is not there.
+    pub fn file_len(&self, file: &Hash) -> io::Result<u64> {
+        match fs::metadata(self.path(file)) {
+            Ok(meta) => Ok(meta.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a file that no row names, unless it was added since [`watch_added`](Self::watch_added); gives the bytes
+    /// that are free now. Blocking.
+    pub fn remove(&self, file: &Hash) -> Result<u64, BlobsError> {
+        let _alone = self.runtime.block_on(self.adding.write());
+        if super::lock(&self.added)
+            .as_ref()
+            .is_none_or(|added| added.contains(file))
+        {
+            return Ok(0);
+        }
+        self.runtime
+            .block_on(self.fs.tags().delete(tag_name(file)))
+            .map_err(failed)?;
+        let hash = iroh_blobs::Hash::from_bytes(file.0);
+        super::drop::remove_file(&self.paths.outboard_path(&hash))?;
+        super::drop::remove_file(&self.paths.data_path(&hash))
     }
 
     fn path(&self, blob: &Hash) -> PathBuf {
@@ -125,6 +166,7 @@ impl BlobStore {
         if space.f_bavail.saturating_mul(space.f_frsize) < RESERVE + bytes.len() as u64 {
             return Err(BlobsError::DiskFull);
         }
+        let _adding = self.adding.read().await;
         let tag = self
             .fs
             .blobs()
@@ -133,6 +175,9 @@ impl BlobStore {
             .await
             .map_err(failed)?;
         let hash = Hash(*tag.hash().as_bytes());
+        if let Some(added) = super::lock(&self.added).as_mut() {
+            added.insert(hash);
+        }
         self.fs
             .tags()
             .set(tag_name(&hash), tag.hash_and_format())

@@ -358,7 +358,9 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
     let kind = match &error {
         CommitError::NotFound(_) => ErrorKind::NotFound,
         CommitError::Invalid(_) => ErrorKind::Usage,
-        CommitError::Exists(_) | CommitError::Changed(_) => ErrorKind::Conflict,
+        CommitError::Exists(_) | CommitError::Changed(_) | CommitError::Meanwhile => {
+            ErrorKind::Conflict
+        }
         CommitError::DiskFull => ErrorKind::DiskFull,
         CommitError::Storage(_) => ErrorKind::Io,
         CommitError::Stopping => ErrorKind::Cancelled,

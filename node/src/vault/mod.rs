@@ -5,6 +5,7 @@
 //! transaction, `founding.rs` makes and opens vaults, `identity.rs` keeps the device's own keys.
 
 pub mod core;
+mod evicting;
 pub mod founding;
 pub mod handle;
 pub mod identity;
@@ -14,6 +15,7 @@ mod reading;
 mod remote;
 pub mod request;
 pub mod state;
+pub mod storage;
 #[cfg(test)]
 mod tests;
 mod work;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
 
+use super::storage::StorageChange;
 use crate::blobs::placement::{ChunkRow, Placement};
 
 /// One thing that a person or a program does to the vault. The variants' fields are what their names say.
@@ -149,6 +150,8 @@ pub struct CommitRequest {
     pub recheck_all: bool,
     /// Files whose bytes need not be fetched: they are in the trash.
     pub unwanted: Vec<FileId>,
+    /// What this device keeps.
+    pub storage: Vec<StorageChange>,
 }
 
 /// What became of a request.
@@ -178,6 +181,9 @@ pub enum CommitError {
     /// What was to be replaced is not there any more: something newer is.
     #[error("{0} was changed meanwhile")]
     Changed(String),
+    /// It was worked out from a state that has changed since.
+    #[error("the vault changed meanwhile")]
+    Meanwhile,
     /// The disk is full.
     #[error("the disk is full")]
     DiskFull,

@@ -4,14 +4,15 @@
 //! and what other devices' entries bring (`remote.rs`). Nothing outside of the transaction is touched but the core's
 //! [`State`](super::state::State) and document cache, which the caller puts back if the attempt fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::document::Document;
 use coffer_crdt::files::{self, FileId, FileState};
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceId, Hash};
-use coffer_protocol::log::{self, Body, Change};
+use coffer_protocol::log::{self, Body, Change, Clock};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::core::{Core, Done, Ticket};
@@ -50,6 +51,10 @@ pub(super) struct Work<'c, 't> {
     body_bytes: usize,
     touched: BTreeMap<DocumentKey, (String, String)>,
     changed_files: BTreeMap<FileId, FileState>,
+    /// What the newest own statement says of chunks, once it was asked for.
+    pub covered: Option<BTreeMap<[u8; 16], u64>>,
+    /// Contents were dropped: the statement of what is left belongs to the same transaction.
+    pub evicted: bool,
     pub done: Done,
 }
 
@@ -78,6 +83,8 @@ impl<'c, 't> Work<'c, 't> {
             body_bytes: 0,
             touched: BTreeMap::new(),
             changed_files: BTreeMap::new(),
+            covered: None,
+            evicted: false,
             done: Done::default(),
         })
     }
@@ -223,6 +230,7 @@ impl<'c, 't> Work<'c, 't> {
                 value[32..].copy_from_slice(&content.size.to_be_bytes());
                 let known = self.wanted.insert(&id.0, &value)?.is_some();
                 self.core.state.wanted_stated &= known;
+                self.lose(id, &content.dot);
             }
             None => return self.unwant(id),
         }
@@ -248,6 +256,11 @@ impl<'c, 't> Work<'c, 't> {
     pub fn unwant(&mut self, id: FileId) -> Result<(), StoreError> {
         let known = self.wanted.remove(&id.0)?.is_some();
         self.core.state.wanted_stated &= !known;
+        if let Some(lost) = &mut self.core.state.lost
+            && lost.contains(&id)
+        {
+            Arc::make_mut(lost).remove(&id);
+        }
         self.done.wanted_changed = true;
         Ok(())
     }
@@ -308,27 +321,40 @@ impl<'c, 't> Work<'c, 't> {
         if !self.core.held_is_stale() {
             return Ok(());
         }
+        let awaited = self.awaited()?;
         let state = &self.core.state;
         let before = state.own_held.as_ref().map(|(held, _)| held);
-        let mut exceptions = Vec::new();
-        let many = state.wanted > HELD_EXCEPTIONS as u64;
-        if !many {
+        // Few are named, and all else is held. Of many, contents up to where the last statement stood are held, but for
+        // those lost since; where those are many too, nothing is said to be held.
+        let (chunks, lost) = if state.wanted <= HELD_EXCEPTIONS as u64 {
+            let mut lost = BTreeSet::new();
             for item in self.wanted.iter()? {
-                exceptions.push(FileId(*item?.0.value()).to_string());
+                lost.insert(FileId(*item?.0.value()));
             }
-        }
+            (state.clock.clone(), Arc::new(lost))
+        } else {
+            match (before, &state.lost) {
+                (Some(before), Some(lost)) => (before.chunks.clone(), lost.clone()),
+                _ => (Clock::new(), Arc::default()),
+            }
+        };
+        let counter = before.map_or(0, |held| held.counter).max(self.now_ms) + 1;
+        let pinned = state.storage.keeps_everything();
         let held = Held {
             device: self.core.identity.key.id(),
-            counter: before.map_or(0, |held| held.counter).max(self.now_ms) + 1,
+            counter,
             entries: state.clock.clone(),
-            chunks: if many {
-                before.map(|held| held.chunks.clone()).unwrap_or_default()
-            } else {
-                state.clock.clone()
+            chunks,
+            exceptions: lost.iter().map(FileId::to_string).collect(),
+            more_missing: state.wanted.saturating_sub(lost.len() as u64),
+            pinned,
+            unpinned_since: match (pinned, before.filter(|_| state.announced)) {
+                (true, _) => 0,
+                (false, Some(before)) => before.unpinned_since,
+                (false, None) => counter,
             },
-            exceptions,
-            more_missing: if many { state.wanted } else { 0 },
-            pinned: true,
+            awaited,
+            seen: state.seen(),
             at_ms: self.now_ms,
         };
         let bytes = held
@@ -344,8 +370,14 @@ impl<'c, 't> Work<'c, 't> {
             })?;
         let bytes = bytes.bytes().to_vec();
         self.write_held(held.device, &bytes)?;
-        self.core.state.own_held = Some((held, bytes.clone()));
-        self.core.state.wanted_stated = true;
+        let state = &mut self.core.state;
+        state.own_held = Some((held, bytes.clone()));
+        state.wanted_stated = true;
+        state.announced = !pinned;
+        state.lost = Some(lost);
+        self.covered = None;
+        // Where files of this very transaction stand is known only after it.
+        state.restate = !pinned && !self.changed_files.is_empty();
         self.done.own_held = Some(bytes);
         self.done.held_changed = true;
         Ok(())
