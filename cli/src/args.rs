@@ -83,6 +83,9 @@ pub enum Command {
     /// Folders of this device that are kept in sync with the vault
     #[command(subcommand)]
     Folder(commands::folder::Folder),
+    /// What this device keeps: everything, or some contents on demand
+    #[command(subcommand)]
+    Storage(commands::storage::Storage),
     Export(commands::export::Export),
     Events(commands::events::Events),
     /// Start coffer whenever you log in

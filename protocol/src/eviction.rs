@@ -48,15 +48,13 @@ pub enum Kind {
     Host,
 }
 
-/// The entry that names a content, and the document that it is of.
+/// The entry that names a content.
 #[derive(Clone, Copy, Debug)]
-pub struct Naming<'a> {
+pub struct Naming {
     /// [`WriterId::actor`] of the entry's author.
     pub actor: [u8; 16],
     /// The entry's number in its author's log.
     pub seq: u64,
-    /// The document's id.
-    pub document: &'a str,
 }
 
 /// Statements of other devices, ready to be asked about many contents.
@@ -105,17 +103,15 @@ impl<'a> Keepers<'a> {
         }
     }
 
-    /// Whether enough of them keep the content.
-    pub fn enough(&self, naming: Naming<'_>) -> bool {
+    /// Whether enough of them keep the content that an entry names, of a document with this id.
+    pub fn enough(&self, naming: Naming, document: impl Fn() -> String) -> bool {
         let (mut devices, mut hosts) = (0, 0);
         for (kind, held, covered) in &self.statements {
             let keeps = covered
                 .get(&naming.actor)
                 .is_some_and(|seq| *seq >= naming.seq)
-                && held
-                    .exceptions
-                    .binary_search_by(|id| id.as_str().cmp(naming.document))
-                    .is_err();
+                && (held.exceptions.is_empty()
+                    || held.exceptions.binary_search(&document()).is_err());
             match kind {
                 Kind::Device if keeps => devices += 1,
                 Kind::Host if keeps => hosts += 1,

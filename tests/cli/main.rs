@@ -10,6 +10,7 @@ mod documents;
 mod failing_disk;
 mod files;
 mod folders;
+mod on_demand;
 mod pairing;
 mod scripts;
 mod secrets;

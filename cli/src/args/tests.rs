@@ -76,7 +76,8 @@ fn the_commands_are_these() {
     let expected = "init, start, stop, status, pair, join, recovery show, device list, \
         doc put, doc get, doc edit, doc find, doc list, doc delete, doc history, \
         file add, file list, file get, file move, file delete, file restore, file history, \
-        folder add, folder list, folder remove, folder rescan, export, events, \
+        folder add, folder list, folder remove, folder rescan, \
+        storage show, storage full, storage on-demand, storage pin, storage unpin, storage limit, export, events, \
         service install, service remove, completions, exit-codes";
     assert_eq!(names.join(", "), expected);
 }

@@ -16,6 +16,7 @@ pub mod service;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod storage;
 
 use std::future::Future;
 
@@ -39,6 +40,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Doc(args) => one_thread(args.run(context)),
         Command::File(args) => one_thread(args.run(context)),
         Command::Folder(args) => one_thread(args.run(context)),
+        Command::Storage(args) => one_thread(args.run(context)),
         Command::Export(args) => one_thread(args.run(context)),
         Command::Events(args) => one_thread(args.run(context)),
         Command::Service(args) => args.run(context),

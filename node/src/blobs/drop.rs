@@ -143,9 +143,7 @@ fn take_away(shared: &Shared, files: &BTreeSet<Hash>) -> Result<Dropped, BlobsEr
         };
         let used: u64 = inside.iter().map(|(_, place)| packed_len(place)).sum();
         let is_pack = used > 0;
-        if is_pack
-            && used < shared.store.file_len(file)? / 2
-            && keep_anew(shared, &keeper, inside)?
+        if is_pack && used < shared.store.file_len(file)? / 2 && keep_anew(shared, &keeper, inside)?
         {
             dropped.left.extend(inside.iter().cloned());
             dropped.packs.push(*file);

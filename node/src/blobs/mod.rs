@@ -53,7 +53,7 @@ pub use content::Named;
 pub use drop::{Dropped, Dropping, file_of};
 pub use error::{BlobsError, ImportError, ServeError, WriteError};
 pub use import::{Import, ImportJob, Imported};
-pub use jobs::{Group, StoreJob, WriteJob};
+pub use jobs::{Group, NO_FOLDER, StoreJob, WriteJob};
 pub use placement::{ChunkRow, Placement, Rows};
 pub use rates::Rate;
 pub use read::MAX_READ;

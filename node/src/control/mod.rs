@@ -20,6 +20,7 @@ mod server;
 mod session;
 mod socket;
 mod status;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -42,3 +43,4 @@ pub use status::{
     DeviceRow, DeviceStatus, Direction, FolderIssue, FolderState, FolderStatus, HeldLog, Holding,
     Missing, Reach, RecoveryState, Status, Transfer, VaultStatus, Warning,
 };
+pub use storage::{Amount, AtRisk, Keep, StorageMode, StorageRule, StorageStatus};

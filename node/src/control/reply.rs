@@ -130,6 +130,8 @@ pub enum Reply {
         /// The folder.
         folder: FolderRow,
     },
+    /// What this device keeps.
+    Storage(Box<super::StorageStatus>),
     /// Everything was written.
     Exported {
         /// Documents written as JSON.

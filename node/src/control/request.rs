@@ -210,6 +210,21 @@ pub enum Request {
         dir: Option<PathBuf>,
     },
 
+    /// What this device keeps of the vault. → `Reply::Storage`
+    StorageShow,
+    /// Keep a folder or file of the vault so. → `Reply::Storage`
+    StorageSet {
+        /// Path in the vault; empty for all of it.
+        path: String,
+        /// How.
+        keep: super::Keep,
+    },
+    /// How much room contents on demand may take. → `Reply::Storage`
+    StorageLimit {
+        /// Bytes; no limit if absent.
+        bytes: Option<u64>,
+    },
+
     /// Write everything as plain files and JSON. Sends progress. → `Reply::Exported`. Cancelled when the client hangs up.
     Export {
         /// Absolute path; created if need be, and must be empty.
@@ -255,6 +270,9 @@ impl Request {
             Request::FolderList => "folder-list",
             Request::FolderRemove { .. } => "folder-remove",
             Request::FolderRescan { .. } => "folder-rescan",
+            Request::StorageShow => "storage-show",
+            Request::StorageSet { .. } => "storage-set",
+            Request::StorageLimit { .. } => "storage-limit",
             Request::Export { .. } => "export",
             Request::Events { .. } => "events",
         }

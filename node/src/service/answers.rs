@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Node, documents, events, export, files, folders, lines, pairing, recovery, status};
+use super::{Node, documents, events, export, files, folders, lines, pairing, recovery, status, storage};
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 
 /// The node as the control socket sees it.
@@ -119,6 +119,9 @@ async fn answer(
         Request::FolderList => folders::list(node).await,
         Request::FolderRemove { dir } => folders::remove(node, dir, session).await,
         Request::FolderRescan { dir } => folders::rescan(node, dir).await,
+        Request::StorageShow => storage::show(node).await,
+        Request::StorageSet { path, keep } => storage::set(node, path, keep).await,
+        Request::StorageLimit { bytes } => storage::limit(node, bytes).await,
         Request::Export { dir } => export::export(node, dir, session).await,
         Request::Events { doctype, values } => events::events(node, doctype, values, session).await,
     }

@@ -21,6 +21,7 @@ mod running;
 mod sessions;
 mod sources;
 mod status;
+mod storage;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -37,6 +37,8 @@ pub struct Running {
     pub fetch: Fetch,
     /// What is being fetched into the store.
     pub keeper: keeper::Keeper,
+    /// What is kept here on demand.
+    pub keeping: super::storage::Keeping,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -103,6 +105,7 @@ impl Running {
             paths,
             fetch,
             keeper,
+            keeping: super::storage::Keeping::default(),
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
@@ -133,7 +136,7 @@ impl Running {
         }
         running.spawn(memory::give_back(vault.activity(), stopping.clone()));
         running.spawn(prune_feed(running.clone(), stopping.clone()));
-        running.spawn(keeper::run(running.clone(), stopping));
+        running.spawn(keeper::run(running.clone(), stopping.clone()));
         running.spawn(reopen::watch(
             vault,
             node.closed.clone(),
@@ -143,6 +146,8 @@ impl Running {
             running.stop(node).await;
             return Err(error);
         }
+        // Only now: what lies in synced folders must be known before anything is taken for not needed.
+        running.spawn(super::storage::run(running.clone(), stopping));
         Ok(running)
     }
 

@@ -12,12 +12,14 @@ use coffer_protocol::log::Clock;
 
 use super::Node;
 use super::running::{Running, commit_error};
+use super::storage::Due;
 use crate::control::{
     ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, HeldLog, Holding,
-    Missing, Reach, RecoveryState, Reply, Status, Transfer, VaultStatus, Warning,
+    Missing, Reach, RecoveryState, Reply, Status, StorageStatus, Transfer, VaultStatus, Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
+use crate::vault::storage::Storage;
 
 /// Free space under which a person is warned, in bytes.
 const LOW_SPACE: u64 = 256 << 20;
@@ -28,6 +30,7 @@ struct Known {
     created_ms: u64,
     clock: Clock,
     wanted: u64,
+    storage: Arc<Storage>,
     devices: Vec<(DeviceId, Role, Option<String>, u64)>,
     held: BTreeMap<DeviceId, Held>,
     announced: BTreeMap<DeviceId, Clock>,
@@ -44,6 +47,7 @@ impl Known {
             created_ms: state.membership.created_ms().unwrap_or(0),
             clock: state.clock.clone(),
             wanted: state.wanted,
+            storage: state.storage.clone(),
             devices: devices
                 .iter()
                 .map(|(id, device)| {
@@ -76,12 +80,14 @@ impl Known {
             .map(|(id, ..)| (*id, self.held.get(id)))
     }
 
-    /// Whether a device, by its own statement, holds all that this one does, and this one all that it does.
+    /// Whether a device, by its own statement, has all changes that this one has and all contents that it is to keep,
+    /// and this one all changes that it has.
     fn agrees(&self, held: &Held) -> bool {
-        held.entries.covers_clock(&self.clock)
-            && held.chunks.covers_clock(&self.clock)
+        let has_contents = held.chunks.covers_clock(&self.clock)
             && held.exceptions.is_empty()
-            && held.more_missing == 0
+            && held.more_missing == 0;
+        held.entries.covers_clock(&self.clock)
+            && (has_contents || (!held.pinned && held.awaited == 0))
             && self.clock.covers_clock(&held.entries)
     }
 }
@@ -112,7 +118,11 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
         .announced
         .values()
         .any(|clock| !known.clock.covers_clock(clock));
-    let idle = settled && known.wanted == 0 && !known.stale && !behind;
+    let has_all = match known.storage.keeps_everything() {
+        true => known.wanted == 0,
+        false => Due::of(running, &known.storage).is_ok_and(|due| due.0.files == 0),
+    };
+    let idle = settled && has_all && !known.stale && !behind;
     let connected = node.net.as_ref().is_some_and(|net| {
         known
             .others(me)
@@ -142,6 +152,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         in_sync: false,
         only_here: Missing::default(),
         missing_here: Missing::default(),
+        storage: StorageStatus::default(),
         transfers: Vec::new(),
         folders: Vec::new(),
         recovery: RecoveryState::NoVault,
@@ -265,11 +276,13 @@ async fn fill(
         }
     }
     status.only_here = only_here(&known, me, &contents);
+    let due = Due::of(running, &known.storage)?.0;
     status.missing_here = Missing {
         changes: missing_changes(&known),
-        files: known.wanted,
-        bytes: wanted_bytes(running),
+        files: due.files,
+        bytes: due.bytes,
     };
+    status.storage = super::storage::status(running).await?;
     status.folders = running.folders.statuses(running);
     status.recovery = if known.has_recovery {
         RecoveryState::Unconfirmed
@@ -465,14 +478,6 @@ fn missing_changes(known: &Known) -> u64 {
     best.into_iter()
         .map(|(writer, seq)| seq.saturating_sub(known.clock.seq(&writer)))
         .sum()
-}
-
-fn wanted_bytes(running: &Arc<Running>) -> u64 {
-    running
-        .vault
-        .wanted()
-        .map(|wanted| wanted.iter().map(|wanted| wanted.size).sum())
-        .unwrap_or(0)
 }
 
 fn connections(node: &Node) -> BTreeMap<DeviceId, ConnectionInfo> {

@@ -228,13 +228,11 @@ impl Work<'_, '_> {
             if plan.keeps(*id) {
                 return Err(refused("a content that is kept here would be dropped"));
             }
-            let document = id.to_string();
             let naming = Naming {
                 actor: content.dot.writer,
                 seq: content.dot.seq,
-                document: &document,
             };
-            if !keepers.enough(naming) {
+            if !keepers.enough(naming, || id.to_string()) {
                 return Err(refused(
                     "a content would be dropped that no other device is known to keep",
                 ));
@@ -258,10 +256,7 @@ impl Work<'_, '_> {
         }
         placement::forget(
             self.transaction,
-            eviction
-                .displaced
-                .iter()
-                .map(|(blob, place)| (blob, place)),
+            eviction.displaced.iter().map(|(blob, place)| (blob, place)),
         )
         .map_err(StoreError::from)?;
         let mut dropping = self
@@ -300,10 +295,9 @@ impl Work<'_, '_> {
     pub(super) fn synced(&self) -> Result<BTreeSet<FileId>, StoreError> {
         let mut synced = BTreeSet::new();
         for item in self.folders.iter()? {
-            let setting: FolderSetting =
-                postcard::from_bytes(item?.1.value()).map_err(|_| {
-                    StoreError::Damaged("a synced folder's setting cannot be read".into())
-                })?;
+            let setting: FolderSetting = postcard::from_bytes(item?.1.value()).map_err(|_| {
+                StoreError::Damaged("a synced folder's setting cannot be read".into())
+            })?;
             synced.insert(setting.folder);
         }
         Ok(synced)

@@ -133,9 +133,10 @@ impl State {
         for item in read.open_table(tables::WANTED)?.iter()? {
             wanted.push(FileId(*item?.0.value()).to_string());
         }
-        state.wanted_stated = state.own_held.as_ref().is_some_and(|(held, _)| {
-            held.exceptions == wanted && held.more_missing == 0
-        });
+        state.wanted_stated = state
+            .own_held
+            .as_ref()
+            .is_some_and(|(held, _)| held.exceptions == wanted && held.more_missing == 0);
         Ok((state, statements))
     }
 }

@@ -62,10 +62,7 @@ impl Storage {
     /// Reads them from the store.
     pub fn read(read: &ReadTransaction) -> Result<Storage, StoreError> {
         let mut storage = Storage {
-            limit: records::get_u64(
-                &read.open_table(tables::META)?,
-                tables::meta::STORAGE_LIMIT,
-            )?,
+            limit: records::get_u64(&read.open_table(tables::META)?, tables::meta::STORAGE_LIMIT)?,
             ..Storage::default()
         };
         let table = match read.open_table(tables::STORAGE) {

@@ -18,12 +18,9 @@ fn author() -> WriterId {
     }
 }
 
-fn naming(seq: u64) -> Naming<'static> {
-    Naming {
-        actor: author().actor(),
-        seq,
-        document: DOCUMENT,
-    }
+fn enough(keepers: &Keepers<'_>, seq: u64) -> bool {
+    let actor = author().actor();
+    keepers.enough(Naming { actor, seq }, || DOCUMENT.into())
 }
 
 /// What device `n` says of a vault whose only content is named by the author's first entry.
@@ -45,7 +42,8 @@ fn held(n: usize, counter: u64, has: bool, unpinned_since: u64, seen: &[(DeviceI
 }
 
 fn may_drop(own: &Held, others: &[(Kind, &Held)]) -> bool {
-    Keepers::confirmed(own, others.iter().copied(), Copies::default()).enough(naming(1))
+    let others = others.iter().copied();
+    enough(&Keepers::confirmed(own, others, Copies::default()), 1)
 }
 
 #[test]
@@ -65,7 +63,7 @@ fn only_a_pinned_copy_confirmed_after_the_announcement_counts() {
     assert!(!may_drop(&own, &[(Kind::Device, &lacking)]));
     // A later content of the same file, which it does not know of.
     let keepers = Keepers::confirmed(&own, [(Kind::Device, &good)], Copies::default());
-    assert!(!keepers.enough(naming(2)));
+    assert!(!enough(&keepers, 2));
 }
 
 #[test]
@@ -91,8 +89,8 @@ fn it_takes_two_hosts_or_one_device() {
         hosts: 3,
     };
     let both = [(Kind::Host, &one), (Kind::Device, &two)];
-    assert!(!Keepers::confirmed(&own, both, copies).enough(naming(1)));
-    assert!(Keepers::known(both, Copies::default()).enough(naming(1)));
+    assert!(!enough(&Keepers::confirmed(&own, both, copies), 1));
+    assert!(enough(&Keepers::known(both, Copies::default()), 1));
 }
 
 const DEVICES: usize = 3;
@@ -177,7 +175,7 @@ impl Fleet {
                 let node = &self.nodes[at];
                 let others = node.known.values().map(|held| (Kind::Device, held));
                 let keepers = Keepers::confirmed(&node.own, others, Copies::default());
-                if node.has && node.on_demand && keepers.enough(naming(1)) {
+                if node.has && node.on_demand && enough(&keepers, 1) {
                     self.nodes[at].has = false;
                     self.drops += 1;
                 }

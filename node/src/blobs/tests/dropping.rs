@@ -20,10 +20,18 @@ fn stored(node: &Node) -> u64 {
 async fn drop_content(node: &Node, content: &Imported) -> u64 {
     let dropping = node.blobs.begin_dropping().await;
     let blobs = node.blobs.blobs_of(&[content.root.clone()]).await;
-    let blobs: HashSet<Hash> = blobs.into_iter().next().unwrap().unwrap().into_iter().collect();
+    let blobs: HashSet<Hash> = blobs
+        .into_iter()
+        .next()
+        .unwrap()
+        .unwrap()
+        .into_iter()
+        .collect();
     let places = node.blobs.stored_places(blobs).await.unwrap();
     forget(node, &places);
-    let files = places.iter().filter_map(|(blob, place)| file_of(blob, place));
+    let files = places
+        .iter()
+        .filter_map(|(blob, place)| file_of(blob, place));
     let dropped = dropping.take_away(files.collect()).await.unwrap();
     node.commit(&Rows {
         placements: dropped.moved,
@@ -36,14 +44,21 @@ async fn drop_content(node: &Node, content: &Imported) -> u64 {
 
 fn forget(node: &Node, places: &[(Hash, Placement)]) {
     let transaction = node.db.begin_write().unwrap();
-    placement::forget(&transaction, places.iter().map(|(blob, place)| (blob, place))).unwrap();
+    placement::forget(
+        &transaction,
+        places.iter().map(|(blob, place)| (blob, place)),
+    )
+    .unwrap();
     transaction.commit().unwrap();
 }
 
 async fn read(node: &Node, content: &Imported) -> Option<Vec<u8>> {
     let whole = 0..content.size;
     let nobody = Fetch::nobody();
-    node.blobs.read_range(&content.root, whole, &nobody).await.ok()
+    node.blobs
+        .read_range(&content.root, whole, &nobody)
+        .await
+        .ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,14 +112,22 @@ async fn what_is_added_while_files_are_taken_away_stays() {
     let content = node.store(&bytes).await;
     let dropping = node.blobs.begin_dropping().await;
     let blobs = node.blobs.blobs_of(&[content.root.clone()]).await;
-    let blobs: HashSet<Hash> = blobs.into_iter().next().unwrap().unwrap().into_iter().collect();
+    let blobs: HashSet<Hash> = blobs
+        .into_iter()
+        .next()
+        .unwrap()
+        .unwrap()
+        .into_iter()
+        .collect();
     let places = node.blobs.stored_places(blobs).await.unwrap();
     forget(&node, &places);
     let path = node.path("again");
     std::fs::write(&path, &bytes).unwrap();
     // Read in before the files went, committed after it.
     let again = node.blobs.import_file(path, Import::Store).await.unwrap();
-    let files = places.iter().filter_map(|(blob, place)| file_of(blob, place));
+    let files = places
+        .iter()
+        .filter_map(|(blob, place)| file_of(blob, place));
     let dropped = dropping.take_away(files.collect()).await.unwrap();
     assert_eq!(dropped.freed, 0);
     node.commit(&again.rows);
