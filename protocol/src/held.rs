@@ -52,7 +52,8 @@ pub struct Held {
     /// While it is not pinned: the counter of the statement that announced so, the first of those
     /// without a pinned one between. 0 while it is.
     pub unpinned_since: u64,
-    /// Contents that the device is to have and lacks. What it leaves to others is not among them.
+    /// Contents that the device is to have and lacks, or as many of them as it counted. What it leaves to
+    /// others is not among them, nor what is in the trash.
     pub awaited: u64,
     /// The newest statement of each other device that this one had when it said this, by device,
     /// ascending, at most [`MAX_SEEN`].

@@ -92,17 +92,26 @@ async fn pass(running: &Arc<Running>) -> Outcome {
         return Outcome::Waiting;
     };
     let (mut jobs, mut covered, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
-    let mut on_demand = Vec::new();
+    let mut trashed = Vec::new();
     {
         let tree = running.vault.tree();
         let mut plan = Plan::new(&tree, &settings, running.folders.vault_folders());
         for file in wanted {
             match tree.shown(file.id) {
-                Some(shown) if shown.trashed => unwanted.push(file.id),
+                Some(shown) if shown.trashed => trashed.push(file.id),
                 Some(_) if running.folders.covers(&tree, file.id) => covered.push(file),
-                Some(_) if !plan.keeps(file.id) => on_demand.push(file.id),
+                Some(_) if !plan.keeps(file.id) => {}
                 _ => jobs.push(file.id),
             }
+        }
+    }
+    // What is in the trash by itself need not be fetched: whatever takes it out has it looked at anew. What is there with
+    // a folder comes back with the folder, without a word of itself: it still counts as not here.
+    for id in trashed {
+        if let Ok(Some(file)) = running.vault.file(id)
+            && file.is_in_trash()
+        {
+            unwanted.push(id);
         }
     }
     // A file that a folder's engine had written before it was wanted again is held already.
@@ -125,15 +134,6 @@ async fn pass(running: &Arc<Running>) -> Outcome {
             .is_err()
         {
             return Outcome::Waiting;
-        }
-    }
-    if running.keeping.look_again.swap(false, Ordering::AcqRel) {
-        // After damage, or when a folder went, whatever cannot be told by its name alone counts as not here. What is on
-        // demand is not fetched for that; it is looked whether it is here after all.
-        for batch in on_demand.chunks(BATCH) {
-            if store(running, batch, &Fetch::nobody()).await {
-                outcome = Outcome::More;
-            }
         }
     }
     if jobs.is_empty() {

@@ -83,11 +83,8 @@ impl Known {
     /// Whether a device, by its own statement, has all changes that this one has and all contents that it is to keep,
     /// and this one all changes that it has.
     fn agrees(&self, held: &Held) -> bool {
-        let has_contents = held.chunks.covers_clock(&self.clock)
-            && held.exceptions.is_empty()
-            && held.more_missing == 0;
         held.entries.covers_clock(&self.clock)
-            && (has_contents || (!held.pinned && held.awaited == 0))
+            && held.awaited == 0
             && self.clock.covers_clock(&held.entries)
     }
 }
@@ -118,10 +115,8 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
         .announced
         .values()
         .any(|clock| !known.clock.covers_clock(clock));
-    let has_all = match known.storage.keeps_everything() {
-        true => known.wanted == 0,
-        false => Due::of(running, &known.storage).is_ok_and(|due| due.0.files == 0),
-    };
+    let has_all =
+        known.wanted == 0 || Due::of(running, &known.storage).is_ok_and(|due| due.0.files == 0);
     let idle = settled && has_all && !known.stale && !behind;
     let connected = node.net.as_ref().is_some_and(|net| {
         known
@@ -200,6 +195,7 @@ async fn fill(
         folders: contents.folders,
         file_bytes: contents.bytes,
     });
+    let due = Due::of(running, &known.storage)?.0;
     let connections = connections(node);
     let rates = running.blobs.rates();
     for (device, ..) in &known.devices {
@@ -258,7 +254,7 @@ async fn fill(
             status.transfers.push(Transfer {
                 device: device.to_string(),
                 direction: Direction::In,
-                files_left: Some(known.wanted),
+                files_left: Some(due.files),
                 bytes_left: None,
                 bytes_done: rate.received,
                 per_s: rate.received_per_second,
@@ -276,7 +272,6 @@ async fn fill(
         }
     }
     status.only_here = only_here(&known, me, &contents);
-    let due = Due::of(running, &known.storage)?.0;
     status.missing_here = Missing {
         changes: missing_changes(&known),
         files: due.files,

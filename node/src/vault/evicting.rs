@@ -22,6 +22,9 @@ use super::work::{HELD_EXCEPTIONS, Work};
 use crate::blobs::{ChunkRow, placement};
 use crate::store::{StoreError, tables};
 
+/// Contents that are awaited are counted up to here: what matters to others is whether there are any.
+const AWAITED_MAX: u64 = 1000;
+
 impl State {
     /// The newest statements of the other devices of the vault, with what kind of device each is.
     pub fn others(&self, me: DeviceId) -> impl Iterator<Item = (Kind, &Held)> {
@@ -303,13 +306,10 @@ impl Work<'_, '_> {
         Ok(synced)
     }
 
-    /// Contents that this device is to have and lacks. Files that came in this very transaction count, wherever they
+    /// Contents that this device is to have and lacks, counted up to [`AWAITED_MAX`]. Files that came in this very transaction count, wherever they
     /// stand: the tree does not know them yet.
     pub(super) fn awaited(&self) -> Result<u64, StoreError> {
         let storage = &self.core.state.storage;
-        if storage.keeps_everything() {
-            return Ok(self.core.state.wanted);
-        }
         let synced = self.synced()?;
         let tree = self
             .core
@@ -320,8 +320,12 @@ impl Work<'_, '_> {
         let mut awaited = 0;
         for item in self.wanted.iter()? {
             let id = FileId(*item?.0.value());
-            if tree.shown(id).is_none() || plan.keeps(id) {
+            let trashed = tree.shown(id).is_some_and(|shown| shown.trashed);
+            if !trashed && plan.keeps(id) {
                 awaited += 1;
+            }
+            if awaited == AWAITED_MAX {
+                break;
             }
         }
         Ok(awaited)

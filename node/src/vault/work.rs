@@ -173,6 +173,11 @@ impl<'c, 't> Work<'c, 't> {
         let bytes = postcard::to_stdvec(&state)
             .map_err(|_| StoreError::Damaged("the state of a file could not be encoded".into()))?;
         let key = file_key(id);
+        // A file that was moved has the bytes that it had, and lacks those that it lacked.
+        let moved = !local
+            && self
+                .file(id)?
+                .is_some_and(|before| same_bytes(&before, &state));
         pieces::remove(&mut self.files, &key)?;
         pieces::write(&mut self.files, &key, &bytes)?;
         let now = self.wall_ms();
@@ -180,7 +185,7 @@ impl<'c, 't> Work<'c, 't> {
         if let Some(content) = &state.content {
             self.core.state.hlc.observe(content.stamp, now);
         }
-        if !local {
+        if !local && !moved {
             self.want(id, &state)?;
         }
         self.changed_files.insert(id, state);
@@ -377,7 +382,7 @@ impl<'c, 't> Work<'c, 't> {
         state.lost = Some(lost);
         self.covered = None;
         // Where files of this very transaction stand is known only after it.
-        state.restate = !pinned && !self.changed_files.is_empty();
+        state.restate = awaited > 0 && !self.changed_files.is_empty();
         self.done.own_held = Some(bytes);
         self.done.held_changed = true;
         Ok(())
@@ -446,6 +451,15 @@ impl<'c, 't> Work<'c, 't> {
 /// The document's key and file id, where the document is a file.
 pub(super) fn file_id(doctype: &str, id: &str) -> Option<FileId> {
     (doctype == FILES).then(|| id.parse().ok()).flatten()
+}
+
+/// Whether a file has the content that it had, and neither is nor was in the trash by itself.
+fn same_bytes(before: &FileState, after: &FileState) -> bool {
+    let bytes = |state: &FileState| {
+        let content = state.content.as_ref();
+        content.map(|content| (content.hash, content.root.clone()))
+    };
+    !before.is_in_trash() && !after.is_in_trash() && bytes(before) == bytes(after)
 }
 
 fn file_key(id: FileId) -> [u8; 18] {

@@ -106,7 +106,8 @@ impl Due {
         let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
         let mut due = Due::default();
         for file in wanted {
-            if storage.keeps_everything() || plan.keeps(file.id) {
+            let trashed = tree.shown(file.id).is_some_and(|shown| shown.trashed);
+            if !trashed && (storage.keeps_everything() || plan.keeps(file.id)) {
                 due.0.add(file.size);
             }
         }

@@ -6,22 +6,24 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::FileId;
 use coffer_protocol::identity::Hash;
 use redb::{ReadableDatabase, ReadableTable, TableError};
+use tokio::sync::broadcast::{self, error::TryRecvError};
 use tokio::sync::watch;
 
 use super::super::running::Running;
-use super::super::stopped;
+use super::super::{keeper, stopped};
 use super::survey::{Seen, Survey, used_at};
 use super::{Others, settings};
-use crate::blobs::{Dropping, file_of};
+use crate::blobs::{Dropping, Fetch, file_of};
 use crate::store::{StoreError, records, tables};
-use crate::vault::storage::{Eviction, StorageChange};
-use crate::vault::{CommitError, CommitRequest};
+use crate::vault::storage::{Eviction, Plan, StorageChange};
+use crate::vault::{Changes, CommitError, CommitRequest, FileChange};
 
 /// After something happened, how long more is let come before it is looked at.
 const GATHER: Duration = Duration::from_millis(300);
@@ -35,15 +37,20 @@ const LOOKED_UP: usize = 1024;
 /// Runs until `stop`.
 pub async fn run(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
     let mut activity = running.vault.activity();
+    let mut changes = running.vault.subscribe();
     finish_earlier(&running).await;
     loop {
         activity.borrow_and_update();
+        if restored(&mut changes) {
+            running.keeping.look_again.store(true, Ordering::Release);
+        }
         tokio::select! {
             () = stopped(&mut stop) => return,
-            // Whole steps only: each ends by itself, and soon.
-            outcome = trim(&running) => if let Err(error) = outcome {
-                tracing::warn!(error, "contents could not be dropped");
-            },
+            () = look_again(&running) => {}
+        }
+        // Not broken off by a stop: what takes files away must have ended before the blob store closes.
+        if let Err(error) = trim(&running).await {
+            tracing::warn!(error, "contents could not be dropped");
         }
         tokio::select! {
             () = stopped(&mut stop) => return,
@@ -53,6 +60,46 @@ pub async fn run(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
             () = stopped(&mut stop) => return,
             () = tokio::time::sleep(GATHER) => {}
         }
+    }
+}
+
+/// Whether something came out of the trash since the last time, or so much happened that it cannot be told.
+fn restored(changes: &mut broadcast::Receiver<Arc<Changes>>) -> bool {
+    let mut restored = false;
+    loop {
+        match changes.try_recv() {
+            Ok(change) => {
+                let mut events = change.file_events.iter();
+                restored |= events.any(|(_, kind)| *kind == FileChange::Restored);
+            }
+            Err(TryRecvError::Lagged(_)) => restored = true,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return restored,
+        }
+    }
+}
+
+/// After damage, when a synced folder went, or when something came out of the trash, whatever cannot be told by its name
+/// alone counts as not here. Other contents are fetched again then, and found to be here; what is on demand is not
+/// fetched for that: here it is looked whether it is here after all.
+async fn look_again(running: &Arc<Running>) {
+    if !running.keeping.look_again.load(Ordering::Acquire) {
+        return;
+    }
+    let (Ok(storage), Ok(wanted)) = (settings(running).await, running.vault.wanted()) else {
+        return;
+    };
+    running.keeping.look_again.store(false, Ordering::Release);
+    if storage.keeps_everything() {
+        return;
+    }
+    let on_demand: Vec<FileId> = {
+        let tree = running.vault.tree();
+        let mut plan = Plan::new(&tree, &storage, running.folders.vault_folders());
+        let wanted = wanted.iter().map(|wanted| wanted.id);
+        wanted.filter(|id| !plan.keeps(*id)).collect()
+    };
+    for batch in on_demand.chunks(LOOKED_UP) {
+        keeper::store(running, batch, &Fetch::nobody()).await;
     }
 }
 
