@@ -189,10 +189,42 @@ fn a_folder_is_on_demand_and_a_synced_one_has_its_contents() {
     // Moved out of the folder that is on demand, it is fetched; moved into it, it may go.
     second.ok(&["file", "move", "Pictures/p", "Papers/p"]);
     eventually("it is fetched", || is_here(&second, "Papers/p"));
+    both_in_sync(&first, &second);
     first.ok(&["file", "move", "Papers/q", "Pictures/q"]);
+    both_in_sync(&first, &second);
     eventually("it is dropped", || !is_here(&second, "Pictures/q"));
     second.ok(&["storage", "full", "Pictures"]);
     eventually("all of the folder is here", || {
         is_here(&second, "Pictures/q")
     });
+}
+
+#[test]
+fn parts_of_a_content_that_are_left_here_count_and_go() {
+    let (first, mut second) = pair_of_devices();
+    second.ok(&["storage", "on-demand"]);
+    second.ok(&["storage", "limit", "100MB"]);
+    write(&first.path("film"), noise(1, 20 * MB));
+    first.ok(&["file", "add", "film", "--to", "film"]);
+    both_in_sync(&first, &second);
+    second.ok(&["file", "get", "film", "got"]);
+    assert!(is_here(&second, "film"));
+    // The disk loses one of its pieces.
+    second.kill();
+    let pieces = std::fs::read_dir(second.data.join("blobs/data")).unwrap();
+    let largest = pieces
+        .map(|piece| piece.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "data"))
+        .max_by_key(|path| path.metadata().unwrap().len());
+    std::fs::remove_file(largest.unwrap()).unwrap();
+    second.start();
+    both_in_sync(&first, &second);
+    assert!(!is_here(&second, "film"));
+    assert!(stored(&second) > 10 * MB as u64);
+    second.ok(&["storage", "limit", "5MB"]);
+    eventually("what is left of it is gone", || stored(&second) < MB as u64);
+    second.ok(&["storage", "limit", "none"]);
+    second.ok(&["file", "get", "film", "again"]);
+    assert!(std::fs::read(second.path("again")).unwrap() == noise(1, 20 * MB));
+    assert!(is_here(&second, "film"));
 }

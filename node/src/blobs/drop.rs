@@ -73,6 +73,21 @@ impl Blobs {
             .collect()
     }
 
+    /// The bytes that these places in the blob store take.
+    pub async fn stored_len(&self, places: Vec<(Hash, Placement)>) -> Result<u64, BlobsError> {
+        self.blocking(move |shared| {
+            let mut bytes = 0;
+            for (blob, place) in places {
+                bytes += match place {
+                    Placement::Store => shared.store.file_len(&blob)?,
+                    place => packed_len(&place),
+                };
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+
     /// The places of blobs in the blob store.
     pub async fn stored_places(
         &self,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use coffer_crdt::files::FileId;
 use coffer_protocol::eviction::Naming;
@@ -62,10 +63,28 @@ pub async fn bring_here(
             .filter(|id| wanted.contains(id))
             .collect();
         if !missing.is_empty() {
+            let _fetching = Fetching::begin(running);
             keeper::store(running, &missing, fetch).await;
         }
     }
     Ok(())
+}
+
+/// While it lives, contents are being brought here. A request that is cancelled leaves parts, as one that fails does.
+struct Fetching<'a>(&'a Running);
+
+impl Fetching<'_> {
+    fn begin(running: &Running) -> Fetching<'_> {
+        running.keeping.fetching.fetch_add(1, Ordering::AcqRel);
+        Fetching(running)
+    }
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        self.0.keeping.parts.store(true, Ordering::Release);
+        self.0.keeping.fetching.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Why a content that is not here cannot be had: who has it, as far as devices have said.

@@ -9,7 +9,7 @@ mod trim;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use coffer_crdt::files::{FileId, Kind};
 use coffer_protocol::eviction::{Copies, Keepers, Naming};
@@ -33,12 +33,21 @@ const NAMED: usize = 20;
 pub struct Keeping {
     /// Whether contents on demand that count as not here are to be looked at again: their bytes may all be here.
     pub look_again: AtomicBool,
+    /// Whether parts of contents on demand may lie here: a transfer broke off, or a setting changed in the middle of one.
+    pub parts: AtomicBool,
+    /// Bytes of such parts when they were last looked for.
+    pub part_bytes: AtomicU64,
+    /// Requests that bring contents here now.
+    pub fetching: AtomicUsize,
 }
 
 impl Default for Keeping {
     fn default() -> Self {
         Self {
             look_again: AtomicBool::new(true),
+            parts: AtomicBool::new(true),
+            part_bytes: AtomicU64::new(0),
+            fetching: AtomicUsize::new(0),
         }
     }
 }
@@ -120,6 +129,7 @@ async fn commit(running: &Running, change: StorageChange) -> Result<(), ControlE
         ..Default::default()
     };
     running.vault.commit(request).await.map_err(commit_error)?;
+    running.keeping.parts.store(true, Ordering::Release);
     Ok(())
 }
 

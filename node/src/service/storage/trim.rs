@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::FileId;
+use coffer_protocol::eviction::Keepers;
 use coffer_protocol::identity::Hash;
 use redb::{ReadableDatabase, ReadableTable, TableError};
 use tokio::sync::broadcast::{self, error::TryRecvError};
@@ -133,9 +134,13 @@ async fn round(running: &Arc<Running>) -> Result<Round, String> {
     let as_of = transaction(running).map_err(text)?;
     let others = running.vault.inspect(Others::read).await.map_err(text)?;
     let survey = Survey::of(running, &storage).map_err(text)?;
-    let Some(keepers) = others.confirmed().filter(|_| survey.used.bytes > limit) else {
+    let Some(keepers) = others.confirmed() else {
         return Ok(Round::Nothing);
     };
+    let parts = parts(running, &survey, limit, &keepers).await?;
+    if survey.used.bytes + parts.bytes <= limit {
+        return Ok(Round::Nothing);
+    }
     let used = used_at(running).map_err(text)?;
     let mut may_go: Vec<&Seen> = survey
         .files
@@ -145,8 +150,12 @@ async fn round(running: &Arc<Running>) -> Result<Round, String> {
         .collect();
     may_go.sort_by_key(|file| (used.get(&file.id).copied().unwrap_or(0), file.id));
     // A little below the limit, so that not every file that is asked for makes the next look at all of them.
-    let mut over = survey.used.bytes.saturating_sub(limit - limit / 10);
-    let mut going = Vec::new();
+    let mut over = (survey.used.bytes + parts.bytes).saturating_sub(limit - limit / 10);
+    // Parts are of the least use.
+    if !parts.files.is_empty() {
+        over = over.saturating_sub(parts.bytes);
+    }
+    let mut going = parts.files;
     for file in may_go.into_iter().take(AT_ONCE) {
         if over == 0 {
             break;
@@ -159,6 +168,64 @@ async fn round(running: &Arc<Running>) -> Result<Round, String> {
     }
     drop(keepers);
     evict(running, as_of, going).await
+}
+
+/// Contents on demand of which only parts are here.
+#[derive(Default)]
+struct Parts {
+    files: Vec<(FileId, [u8; 32])>,
+    /// What the parts take.
+    bytes: u64,
+}
+
+/// Looks for them where there may be some, unless contents are being fetched: what has come of those is needed. A part
+/// goes by the same rule as the whole: it may be the last of a damaged content.
+async fn parts(
+    running: &Arc<Running>,
+    survey: &Survey,
+    limit: u64,
+    keepers: &Keepers<'_>,
+) -> Result<Parts, String> {
+    let keeping = &running.keeping;
+    let known = keeping.part_bytes.load(Ordering::Acquire);
+    let over = known > 0 && survey.used.bytes + known > limit;
+    let may_look = !keeping.look_again.load(Ordering::Acquire)
+        && keeping.fetching.load(Ordering::Acquire) == 0;
+    let mut parts = Parts {
+        files: Vec::new(),
+        bytes: known,
+    };
+    if !may_look || !(over || keeping.parts.swap(false, Ordering::AcqRel)) {
+        return Ok(parts);
+    }
+    let absent: Vec<&Seen> = survey
+        .files
+        .iter()
+        .filter(|file| file.on_demand && !file.here)
+        .collect();
+    let ids: Vec<(FileId, [u8; 32])> = absent.iter().map(|file| (file.id, file.hash)).collect();
+    let Some(blobs) = needed_by_nothing_else(running, &ids).await? else {
+        return Ok(parts);
+    };
+    let placed = running.blobs.stored_places(blobs).await.map_err(text)?;
+    let bytes = running.blobs.stored_len(placed.clone()).await;
+    parts.bytes = bytes.map_err(text)?;
+    keeping.part_bytes.store(parts.bytes, Ordering::Release);
+    if survey.used.bytes + parts.bytes <= limit {
+        return Ok(parts);
+    }
+    let placed: HashSet<Hash> = placed.into_iter().map(|(blob, _)| blob).collect();
+    for file in absent {
+        if parts.files.len() == AT_ONCE || !keepers.enough(file.naming, || file.id.to_string()) {
+            continue;
+        }
+        let found = blobs_of(running, &[file.id]).await?.pop().flatten();
+        let mut found = found.into_iter().flatten();
+        if found.any(|blob| placed.contains(&blob)) {
+            parts.files.push((file.id, file.hash));
+        }
+    }
+    Ok(parts)
 }
 
 async fn evict(
@@ -193,6 +260,9 @@ async fn evict(
         Err(error) => return Err(error.to_string()),
     }
     let freed = take_away(running, &begun, dropping).await?;
+    if running.keeping.part_bytes.load(Ordering::Acquire) > 0 {
+        running.keeping.parts.store(true, Ordering::Release);
+    }
     tracing::info!(files = count, freed, "contents on demand were dropped");
     Ok(Round::Dropped)
 }
@@ -214,10 +284,15 @@ async fn needed_by_nothing_else(
             .collect()
     };
     let mut blobs = HashSet::new();
+    if files.is_empty() {
+        return Ok(Some(blobs));
+    }
     for (id, _) in files {
         for found in blobs_of(running, &[*id]).await? {
             match found {
                 Some(found) => blobs.extend(found),
+                // Of its list, too, only a part is here: it cannot be told of what else.
+                None if absent.contains(id) => {}
                 None => return Ok(None),
             }
         }
