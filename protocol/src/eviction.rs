@@ -59,8 +59,16 @@ pub struct Naming {
 
 /// Statements of other devices, ready to be asked about many contents.
 pub struct Keepers<'a> {
-    statements: Vec<(Kind, &'a Held, BTreeMap<[u8; 16], u64>)>,
+    statements: Vec<Keeper<'a>>,
     copies: Copies,
+}
+
+/// One of them.
+struct Keeper<'a> {
+    kind: Kind,
+    held: &'a Held,
+    /// Its clock of chunks, by actor.
+    covered: BTreeMap<[u8; 16], u64>,
 }
 
 impl<'a> Keepers<'a> {
@@ -95,7 +103,11 @@ impl<'a> Keepers<'a> {
             .map(|(kind, held)| {
                 let chunks = held.chunks.iter();
                 let covered = chunks.map(|(writer, seq, _)| (WriterId::actor(writer), seq));
-                (kind, held, covered.collect())
+                Keeper {
+                    kind,
+                    held,
+                    covered: covered.collect(),
+                }
             });
         Self {
             statements: statements.collect(),
@@ -106,13 +118,14 @@ impl<'a> Keepers<'a> {
     /// Whether enough of them keep the content that an entry names, of a document with this id.
     pub fn enough(&self, naming: Naming, document: impl Fn() -> String) -> bool {
         let (mut devices, mut hosts) = (0, 0);
-        for (kind, held, covered) in &self.statements {
-            let keeps = covered
+        for keeper in &self.statements {
+            let exceptions = &keeper.held.exceptions;
+            let keeps = keeper
+                .covered
                 .get(&naming.actor)
                 .is_some_and(|seq| *seq >= naming.seq)
-                && (held.exceptions.is_empty()
-                    || held.exceptions.binary_search(&document()).is_err());
-            match kind {
+                && (exceptions.is_empty() || exceptions.binary_search(&document()).is_err());
+            match keeper.kind {
                 Kind::Device if keeps => devices += 1,
                 Kind::Host if keeps => hosts += 1,
                 _ => {}

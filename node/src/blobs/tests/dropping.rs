@@ -19,7 +19,10 @@ fn stored(node: &Node) -> u64 {
 /// Forgets the places of a content, and takes the files behind them away as far as nothing else is in them.
 async fn drop_content(node: &Node, content: &Imported) -> u64 {
     let dropping = node.blobs.begin_dropping().await;
-    let blobs = node.blobs.blobs_of(&[content.root.clone()]).await;
+    let blobs = node
+        .blobs
+        .blobs_of(std::slice::from_ref(&content.root))
+        .await;
     let blobs: HashSet<Hash> = blobs
         .into_iter()
         .next()
@@ -111,7 +114,10 @@ async fn what_is_added_while_files_are_taken_away_stays() {
     let bytes = noise(1, 1 << 20);
     let content = node.store(&bytes).await;
     let dropping = node.blobs.begin_dropping().await;
-    let blobs = node.blobs.blobs_of(&[content.root.clone()]).await;
+    let blobs = node
+        .blobs
+        .blobs_of(std::slice::from_ref(&content.root))
+        .await;
     let blobs: HashSet<Hash> = blobs
         .into_iter()
         .next()
