@@ -3,7 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Node, documents, events, export, files, folders, lines, pairing, recovery, status, storage};
+use super::{
+    Node, documents, events, export, files, folders, lines, pairing, recovery, status, storage,
+};
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 
 /// The node as the control socket sees it.

@@ -14,8 +14,9 @@ use super::Node;
 use super::running::{Running, commit_error};
 use super::storage::Due;
 use crate::control::{
-    ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, HeldLog, Holding,
-    Missing, Reach, RecoveryState, Reply, Status, StorageStatus, Transfer, VaultStatus, Warning,
+    Amount, ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, HeldLog,
+    Holding, Missing, Reach, RecoveryState, Reply, Status, StorageStatus, Transfer, VaultStatus,
+    Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
@@ -115,8 +116,7 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
         .announced
         .values()
         .any(|clock| !known.clock.covers_clock(clock));
-    let has_all =
-        known.wanted == 0 || Due::of(running, &known.storage).is_ok_and(|due| due.0.files == 0);
+    let has_all = known.wanted == 0 || Due::any(running, &known.storage).is_ok_and(|any| !any);
     let idle = settled && has_all && !known.stale && !behind;
     let connected = node.net.as_ref().is_some_and(|net| {
         known
@@ -277,7 +277,11 @@ async fn fill(
         files: due.files,
         bytes: due.bytes,
     };
-    status.storage = super::storage::status(running).await?;
+    let all = Amount {
+        files: contents.files,
+        bytes: contents.bytes,
+    };
+    status.storage = super::storage::status(running, Some(all)).await?;
     status.folders = running.folders.statuses(running);
     status.recovery = if known.has_recovery {
         RecoveryState::Unconfirmed

@@ -18,7 +18,9 @@ use coffer_protocol::identity::{DeviceId, WriterId};
 
 use super::Node;
 use super::running::{Running, commit_error};
-use crate::control::{AtRisk, ControlError, Keep, Reply, StorageMode, StorageRule, StorageStatus};
+use crate::control::{
+    Amount, AtRisk, ControlError, Keep, Reply, StorageMode, StorageRule, StorageStatus,
+};
 use crate::vault::storage::{Plan, Rule, Storage, StorageChange};
 use crate::vault::{CommitRequest, Core};
 
@@ -64,7 +66,7 @@ pub async fn settings(running: &Running) -> Result<Arc<Storage>, ControlError> {
 /// `storage show`.
 pub async fn show(node: &Arc<Node>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    Ok(Reply::Storage(Box::new(status(&running).await?)))
+    Ok(Reply::Storage(Box::new(status(&running, None).await?)))
 }
 
 /// `storage full|on-demand|pin|unpin`.
@@ -113,14 +115,14 @@ pub async fn set(node: &Arc<Node>, path: String, keep: Keep) -> Result<Reply, Co
         }
     };
     commit(&running, change).await?;
-    Ok(Reply::Storage(Box::new(status(&running).await?)))
+    Ok(Reply::Storage(Box::new(status(&running, None).await?)))
 }
 
 /// `storage limit`.
 pub async fn limit(node: &Arc<Node>, bytes: Option<u64>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     commit(&running, StorageChange::Limit(bytes)).await?;
-    Ok(Reply::Storage(Box::new(status(&running).await?)))
+    Ok(Reply::Storage(Box::new(status(&running, None).await?)))
 }
 
 async fn commit(running: &Running, change: StorageChange) -> Result<(), ControlError> {
@@ -206,13 +208,28 @@ impl<'a> Has<'a> {
     }
 }
 
-/// What this device keeps, in numbers.
-pub async fn status(running: &Arc<Running>) -> Result<StorageStatus, ControlError> {
+/// What this device keeps, in numbers. Who knows what `all` files come to spares it looking at each where everything is
+/// kept, here and by another device.
+pub async fn status(
+    running: &Arc<Running>,
+    all: Option<Amount>,
+) -> Result<StorageStatus, ControlError> {
     let (storage, others) = running
         .vault
         .inspect(|core| (core.state().storage.clone(), Others::read(core)))
         .await
         .map_err(commit_error)?;
+    let nothing_lacks = storage.keeps_everything()
+        && others.one_keeps_all()
+        && running.vault.wanted().is_ok_and(|wanted| wanted.is_empty());
+    if let Some(kept) = all.filter(|_| nothing_lacks) {
+        return Ok(StorageStatus {
+            rules: rules(running, &storage),
+            limit: storage.limit,
+            kept,
+            ..StorageStatus::default()
+        });
+    }
     let survey = Survey::of(running, &storage)?;
     let mut status = StorageStatus {
         mode: match storage.rules.get(&FileId::ROOT) {

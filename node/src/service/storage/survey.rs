@@ -99,8 +99,17 @@ impl Survey {
 pub struct Due(pub Amount);
 
 impl Due {
+    /// Whether there is any: found at the first, mostly.
+    pub fn any(running: &Running, storage: &Storage) -> Result<bool, ControlError> {
+        Ok(Due::up_to(1, running, storage)?.0.files > 0)
+    }
+
     /// Looks at what is wanted only.
     pub fn of(running: &Running, storage: &Storage) -> Result<Due, ControlError> {
+        Due::up_to(u64::MAX, running, storage)
+    }
+
+    fn up_to(files: u64, running: &Running, storage: &Storage) -> Result<Due, ControlError> {
         let wanted = running.vault.wanted().map_err(store_error)?;
         let tree = running.vault.tree();
         let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
@@ -109,6 +118,9 @@ impl Due {
             let trashed = tree.shown(file.id).is_some_and(|shown| shown.trashed);
             if !trashed && (storage.keeps_everything() || plan.keeps(file.id)) {
                 due.0.add(file.size);
+            }
+            if due.0.files == files {
+                break;
             }
         }
         Ok(due)
