@@ -95,6 +95,9 @@ pub enum Command {
     Pause(commands::pause::Pause),
     Resume(commands::resume::Resume),
     Check(commands::check::Check),
+    /// What this device keeps: everything, or some contents on demand
+    #[command(subcommand)]
+    Storage(commands::storage::Storage),
     Export(commands::export::Export),
     Events(commands::events::Events),
     /// Start coffer whenever you log in

@@ -11,10 +11,11 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Environment variable with a `tracing` filter, such as `debug` or `coffer_node=trace`.
 pub const LOG_VARIABLE: &str = "COFFER_LOG";
-/// What is logged without it: coffer's own story, and what goes wrong in the libraries.
-const DEFAULT_FILTER: &str = "warn,coffer=info,coffer_node=info";
+/// What is logged without it: coffer's own story, and what goes wrong in the libraries. The blob store reports its
+/// failures to coffer; its own log calls it an error that a content which was dropped comes back.
+const DEFAULT_FILTER: &str = "warn,coffer=info,coffer_node=info,iroh_blobs::store::fs=off";
 /// In a terminal a person wants to hear of trouble only.
-const TERMINAL_FILTER: &str = "error,coffer=warn,coffer_node=warn";
+const TERMINAL_FILTER: &str = "error,coffer=warn,coffer_node=warn,iroh_blobs::store::fs=off";
 /// Size at which the file becomes `coffer.log.1`, replacing the one before: at most twice this on disk, weeks of story.
 const MAX_LOG: u64 = 4 << 20;
 

@@ -18,7 +18,8 @@ const GENESIS: &str = include_str!("../frozen/v1/genesis.hex");
 const EPOCH: &str = include_str!("../frozen/v1/epoch.hex");
 const ADMIT: &str = include_str!("../frozen/v1/admit.hex");
 const ENTRY: &str = include_str!("../frozen/v1/entry.hex");
-const HELD: &str = include_str!("../frozen/v1/held.hex");
+const HELD_1: &str = include_str!("../frozen/v1/held.hex");
+const HELD: &str = include_str!("../frozen/v2/held.hex");
 const FRAME: &str = include_str!("../frozen/v1/frame.hex");
 const FRAME_ZSTD: &str = include_str!("../frozen/v1/frame-zstd.hex");
 const KEYRING: &str = include_str!("../frozen/v1/keyring.hex");
@@ -113,7 +114,21 @@ fn held() -> Held {
         exceptions: vec!["0123".into()],
         more_missing: 1,
         pinned: true,
+        unpinned_since: 0,
+        awaited: 2,
+        seen: Vec::new(),
         at_ms: 1_764_000_000_002,
+    }
+}
+
+/// What version 2 added.
+fn held_on_demand() -> Held {
+    Held {
+        pinned: false,
+        unpinned_since: 7,
+        awaited: 1,
+        seen: vec![(device(3).0.id(), 12)],
+        ..held()
     }
 }
 
@@ -154,15 +169,21 @@ fn an_entry_is_written_and_read_as_in_version_1() {
 }
 
 #[test]
-fn a_held_statement_is_written_and_read_as_in_version_1() {
+fn a_held_statement_is_read_as_in_version_1() {
+    let read = HeldStatement::read(&bytes(HELD_1), &VaultId([6; 32])).unwrap();
+    assert_eq!(read.open(&epoch()), Ok(held()));
+}
+
+#[test]
+fn a_held_statement_is_written_and_read_as_in_version_2() {
     let vault = VaultId([6; 32]);
     let (key, _) = device(1);
-    let made = held()
+    let made = held_on_demand()
         .seal(&key, vault, SpaceId::HOME, &epoch(), &mut rng(4))
         .unwrap();
     assert_frozen("held", made.bytes(), HELD);
     let read = HeldStatement::read(&bytes(HELD), &vault).unwrap();
-    assert_eq!(read.open(&epoch()), Ok(held()));
+    assert_eq!(read.open(&epoch()), Ok(held_on_demand()));
 }
 
 #[test]

@@ -20,8 +20,12 @@ use crate::{domain, padded, version};
 /// Documents that a statement names as lacking chunks; it counts the others.
 pub const MAX_EXCEPTIONS: usize = 64;
 
-/// Bytes of the longest plaintext: two clocks, the exceptions, and some numbers.
-const PLAIN_MAX_LEN: usize = 2 * CLOCK_MAX_LEN + MAX_EXCEPTIONS * (2 + ID_MAX_LEN) + 32;
+/// Devices whose statements a statement says it has seen. More than a vault of one person has.
+pub const MAX_SEEN: usize = 256;
+
+/// Bytes of the longest plaintext: two clocks, the exceptions, what was seen, and some numbers.
+const PLAIN_MAX_LEN: usize =
+    2 * CLOCK_MAX_LEN + MAX_EXCEPTIONS * (2 + ID_MAX_LEN) + MAX_SEEN * (33 + 10) + 64;
 const SEALED_MAX_LEN: usize = padded::packed_len(PLAIN_MAX_LEN) + BOX_OVERHEAD;
 /// Bytes of the longest statement as it is sent.
 pub const HELD_MAX_LEN: usize = SEALED_MAX_LEN + 256;
@@ -45,6 +49,15 @@ pub struct Held {
     /// Whether the device keeps all that it has: only then others may count on it when they drop
     /// bytes of theirs. Otherwise it is a cache.
     pub pinned: bool,
+    /// While it is not pinned: the counter of the statement that announced so, the first of those
+    /// without a pinned one between. 0 while it is.
+    pub unpinned_since: u64,
+    /// Contents that the device is to have and lacks, or as many of them as it counted. What it leaves to
+    /// others is not among them, nor what is in the trash.
+    pub awaited: u64,
+    /// The newest statement of each other device that this one had when it said this, by device,
+    /// ascending, at most [`MAX_SEEN`].
+    pub seen: Vec<(DeviceId, u64)>,
     /// When, in milliseconds since 1970, by the device's clock.
     pub at_ms: u64,
 }
@@ -102,9 +115,9 @@ impl Signable for Statement {
     }
 }
 
-/// What is sealed.
+/// What version 1 sealed. It is read, and no longer written.
 #[derive(Serialize, Deserialize)]
-struct Plain {
+struct Plain1 {
     entries: Clock,
     chunks: Clock,
     #[serde(with = "List::<MAX_EXCEPTIONS>")]
@@ -114,10 +127,51 @@ struct Plain {
     at_ms: u64,
 }
 
+/// What is sealed.
+#[derive(Serialize, Deserialize)]
+struct Plain {
+    entries: Clock,
+    chunks: Clock,
+    #[serde(with = "List::<MAX_EXCEPTIONS>")]
+    exceptions: Vec<Exception>,
+    more_missing: u64,
+    /// 0: pinned.
+    unpinned_since: u64,
+    awaited: u64,
+    #[serde(with = "List::<MAX_SEEN>")]
+    seen: Vec<(DeviceId, u64)>,
+    at_ms: u64,
+}
+
+impl From<Plain1> for Plain {
+    /// Who wrote version 1 had seen nobody, and kept everything: whoever did not may have said so
+    /// at any time, so it counts as announced only now.
+    fn from(old: Plain1) -> Self {
+        Self {
+            awaited: old.exceptions.len() as u64 + old.more_missing,
+            entries: old.entries,
+            chunks: old.chunks,
+            exceptions: old.exceptions,
+            more_missing: old.more_missing,
+            unpinned_since: if old.pinned { 0 } else { u64::MAX },
+            seen: Vec::new(),
+            at_ms: old.at_ms,
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 struct Exception(#[serde(with = "Text::<ID_MAX_LEN>")] String);
 
 impl Held {
+    /// The counter of the newest statement of `device` that this one's device had when it said this;
+    /// 0 if it had none.
+    pub fn has_seen(&self, device: &DeviceId) -> u64 {
+        self.seen
+            .binary_search_by(|(known, _)| known.cmp(device))
+            .map_or(0, |at| self.seen[at].1)
+    }
+
     /// The statement that says this, for a space of a vault, sealed under `epoch` and signed with
     /// the key of [`device`](Self::device).
     pub fn seal(
@@ -132,12 +186,20 @@ impl Held {
         if exceptions.len() > MAX_EXCEPTIONS || !exceptions.is_sorted_by(|a, b| a < b) {
             return Err(HeldError::TooLarge("the list of exceptions"));
         }
+        if self.seen.len() > MAX_SEEN || !self.seen.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(HeldError::TooLarge("what was seen of others"));
+        }
         let plain = Zeroizing::new(codec::encode(&Plain {
             entries: self.entries.clone(),
             chunks: self.chunks.clone(),
             exceptions,
             more_missing: self.more_missing,
-            pinned: self.pinned,
+            unpinned_since: match self.pinned {
+                true => 0,
+                false => self.unpinned_since.clamp(1, self.counter.max(1)),
+            },
+            awaited: self.awaited,
+            seen: self.seen.clone(),
             at_ms: self.at_ms,
         }));
         if plain.len() > PLAIN_MAX_LEN {
@@ -196,16 +258,26 @@ impl HeldStatement {
         let packed = keys::open_box(&epoch.held, &statement.associated_data(), &statement.sealed)
             .map_err(|_| HeldError::CannotOpen)?;
         let unpacked = padded::unpack(&packed, PLAIN_MAX_LEN).map_err(|_| HeldError::CannotOpen)?;
-        let mut plain = Zeroizing::new(Vec::new());
-        let decoded: Result<Plain, CodecError> = if unpacked.compressed {
-            padded::decompress(unpacked.payload, unpacked.plain_len, &mut plain)
+        let mut unpressed = Zeroizing::new(Vec::new());
+        let bytes = if unpacked.compressed {
+            padded::decompress(unpacked.payload, unpacked.plain_len, &mut unpressed)
                 .map_err(|_| HeldError::CannotOpen)?;
-            codec::decode(&plain, PLAIN_MAX_LEN)
+            &unpressed[..]
         } else {
-            codec::decode(unpacked.payload, PLAIN_MAX_LEN)
+            unpacked.payload
         };
-        let plain = decoded.map_err(|_| HeldError::CannotOpen)?;
-        if !plain.exceptions.is_sorted_by(|a, b| a < b) {
+        let decoded: Result<Plain, CodecError> = match statement.version {
+            1 => codec::decode::<Plain1>(bytes, PLAIN_MAX_LEN).map(Plain::from),
+            _ => codec::decode(bytes, PLAIN_MAX_LEN),
+        };
+        let mut plain = decoded.map_err(|_| HeldError::CannotOpen)?;
+        if statement.version == 1 {
+            plain.unpinned_since = plain.unpinned_since.min(statement.counter);
+        }
+        if !plain.exceptions.is_sorted_by(|a, b| a < b)
+            || !plain.seen.is_sorted_by(|a, b| a.0 < b.0)
+            || plain.unpinned_since > statement.counter
+        {
             return Err(HeldError::CannotOpen);
         }
         Ok(Held {
@@ -215,7 +287,10 @@ impl HeldStatement {
             chunks: plain.chunks,
             exceptions: plain.exceptions.into_iter().map(|id| id.0).collect(),
             more_missing: plain.more_missing,
-            pinned: plain.pinned,
+            pinned: plain.unpinned_since == 0,
+            unpinned_since: plain.unpinned_since,
+            awaited: plain.awaited,
+            seen: plain.seen,
             at_ms: plain.at_ms,
         })
     }
@@ -258,8 +333,35 @@ mod tests {
             exceptions: vec!["a".into(), "b".into()],
             more_missing: 4,
             pinned: true,
+            unpinned_since: 0,
+            awaited: 6,
+            seen: vec![(DeviceId([1; 32]), 7), (DeviceId([2; 32]), 1)],
             at_ms: 5,
         }
+    }
+
+    #[test]
+    fn a_statement_tells_whose_statements_it_has_seen_and_since_when_it_is_not_pinned() {
+        let mut loose = held(1);
+        (loose.pinned, loose.unpinned_since) = (false, 2);
+        let read = seal(&loose).unwrap().open(&epoch()).unwrap();
+        assert_eq!(read, loose);
+        assert_eq!(read.has_seen(&DeviceId([1; 32])), 7);
+        assert_eq!(read.has_seen(&DeviceId([3; 32])), 0);
+    }
+
+    #[test]
+    fn more_seen_than_a_statement_says_or_twice_is_refused() {
+        let mut many = held(0);
+        many.seen = (0..=MAX_SEEN)
+            .map(|n| (DeviceId(Hash::of("test", &[&n.to_le_bytes()]).0), 1))
+            .collect();
+        many.seen.sort();
+        assert!(matches!(seal(&many), Err(HeldError::TooLarge(_))));
+        many.seen.pop();
+        assert!(seal(&many).is_ok());
+        many.seen[1] = many.seen[0];
+        assert!(seal(&many).is_err());
     }
 
     fn seal(held: &Held) -> Result<HeldStatement, HeldError> {
@@ -340,11 +442,14 @@ mod tests {
         #[test]
         fn arbitrary_bytes_are_no_statement(mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             prop_assert!(HeldStatement::decode(&bytes).is_err());
-            if let Some(version) = bytes.first_mut() {
-                *version = 1;
+            for each in [1, 2] {
+                if let Some(version) = bytes.first_mut() {
+                    *version = each;
+                }
+                prop_assert!(HeldStatement::decode(&bytes).is_err());
             }
-            prop_assert!(HeldStatement::decode(&bytes).is_err());
             let _ = codec::decode::<Plain>(&bytes, PLAIN_MAX_LEN);
+            let _ = codec::decode::<Plain1>(&bytes, PLAIN_MAX_LEN);
         }
     }
 }

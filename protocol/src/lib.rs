@@ -15,6 +15,7 @@
 pub mod blobs;
 pub mod codec;
 pub mod domain;
+pub mod eviction;
 pub mod frame;
 pub mod grants;
 pub mod held;

@@ -16,8 +16,9 @@ pub const BLOBS: &str = "/coffer/blobs/1";
 pub const GRANT: u16 = 1;
 /// Entries. 1: one author's changes and clock.
 pub const ENTRY: u16 = 1;
-/// Held statements. 1: two clocks, exceptions, pinned.
-pub const HELD: u16 = 1;
+/// Held statements. 1: two clocks, exceptions, pinned. 2: since when it is not pinned, contents awaited,
+/// statements seen of others.
+pub const HELD: u16 = 2;
 /// The recovery key at rest. 1: 32 bytes of entropy.
 pub const RECOVERY: u16 = 1;
 /// A keyring at rest. 1: one space's epochs and secret.

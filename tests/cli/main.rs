@@ -14,6 +14,7 @@ mod files;
 mod folders;
 mod ignoring;
 mod listener;
+mod on_demand;
 mod pairing;
 mod scenarios;
 mod scripts;

@@ -79,6 +79,7 @@ fn the_commands_are_these() {
         file tag, file untag, folder add, folder list, folder remove, folder rescan, folder confirm, \
         folder undo, folder conflicts, folder settle, folder ignored, trash list, trash restore, \
         trash empty, versions show, versions set, \
+        storage show, storage full, storage on-demand, storage pin, storage unpin, storage limit, \
         limits show, limits set, pause, resume, check, export, events, \
         service install, service remove, completions, exit-codes";
     assert_eq!(names.join(", "), expected);

@@ -20,6 +20,7 @@ pub mod service;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod storage;
 pub mod trash;
 pub mod versions;
 
@@ -51,6 +52,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Pause(args) => one_thread(args.run(context)),
         Command::Resume(args) => one_thread(args.run(context)),
         Command::Check(args) => one_thread(args.run(context)),
+        Command::Storage(args) => one_thread(args.run(context)),
         Command::Export(args) => one_thread(args.run(context)),
         Command::Events(args) => one_thread(args.run(context)),
         Command::Service(args) => args.run(context),

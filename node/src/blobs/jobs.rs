@@ -22,6 +22,9 @@ pub(super) const GROUP_JOBS: usize = 512;
 /// Bytes written before the disk is set to work, so that the last flush finds little left.
 pub(super) const GROUP_BYTES: u64 = 128 << 20;
 
+/// Stands for the folder of files that are written outside of synced folders, whose numbers begin at 1.
+pub const NO_FOLDER: u32 = 0;
+
 /// One content to write into a temporary file.
 #[derive(Clone, Debug)]
 pub struct WriteJob {
@@ -35,7 +38,7 @@ pub struct WriteJob {
     pub root: ChunkRoot,
     /// Where to write. Made if it is not there, resumed if it is; its folder must be there. It stays when the job fails.
     pub temp: PathBuf,
-    /// Number of the synced folder to which the file goes.
+    /// Number of the synced folder to which the file goes; [`NO_FOLDER`] for elsewhere.
     pub folder: u32,
     /// The file's id.
     pub file: [u8; 16],

@@ -16,6 +16,7 @@
 mod board;
 pub mod chunking;
 mod content;
+mod drop;
 mod error;
 mod freeing;
 mod gate;
@@ -53,11 +54,12 @@ use redb::ReadableDatabase;
 use tokio::sync::{mpsc, watch};
 
 pub use content::Named;
+pub use drop::{Dropped, Dropping, file_of};
 pub use error::{BlobsError, ImportError, ServeError, WriteError};
 pub use freeing::{Frame, Repacked, StoredFile};
 pub use gate::{Limits, Priority};
 pub use import::{Import, ImportJob, Imported};
-pub use jobs::{Group, StoreJob, WriteJob};
+pub use jobs::{Group, NO_FOLDER, StoreJob, WriteJob};
 pub use pins::Hold;
 pub use placement::{ChunkRow, Placement, Rows};
 pub use rates::Rate;

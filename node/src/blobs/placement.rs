@@ -375,23 +375,30 @@ impl Reader {
         &self,
         wanted: impl Fn(&Placement) -> bool,
     ) -> Result<Vec<(Hash, Placement)>, PlacementError> {
+        let mut selected = Vec::new();
+        self.for_each(|blob, place| {
+            if wanted(place) {
+                selected.push((blob, place.clone()));
+            }
+        })?;
+        Ok(selected)
+    }
+
+    /// Shows every place of every blob. Walks the whole table.
+    pub fn for_each(&self, mut see: impl FnMut(Hash, &Placement)) -> Result<(), PlacementError> {
         let Some(table) = &self.placement else {
-            return Ok(Vec::new());
+            return Ok(());
         };
-        let mut stored = Vec::new();
         for row in table.range::<&[u8; 32]>(..)? {
             let (key, value) = row?;
             let blob = Hash(*key.value());
             let places = decode_places(value.value())
                 .map_err(|reason| PlacementError::Damaged { id: blob, reason })?;
-            stored.extend(
-                places
-                    .into_iter()
-                    .filter(&wanted)
-                    .map(|place| (blob, place)),
-            );
+            for place in &places {
+                see(blob, place);
+            }
         }
-        Ok(stored)
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use std::io;
 use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -58,6 +58,10 @@ pub(super) struct BlobStore {
     adding: RwLock<()>,
     /// When the store was opened that was not closed cleanly.
     unclean_since: Option<SystemTime>,
+    /// Held by whoever takes files away ([`super::drop`]).
+    pub(super) dropping: Arc<tokio::sync::Mutex<()>>,
+    /// What was added since files began to be taken away.
+    added: Mutex<Option<HashSet<Hash>>>,
 }
 
 impl BlobStore {
@@ -94,7 +98,28 @@ impl BlobStore {
             runtime: Handle::current(),
             adding: RwLock::default(),
             unclean_since,
+            dropping: Arc::default(),
+            added: Mutex::default(),
         })
+    }
+
+    /// From now on what is added is remembered and not removed; or no longer.
+    pub fn watch_added(&self, watch: bool) {
+        *super::lock(&self.added) = watch.then(HashSet::new);
+    }
+
+    /// Removes a file that no row names, unless it is in use or was added since [`watch_added`](Self::watch_added); gives
+    /// the bytes that are free now. Blocking.
+    pub fn remove_unless_added(
+        &self,
+        file: &Hash,
+        in_use: impl Fn(&Hash) -> bool,
+    ) -> Result<u64, BlobsError> {
+        let stays = |file: &Hash| {
+            let added = super::lock(&self.added);
+            added.as_ref().is_none_or(|added| added.contains(file)) || in_use(file)
+        };
+        self.runtime.block_on(self.remove(&[*file], stays))
     }
 
     fn path(&self, blob: &Hash) -> PathBuf {
@@ -140,6 +165,9 @@ impl BlobStore {
             .await
             .map_err(failed)?;
         let hash = Hash(*tag.hash().as_bytes());
+        if let Some(added) = super::lock(&self.added).as_mut() {
+            added.insert(hash);
+        }
         self.fs
             .tags()
             .set(tag_name(&hash), tag.hash_and_format())

@@ -20,7 +20,8 @@ use super::board::Item;
 use super::content::Named;
 use super::error::{BlobsError, WriteError};
 use super::jobs::{
-    GROUP_BYTES, GROUP_JOBS, Group, Planned, Standing, Wants, WriteJob, check_keys, lost_by_job,
+    GROUP_BYTES, GROUP_JOBS, Group, NO_FOLDER, Planned, Standing, Wants, WriteJob, check_keys,
+    lost_by_job,
 };
 use super::pins::Hold;
 use super::placement::{Placement, Reader, Rows};
@@ -274,15 +275,19 @@ impl Sink for FileSink {
     const SEALED: bool = false;
 
     fn take(&self, item: Item, chunk: &Arrived<'_>) {
-        // A compressed frame is kept as it came; one read from the store is there already.
-        let kept = match chunk.sealed {
+        // A compressed frame is kept as it came; one read from the store is there already. A file outside of synced
+        // folders stands for nothing: what it is made of stays where it was.
+        let mut jobs = self.targets[item as usize].iter();
+        let stands = jobs.any(|target| self.jobs[target.job].job.folder != NO_FOLDER);
+        let sealed = chunk.sealed.filter(|_| stands);
+        let kept = match sealed {
             Some(sealed) => self
                 .keeper
                 .keep(&self.shared.store, chunk.named.blob, sealed)
                 .map_err(WriteError::from),
             None => Ok(()),
         };
-        let in_store = chunk.sealed.is_some() || chunk.local == Some(Origin::Store);
+        let in_store = sealed.is_some() || chunk.local == Some(Origin::Store);
         for target in &self.targets[item as usize] {
             let job = target.job;
             if !self.standing.has_failed(job) {

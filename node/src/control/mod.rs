@@ -22,6 +22,7 @@ mod server;
 mod session;
 mod socket;
 mod status;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -50,3 +51,4 @@ pub use status::{
     FolderStatus, HeldLog, Holding, LimitsRow, Missing, PausedRow, Reach, RecoveryState, Status,
     Transfer, VaultStatus, Warning,
 };
+pub use storage::{Amount, AtRisk, KeepAs, StorageMode, StorageRule, StorageStatus};

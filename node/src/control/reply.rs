@@ -183,6 +183,8 @@ pub enum Reply {
     Checked(CheckReport),
     /// What the rules say of a path.
     FolderIgnored(IgnoredRow),
+    /// What this device keeps.
+    Storage(Box<super::StorageStatus>),
     /// Everything was written.
     Exported {
         /// Documents written as JSON.

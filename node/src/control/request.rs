@@ -288,6 +288,20 @@ pub enum Request {
         /// Whether it means a folder, where nothing is at the path.
         is_folder: bool,
     },
+    /// What this device keeps of the vault. → `Reply::Storage`
+    StorageShow,
+    /// Keep a folder or file of the vault so. → `Reply::Storage`
+    StorageSet {
+        /// Path in the vault; empty for all of it.
+        path: String,
+        /// How.
+        keep: super::KeepAs,
+    },
+    /// How much room contents on demand may take. → `Reply::Storage`
+    StorageLimit {
+        /// Bytes; no limit if absent.
+        bytes: Option<u64>,
+    },
 
     /// Write everything as plain files and JSON. Sends progress. → `Reply::Exported`. Cancelled when the client hangs up.
     Export {
@@ -362,6 +376,9 @@ impl Request {
             Request::Resume => "resume",
             Request::Check => "check",
             Request::FolderIgnored { .. } => "folder-ignored",
+            Request::StorageShow => "storage-show",
+            Request::StorageSet { .. } => "storage-set",
+            Request::StorageLimit { .. } => "storage-limit",
             Request::Export { .. } => "export",
             Request::Events { .. } => "events",
         }

@@ -28,12 +28,15 @@ pub struct Status {
     /// applied. Says nothing of other devices.
     pub idle: bool,
     /// `idle`, at least one other device is connected, and every device of the vault that counts is known (by its own signed statement) to hold all
-    /// that this device holds, and this one all that they hold.
+    /// changes that this device holds, with all contents that it is to keep, and this one all that they hold.
     pub in_sync: bool,
     /// What no other device is known to hold.
     pub only_here: Missing,
-    /// What this device knows of but does not hold yet.
+    /// What this device is to hold and does not hold yet. What is on demand is not among it.
     pub missing_here: Missing,
+    /// What this device keeps, and what would be lost with it.
+    #[serde(default)]
+    pub storage: super::StorageStatus,
     /// Contents under way.
     pub transfers: Vec<Transfer>,
     /// What transfers are held to on this device.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Node, check, conflicts, documents, events, export, files, folders, limits, lines, pairing,
-    recovery, status, trash, versions,
+    recovery, status, storage, trash, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -147,6 +147,9 @@ async fn answer(
         Request::Pause { for_s } => limits::pause(node, for_s).await,
         Request::Resume => limits::resume(node).await,
         Request::Check => check::check(node, session).await,
+        Request::StorageShow => storage::show(node).await,
+        Request::StorageSet { path, keep } => storage::set(node, path, keep).await,
+        Request::StorageLimit { bytes } => storage::limit(node, bytes).await,
         Request::Export { dir } => export::export(node, dir, session).await,
         Request::Events { doctype, values } => events::events(node, doctype, values, session).await,
     }

@@ -72,6 +72,12 @@ impl Synced {
         false
     }
 
+    /// The folders of the vault that are synced here.
+    pub fn vault_folders(&self) -> Vec<FileId> {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
+        settings.values().map(|setting| setting.folder).collect()
+    }
+
     /// Whether a synced folder has this content of a file on disk, as far as its rows say.
     pub fn holds(&self, running: &Running, file: FileId, hash: [u8; 32]) -> bool {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
@@ -532,6 +538,8 @@ pub async fn remove(
         ..Default::default()
     };
     running.vault.commit(request).await.map_err(commit_error)?;
+    let look_again = &running.keeping.look_again;
+    look_again.store(true, std::sync::atomic::Ordering::Release);
     let config = config(&running, number, &setting).await?;
     let released = tokio::task::spawn_blocking(move || folder::release(&config)).await;
     if let Ok(Err(error)) = released {

@@ -1,7 +1,8 @@
 //! Fetches what this device is to hold and no synced folder writes: contents of files outside of those folders.
 //!
 //! It looks at the list of wanted files whenever that may have changed, leaves those of synced folders to their
-//! engines, lets go of what went to the trash, and stores the rest in batches, durable before the vault is told.
+//! engines, lets go of what went to the trash, passes over what is on demand, and stores the rest in batches, durable
+//! before the vault is told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +12,10 @@ use coffer_crdt::files::FileId;
 use tokio::sync::{mpsc, watch};
 
 use super::running::Running;
-use super::stopped;
-use crate::blobs::{Priority, StoreJob};
+use super::{stopped, storage};
+use crate::blobs::{Fetch, Priority, StoreJob};
 use crate::vault::CommitRequest;
+use crate::vault::storage::Plan;
 
 /// Files per batch: one that fails holds up few.
 const BATCH: usize = 256;
@@ -81,17 +83,24 @@ async fn pass(running: &Arc<Running>) -> Outcome {
         if let Err(error) = running.vault.commit(request).await {
             tracing::warn!(%error, "places of bytes that are gone could not be forgotten");
         }
+        running.keeping.look_again.store(true, Ordering::Release);
     }
     let Ok(wanted) = running.vault.wanted() else {
         return Outcome::Waiting;
     };
+    let Ok(settings) = storage::settings(running).await else {
+        return Outcome::Waiting;
+    };
     let (mut jobs, mut covered, mut unwanted) = (Vec::new(), Vec::new(), Vec::new());
+    let mut trashed = Vec::new();
     {
         let tree = running.vault.tree();
+        let mut plan = Plan::new(&tree, &settings, running.folders.vault_folders());
         for file in wanted {
             match tree.shown(file.id) {
-                Some(shown) if shown.trashed => unwanted.push(file.id),
+                Some(shown) if shown.trashed => trashed.push(file.id),
                 Some(_) if running.folders.covers(&tree, file.id) => covered.push(file),
+                Some(_) if !plan.keeps(file.id) => {}
                 _ => jobs.push((file.size, file.id)),
             }
         }
@@ -99,6 +108,15 @@ async fn pass(running: &Arc<Running>) -> Outcome {
     // Small ones first: most files are held soonest that way.
     jobs.sort_unstable();
     let jobs: Vec<FileId> = jobs.into_iter().map(|(_, id)| id).collect();
+    // What is in the trash by itself need not be fetched: whatever takes it out has it looked at anew. What is there with
+    // a folder comes back with the folder, without a word of itself: it still counts as not here.
+    for id in trashed {
+        if let Ok(Some(file)) = running.vault.file(id)
+            && file.is_in_trash()
+        {
+            unwanted.push(id);
+        }
+    }
     // A file that a folder's engine had written before it was wanted again is held already.
     let held: Vec<_> = covered
         .into_iter()
@@ -130,8 +148,9 @@ async fn pass(running: &Arc<Running>) -> Outcome {
         running.keeper.0.store(false, Ordering::Release);
     }
     let mut progress = false;
+    let fetch = running.fetch.clone().with_priority(Priority::Background);
     for batch in jobs.chunks(BATCH) {
-        progress |= store(running, batch).await;
+        progress |= store(running, batch, &fetch).await;
     }
     if progress {
         Outcome::More
@@ -141,7 +160,7 @@ async fn pass(running: &Arc<Running>) -> Outcome {
 }
 
 /// Fetches some files' contents; says whether any is held now that was not.
-async fn store(running: &Arc<Running>, batch: &[FileId]) -> bool {
+pub(super) async fn store(running: &Arc<Running>, batch: &[FileId], fetch: &Fetch) -> bool {
     let mut jobs = Vec::new();
     for (key, id) in batch.iter().enumerate() {
         if let Ok(Some(state)) = running.vault.file(*id)
@@ -163,8 +182,7 @@ async fn store(running: &Arc<Running>, batch: &[FileId]) -> bool {
         hashes
     };
     let (done, mut groups) = mpsc::channel(4);
-    let fetch = running.fetch.clone().with_priority(Priority::Background);
-    let transfer = running.blobs.store_contents(jobs, &fetch, done);
+    let transfer = running.blobs.store_contents(jobs, fetch, done);
     let commit = async {
         let mut any = false;
         while let Some(group) = groups.recv().await {

@@ -26,6 +26,7 @@ mod running;
 mod sessions;
 mod sources;
 mod status;
+mod storage;
 mod trash;
 mod versions;
 

@@ -45,6 +45,8 @@ pub struct Running {
     pub checking: check::Checking,
     /// What frees what nothing names.
     pub collector: super::collecting::Collector,
+    /// What is kept here on demand.
+    pub keeping: super::storage::Keeping,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -114,6 +116,7 @@ impl Running {
             limiting,
             checking,
             collector: super::collecting::Collector::default(),
+            keeping: super::storage::Keeping::default(),
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
@@ -147,7 +150,7 @@ impl Running {
         running.spawn(limits::run(running.clone(), stopping.clone()));
         running.spawn(check::run(running.clone(), stopping.clone()));
         running.spawn(super::collecting::run(running.clone(), stopping.clone()));
-        running.spawn(keeper::run(running.clone(), stopping));
+        running.spawn(keeper::run(running.clone(), stopping.clone()));
         running.spawn(reopen::watch(
             vault,
             node.closed.clone(),
@@ -157,6 +160,8 @@ impl Running {
             running.stop(node).await;
             return Err(error);
         }
+        // Only now: what lies in synced folders must be known before anything is taken for not needed.
+        running.spawn(super::storage::run(running.clone(), stopping));
         Ok(running)
     }
 
@@ -372,7 +377,9 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
     let kind = match &error {
         CommitError::NotFound(_) => ErrorKind::NotFound,
         CommitError::Invalid(_) => ErrorKind::Usage,
-        CommitError::Exists(_) | CommitError::Changed(_) => ErrorKind::Conflict,
+        CommitError::Exists(_) | CommitError::Changed(_) | CommitError::Meanwhile => {
+            ErrorKind::Conflict
+        }
         CommitError::DiskFull => ErrorKind::DiskFull,
         CommitError::Storage(_) => ErrorKind::Io,
         CommitError::Stopping => ErrorKind::Cancelled,

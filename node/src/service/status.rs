@@ -12,13 +12,15 @@ use coffer_protocol::log::Clock;
 
 use super::Node;
 use super::running::{Running, commit_error};
+use super::storage::Due;
 use crate::control::{
-    ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, FolderStatus,
-    HeldLog, Holding, LimitsRow, Missing, Reach, RecoveryState, Reply, Status, Transfer,
-    VaultStatus, Warning,
+    Amount, ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, FolderStatus,
+    HeldLog, Holding, LimitsRow, Missing, Reach, RecoveryState, Reply, Status, StorageStatus,
+    Transfer, VaultStatus, Warning,
 };
 use crate::net::{ConnectionInfo, Multiaddr, Transport};
 use crate::vault::Core;
+use crate::vault::storage::Storage;
 
 /// Free space under which a person is warned, in bytes.
 const LOW_SPACE: u64 = 256 << 20;
@@ -29,6 +31,7 @@ struct Known {
     created_ms: u64,
     clock: Clock,
     wanted: u64,
+    storage: Arc<Storage>,
     devices: Vec<(DeviceId, Role, Option<String>, u64)>,
     held: BTreeMap<DeviceId, Held>,
     announced: BTreeMap<DeviceId, Clock>,
@@ -45,6 +48,7 @@ impl Known {
             created_ms: state.membership.created_ms().unwrap_or(0),
             clock: state.clock.clone(),
             wanted: state.wanted,
+            storage: state.storage.clone(),
             devices: devices
                 .iter()
                 .map(|(id, device)| {
@@ -77,12 +81,11 @@ impl Known {
             .map(|(id, ..)| (*id, self.held.get(id)))
     }
 
-    /// Whether a device, by its own statement, holds all that this one does, and this one all that it does.
+    /// Whether a device, by its own statement, has all changes that this one has and all contents that it is to keep,
+    /// and this one all changes that it has.
     fn agrees(&self, held: &Held) -> bool {
         held.entries.covers_clock(&self.clock)
-            && held.chunks.covers_clock(&self.clock)
-            && held.exceptions.is_empty()
-            && held.more_missing == 0
+            && held.awaited == 0
             && self.clock.covers_clock(&held.entries)
     }
 }
@@ -113,7 +116,8 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
         .announced
         .values()
         .any(|clock| !known.clock.covers_clock(clock));
-    let idle = settled && known.wanted == 0 && !known.stale && !behind;
+    let has_all = known.wanted == 0 || Due::any(running, &known.storage).is_ok_and(|any| !any);
+    let idle = settled && has_all && !known.stale && !behind;
     let connected = node.net.as_ref().is_some_and(|net| {
         known
             .others(me)
@@ -143,6 +147,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         in_sync: false,
         only_here: Missing::default(),
         missing_here: Missing::default(),
+        storage: StorageStatus::default(),
         transfers: Vec::new(),
         limits: LimitsRow::default(),
         folders: Vec::new(),
@@ -192,6 +197,7 @@ async fn fill(
         folders: contents.folders,
         file_bytes: contents.bytes,
     });
+    let due = Due::of(running, &known.storage)?.0;
     let connections = connections(node);
     let rates = running.blobs.rates();
     for (device, ..) in &known.devices {
@@ -252,7 +258,7 @@ async fn fill(
             status.transfers.push(Transfer {
                 device: device.to_string(),
                 direction: Direction::In,
-                files_left: Some(known.wanted),
+                files_left: Some(due.files),
                 bytes_left: None,
                 bytes_done: rate.received,
                 per_s: rate.received_per_second,
@@ -272,10 +278,15 @@ async fn fill(
     status.only_here = only_here(&known, me, &contents);
     status.missing_here = Missing {
         changes: missing_changes(&known),
-        files: known.wanted,
-        bytes: wanted_bytes(running),
+        files: due.files,
+        bytes: due.bytes,
     };
     status.limits = running.limiting.row();
+    let all = Amount {
+        files: contents.files,
+        bytes: contents.bytes,
+    };
+    status.storage = super::storage::status(running, Some(all)).await?;
     status.folders = running.folders.statuses(running);
     status.conflicts = super::conflicts::count(&running.vault.tree());
     status.recovery = if known.has_recovery {
@@ -502,14 +513,6 @@ fn missing_changes(known: &Known) -> u64 {
     best.into_iter()
         .map(|(writer, seq)| seq.saturating_sub(known.clock.seq(&writer)))
         .sum()
-}
-
-fn wanted_bytes(running: &Arc<Running>) -> u64 {
-    running
-        .vault
-        .wanted()
-        .map(|wanted| wanted.iter().map(|wanted| wanted.size).sum())
-        .unwrap_or(0)
 }
 
 fn connections(node: &Node) -> BTreeMap<DeviceId, ConnectionInfo> {

@@ -206,6 +206,9 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
                 write.open_table(tables::FOLDERS)?;
                 write.open_table(tables::FOLDER_ROWS)?;
                 write.open_table(tables::FOLDER_BRAKES)?;
+                write.open_table(tables::STORAGE)?;
+                write.open_table(tables::USED)?;
+                write.open_table(tables::DROPPING)?;
                 write.open_table(tables::PLACEMENT)?;
                 write.open_table(tables::CHUNKS)?;
                 meta.insert(tables::meta::PAST, &[1][..])?;

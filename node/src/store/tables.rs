@@ -33,7 +33,7 @@ pub const DOCUMENT_TAILS: TableDefinition<&[u8; 38], &[u8]> =
 pub const WAITING: TableDefinition<&[u8; 98], &[u8]> = TableDefinition::new("waiting_1");
 /// Which documents each transaction touched, for the derived index: transaction (u64) ‖ n (u32) → document key.
 pub const FEED: TableDefinition<&[u8; 12], &[u8; 32]> = TableDefinition::new("feed_1");
-/// Files of which some bytes are still to be fetched: file id → content hash ‖ size (u64).
+/// Files of which some bytes are not here, to be fetched or left to others: file id → content hash ‖ size (u64).
 pub const WANTED: TableDefinition<&[u8; 16], &[u8; 40]> = TableDefinition::new("wanted_1");
 /// The state of every file document, as the tree reads it at a start: file id ‖ piece (u16) → encoded file state.
 pub const FILES: TableDefinition<&[u8; 18], &[u8]> = TableDefinition::new("files_1");
@@ -60,6 +60,12 @@ pub const FOLDER_ROWS: TableDefinition<&[u8; 20], &[u8]> = TableDefinition::new(
 /// Files of a synced folder that the brake holds: folder number ‖ file id → [`crate::vault::BrakedFile`].
 pub const FOLDER_BRAKES: TableDefinition<&[u8; 20], &[u8]> =
     TableDefinition::new("folder_brakes_1");
+/// What this device keeps of the vault: file id → [`crate::vault::storage::Rule`] as one byte.
+pub const STORAGE: TableDefinition<&[u8; 16], u8> = TableDefinition::new("storage_1");
+/// When the bytes of a file that is not kept for good were last asked for: file id → milliseconds since 1970.
+pub const USED: TableDefinition<&[u8; 16], u64> = TableDefinition::new("used_1");
+/// Files of the blob store, by their hash, which may name nothing any more since contents were dropped: nothing.
+pub const DROPPING: TableDefinition<&[u8; 32], ()> = TableDefinition::new("dropping_1");
 
 /// Names in [`META`].
 pub mod meta {
@@ -89,6 +95,8 @@ pub mod meta {
     pub const CHECK: &str = "check_1";
     /// Present and 1 once [`super::PAST_CONTENTS`] has all that documents say.
     pub const PAST: &str = "past";
+    /// Bytes that contents which are not kept for good may take (u64); absent: no limit.
+    pub const STORAGE_LIMIT: &str = "storage_limit";
     /// This device's name.
     pub const DEVICE_NAME: &str = "device_name";
 }

@@ -146,7 +146,7 @@ pub struct Core {
     pub(super) rng: Box<dyn CryptoRng + Send>,
     replicator: Replicator,
     connected: BTreeSet<DeviceId>,
-    tree: Arc<RwLock<Tree>>,
+    pub(super) tree: Arc<RwLock<Tree>>,
     has_room: Option<Box<dyn Fn() -> bool + Send>>,
 }
 
@@ -178,6 +178,7 @@ impl Core {
         for (device, bytes) in statements {
             let _ = core.replicator.held_changed(device, bytes, None);
         }
+        core.find_lost()?;
         Ok(core)
     }
 
@@ -320,7 +321,7 @@ impl Core {
                 }
             }
             // Last, so that it is true of all that becomes durable with it.
-            if state_held {
+            if state_held || work.evicted {
                 work.state_held()?;
             }
             work.finish()?
@@ -497,8 +498,16 @@ impl Core {
 
     /// Whether what this device holds differs from what it last stated.
     pub fn held_is_stale(&self) -> bool {
-        let stated = self.state.own_held.as_ref().map(|(held, _)| &held.entries);
-        stated != Some(&self.state.clock) || !self.state.wanted_stated
+        let state = &self.state;
+        let Some((own, _)) = &state.own_held else {
+            return true;
+        };
+        own.entries != state.clock
+            || !state.wanted_stated
+            || state.restate
+            || state.announced == state.storage.keeps_everything()
+            || own.pinned != state.storage.keeps_everything()
+            || state.owes_confirmation()
     }
 
     /// The statement of a device, this one's own included.

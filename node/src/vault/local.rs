@@ -102,8 +102,13 @@ impl Work<'_, '_> {
         }
         self.brakes(request)?;
         self.settings(request)?;
-        for (id, hash) in &request.held {
-            self.got(*id, *hash)?;
+        self.storage(&request.storage)?;
+        if self.all_placed(&request.chunks)? {
+            for (id, hash) in &request.held {
+                self.got(*id, *hash)?;
+            }
+        } else {
+            self.want_again(request)?;
         }
         for id in &request.recheck {
             if let Some(state) = self.file(*id)? {
@@ -204,6 +209,7 @@ impl Work<'_, '_> {
         }
         for (number, setting) in &request.folders {
             self.done.wrote = true;
+            self.core.state.restate = true;
             match setting {
                 Some(setting) => {
                     let bytes = postcard::to_stdvec(setting).map_err(|_| {

@@ -6,6 +6,7 @@
 
 pub mod collect;
 pub mod core;
+mod evicting;
 pub mod founding;
 pub mod handle;
 pub mod identity;
@@ -18,6 +19,7 @@ mod remote;
 pub mod request;
 pub mod rule;
 pub mod state;
+pub mod storage;
 #[cfg(test)]
 mod tests;
 mod work;

@@ -328,6 +328,8 @@ impl Work<'_, '_> {
                 && own.counter < held.counter
             {
                 own.counter = held.counter;
+                // What it promised others then is not known here: it announces anew before it relies on anybody.
+                self.core.state.announced = false;
             }
             return Ok(());
         }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 use super::collect::Collect;
+use super::storage::StorageChange;
 use crate::blobs::Hold;
 use crate::blobs::placement::{ChunkRow, Placement};
 
@@ -189,6 +190,8 @@ pub struct CommitRequest {
     pub mend: Vec<(String, String)>,
     /// Settings of this device: (name in [`crate::store::tables::meta`], value).
     pub meta: Vec<(&'static str, Vec<u8>)>,
+    /// What this device keeps.
+    pub storage: Vec<StorageChange>,
 }
 
 /// What became of a request.
@@ -220,6 +223,9 @@ pub enum CommitError {
     /// What was to be replaced is not there any more: something newer is.
     #[error("{0} was changed meanwhile")]
     Changed(String),
+    /// It was worked out from a state that has changed since.
+    #[error("the vault changed meanwhile")]
+    Meanwhile,
     /// The disk is full.
     #[error("the disk is full")]
     DiskFull,

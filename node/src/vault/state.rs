@@ -1,6 +1,6 @@
 //! What the vault's core keeps in memory beside the tree, and how it is read back from the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coffer_crdt::document::Document;
@@ -13,6 +13,7 @@ use coffer_protocol::keys::Keyring;
 use coffer_protocol::log::Clock;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
+use super::storage::Storage;
 use crate::store::documents::DocumentKey;
 use crate::store::{StoreError, logs, pieces, records, tables};
 
@@ -47,6 +48,16 @@ pub struct State {
     pub wanted: u64,
     /// Whether this device's newest statement names exactly those files; their number alone cannot tell.
     pub wanted_stated: bool,
+    /// What this device keeps.
+    pub storage: Arc<Storage>,
+    /// Whether a statement of this run has said that this device may drop contents, and none since that it may not. An
+    /// announcement of an earlier run does not count: the disk may have been put back to what it was before.
+    pub announced: bool,
+    /// Whether the next statement differs from the last for another reason than entries and contents.
+    pub restate: bool,
+    /// Files named up to where the newest own statement says that contents are here, and of which bytes are not; `None`
+    /// once they are more than a statement names.
+    pub lost: Option<Arc<BTreeSet<FileId>>>,
 }
 
 impl State {
@@ -95,6 +106,10 @@ impl State {
             own_held: None,
             wanted: read.open_table(tables::WANTED)?.len()?,
             wanted_stated: false,
+            storage: Arc::new(Storage::read(&read)?),
+            announced: false,
+            restate: false,
+            lost: Some(Arc::default()),
         };
         let mut statements = Vec::new();
         let table = read.open_table(tables::HELD)?;
@@ -118,10 +133,10 @@ impl State {
         for item in read.open_table(tables::WANTED)?.iter()? {
             wanted.push(FileId(*item?.0.value()).to_string());
         }
-        state.wanted_stated = state.own_held.as_ref().is_some_and(|(held, _)| {
-            held.exceptions == wanted
-                || (held.more_missing > 0 && held.more_missing == state.wanted)
-        });
+        state.wanted_stated = state
+            .own_held
+            .as_ref()
+            .is_some_and(|(held, _)| held.exceptions == wanted && held.more_missing == 0);
         Ok((state, statements))
     }
 }

@@ -4,14 +4,15 @@
 //! and what other devices' entries bring (`remote.rs`). Nothing outside of the transaction is touched but the core's
 //! [`State`](super::state::State) and document cache, which the caller puts back if the attempt fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::document::Document;
 use coffer_crdt::files::{self, FileId, FileState};
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceId, Hash};
-use coffer_protocol::log::{self, Body, Change};
+use coffer_protocol::log::{self, Body, Change, Clock};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
 use super::core::{Core, Done, Ticket};
@@ -51,6 +52,10 @@ pub(super) struct Work<'c, 't> {
     body_bytes: usize,
     pub(super) touched: BTreeMap<DocumentKey, (String, String)>,
     changed_files: BTreeMap<FileId, FileState>,
+    /// What the newest own statement says of chunks, once it was asked for.
+    pub covered: Option<BTreeMap<[u8; 16], u64>>,
+    /// Contents were dropped: the statement of what is left belongs to the same transaction.
+    pub evicted: bool,
     pub done: Done,
 }
 
@@ -80,6 +85,8 @@ impl<'c, 't> Work<'c, 't> {
             body_bytes: 0,
             touched: BTreeMap::new(),
             changed_files: BTreeMap::new(),
+            covered: None,
+            evicted: false,
             done: Done::default(),
         })
     }
@@ -175,6 +182,11 @@ impl<'c, 't> Work<'c, 't> {
         let bytes = postcard::to_stdvec(&state)
             .map_err(|_| StoreError::Damaged("the state of a file could not be encoded".into()))?;
         let key = file_key(id);
+        // A file that was moved has the bytes that it had, and lacks those that it lacked.
+        let moved = !local
+            && self
+                .file(id)?
+                .is_some_and(|before| same_bytes(&before, &state));
         pieces::remove(&mut self.files, &key)?;
         pieces::write(&mut self.files, &key, &bytes)?;
         let now = self.wall_ms();
@@ -182,7 +194,7 @@ impl<'c, 't> Work<'c, 't> {
         if let Some(content) = &state.content {
             self.core.state.hlc.observe(content.stamp, now);
         }
-        if !local {
+        if !local && !moved {
             self.want(id, &state)?;
         }
         self.changed_files.insert(id, state);
@@ -232,6 +244,7 @@ impl<'c, 't> Work<'c, 't> {
                 value[32..].copy_from_slice(&content.size.to_be_bytes());
                 let known = self.wanted.insert(&id.0, &value)?.is_some();
                 self.core.state.wanted_stated &= known;
+                self.lose(id, &content.dot);
             }
             None => return self.unwant(id),
         }
@@ -257,6 +270,11 @@ impl<'c, 't> Work<'c, 't> {
     pub fn unwant(&mut self, id: FileId) -> Result<(), StoreError> {
         let known = self.wanted.remove(&id.0)?.is_some();
         self.core.state.wanted_stated &= !known;
+        if let Some(lost) = &mut self.core.state.lost
+            && lost.contains(&id)
+        {
+            Arc::make_mut(lost).remove(&id);
+        }
         self.done.wanted_changed = true;
         Ok(())
     }
@@ -317,27 +335,40 @@ impl<'c, 't> Work<'c, 't> {
         if !self.core.held_is_stale() {
             return Ok(());
         }
+        let awaited = self.awaited()?;
         let state = &self.core.state;
         let before = state.own_held.as_ref().map(|(held, _)| held);
-        let mut exceptions = Vec::new();
-        let many = state.wanted > HELD_EXCEPTIONS as u64;
-        if !many {
+        // Few are named, and all else is held. Of many, contents up to where the last statement stood are held, but for
+        // those lost since; where those are many too, nothing is said to be held.
+        let (chunks, lost) = if state.wanted <= HELD_EXCEPTIONS as u64 {
+            let mut lost = BTreeSet::new();
             for item in self.wanted.iter()? {
-                exceptions.push(FileId(*item?.0.value()).to_string());
+                lost.insert(FileId(*item?.0.value()));
             }
-        }
+            (state.clock.clone(), Arc::new(lost))
+        } else {
+            match (before, &state.lost) {
+                (Some(before), Some(lost)) => (before.chunks.clone(), lost.clone()),
+                _ => (Clock::new(), Arc::default()),
+            }
+        };
+        let counter = before.map_or(0, |held| held.counter).max(self.now_ms) + 1;
+        let pinned = state.storage.keeps_everything();
         let held = Held {
             device: self.core.identity.key.id(),
-            counter: before.map_or(0, |held| held.counter).max(self.now_ms) + 1,
+            counter,
             entries: state.clock.clone(),
-            chunks: if many {
-                before.map(|held| held.chunks.clone()).unwrap_or_default()
-            } else {
-                state.clock.clone()
+            chunks,
+            exceptions: lost.iter().map(FileId::to_string).collect(),
+            more_missing: state.wanted.saturating_sub(lost.len() as u64),
+            pinned,
+            unpinned_since: match (pinned, before.filter(|_| state.announced)) {
+                (true, _) => 0,
+                (false, Some(before)) => before.unpinned_since,
+                (false, None) => counter,
             },
-            exceptions,
-            more_missing: if many { state.wanted } else { 0 },
-            pinned: true,
+            awaited,
+            seen: state.seen(),
             at_ms: self.now_ms,
         };
         let bytes = held
@@ -353,8 +384,14 @@ impl<'c, 't> Work<'c, 't> {
             })?;
         let bytes = bytes.bytes().to_vec();
         self.write_held(held.device, &bytes)?;
-        self.core.state.own_held = Some((held, bytes.clone()));
-        self.core.state.wanted_stated = true;
+        let state = &mut self.core.state;
+        state.own_held = Some((held, bytes.clone()));
+        state.wanted_stated = true;
+        state.announced = !pinned;
+        state.lost = Some(lost);
+        self.covered = None;
+        // Where files of this very transaction stand is known only after it.
+        state.restate = awaited > 0 && !self.changed_files.is_empty();
         self.done.own_held = Some(bytes);
         self.done.held_changed = true;
         Ok(())
@@ -429,6 +466,15 @@ impl<'c, 't> Work<'c, 't> {
 /// The document's key and file id, where the document is a file.
 pub(super) fn file_id(doctype: &str, id: &str) -> Option<FileId> {
     (doctype == FILES).then(|| id.parse().ok()).flatten()
+}
+
+/// Whether a file has the content that it had, and neither is nor was in the trash by itself.
+fn same_bytes(before: &FileState, after: &FileState) -> bool {
+    let bytes = |state: &FileState| {
+        let content = state.content.as_ref();
+        content.map(|content| (content.hash, content.root.clone()))
+    };
+    !before.is_in_trash() && !after.is_in_trash() && bytes(before) == bytes(after)
 }
 
 fn file_key(id: FileId) -> [u8; 18] {

@@ -4,12 +4,15 @@ use std::fmt::Write;
 
 use coffer_node::control::{
     DeviceStatus, Direction, FolderBrake, FolderState, FolderStatus, Holding, LimitsRow, Missing,
-    Reach, Status,
+    Reach, Status, StorageMode,
 };
 
 use crate::output::shown;
 use crate::places::quoted;
 use crate::units::{ago, bytes, count, date, duration, number, short};
+
+/// Files at risk that are named; `storage show` names more.
+const NAMED: usize = 3;
 
 /// Conflict copies and errors listed of each folder; `folder list` shows more.
 const LISTED: usize = 5;
@@ -70,6 +73,38 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
     }
     if state.missing_here != Missing::default() {
         row("Not here", missing(&state.missing_here));
+    }
+    let storage = &state.storage;
+    if storage.mode != StorageMode::Full {
+        let limit = storage.limit.map(|limit| format!(" of {}", bytes(limit)));
+        row(
+            "On demand",
+            format!(
+                "{} on other devices only; {}{} used here",
+                count(storage.elsewhere.files, "file", "files"),
+                bytes(storage.used.bytes),
+                limit.unwrap_or_default()
+            ),
+        );
+    }
+    // With one device all is at risk: the warning says so.
+    let risk = &storage.at_risk;
+    if risk.all.files > 0 && state.devices.len() > 1 {
+        let names: Vec<_> = risk
+            .names
+            .iter()
+            .take(NAMED)
+            .map(|name| shown(name))
+            .collect();
+        row(
+            "At risk",
+            format!(
+                "{} ({}) that too few other devices are known to keep: {}",
+                count(risk.all.files, "file", "files"),
+                bytes(risk.all.bytes),
+                names.join(", ")
+            ),
+        );
     }
     if !state.devices.is_empty() {
         text.push_str("\nDevices\n");
@@ -146,7 +181,12 @@ fn sync(state: &Status) -> String {
         (all + 1, connected + u64::from(device.device.connected))
     });
     if state.in_sync {
-        return "in sync: every device holds everything".to_owned();
+        return match state.storage.mode {
+            StorageMode::Full if state.devices.iter().all(keeps_all) => {
+                "in sync: every device holds everything".to_owned()
+            }
+            _ => "in sync: every device holds what it is to keep".to_owned(),
+        };
     }
     if count_all == 0 {
         return "this is the only device; add another with `coffer pair`".to_owned();
@@ -160,6 +200,11 @@ fn sync(state: &Status) -> String {
         "{here}; {connected} of {} connected",
         count(count_all, "other device", "other devices")
     )
+}
+
+fn keeps_all(device: &DeviceStatus) -> bool {
+    let holding = device.holding.as_ref();
+    holding.is_none_or(|holding| holding.keeps_all)
 }
 
 fn missing(missing: &Missing) -> String {
@@ -414,6 +459,7 @@ mod tests {
             in_sync: false,
             only_here: lacks,
             missing_here: Missing::default(),
+            storage: coffer_node::control::StorageStatus::default(),
             transfers: vec![Transfer {
                 device: "desktop-0123456789abcdef".into(),
                 direction: Direction::Out,

@@ -343,7 +343,9 @@ impl<'a> Run<'a> {
             if piece.kept {
                 kept.push(piece.named.blob);
             }
-            if piece.fresh {
+            // A chunk that is named again and stays where it is: the vault looks whether it is still there.
+            let relied_on = piece.place.is_none() && !piece.kept;
+            if piece.fresh || relied_on {
                 rows.chunks.push((piece.named.id, piece.named.row()));
             }
             if let Some(place) = piece.place {

@@ -51,7 +51,7 @@ async fn what_is_held_is_named_again_and_stored_once() {
     let second = node.store(&bytes).await;
     assert_eq!(second.root, first.root, "named under the old epoch");
     assert_eq!(second.hash, first.hash);
-    assert!(second.rows.is_empty(), "nothing is stored twice");
+    assert!(second.rows.placements.is_empty(), "nothing is stored twice");
     let other = node.store(&noise(2, 5000)).await;
     assert_eq!(other.root.list().epochs, [epoch(2).id().0]);
 }

@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coffer_crdt::files::{self, FileId, Kind};
+use coffer_protocol::eviction::Naming;
 
-use super::super::running::Running;
-use super::super::{Node, store_error};
+use super::super::running::{Running, commit_error};
+use super::super::{Node, storage, store_error};
 use super::history::find_content;
 use super::{MAX_DEPTH, PROGRESS_EVERY, resolve};
-use crate::blobs::{Fetch, Priority, Progress as Transfer, WriteError, WriteJob};
+use crate::blobs::{Fetch, NO_FOLDER, Priority, Progress as Transfer, WriteError, WriteJob};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
+use crate::vault::CommitRequest;
 
 /// Files written to disk per round.
 const GET_BATCH: usize = 512;
@@ -63,6 +65,10 @@ pub async fn get(
             dest.clone()
         };
         plan.push(Writing { id, dest, content });
+    }
+    if at.is_none() {
+        let ids: Vec<FileId> = plan.iter().map(|writing| writing.id).collect();
+        storage::bring_here(&running, &ids, &running.fetch).await?;
     }
     let (files, bytes) = write_all(&running, plan, overwrite, session, &mut skipped).await?;
     if let (false, 0, [only]) = (is_folder, files, &skipped[..]) {
@@ -201,7 +207,8 @@ async fn write_batch(
     skipped: &mut Vec<Skipped>,
 ) -> Result<(u64, u64), ControlError> {
     let mut jobs = Vec::new();
-    let mut targets: BTreeMap<u64, (PathBuf, files::Content)> = BTreeMap::new();
+    let mut targets: BTreeMap<u64, (FileId, PathBuf, files::Content)> = BTreeMap::new();
+    let mut not_here = Vec::new();
     let (mut written, mut bytes) = (0, 0);
     for (key, writing) in batch.into_iter().enumerate() {
         let Writing { id, dest, content } = writing;
@@ -238,10 +245,10 @@ async fn write_batch(
             hash: content.hash,
             root: content.root.clone(),
             temp,
-            folder: 0,
+            folder: NO_FOLDER,
             file: id.0,
         });
-        targets.insert(key as u64, (dest, content));
+        targets.insert(key as u64, (id, dest, content));
     }
     let temps: BTreeMap<u64, PathBuf> =
         jobs.iter().map(|job| (job.key, job.temp.clone())).collect();
@@ -250,8 +257,19 @@ async fn write_batch(
     let place = async {
         let mut fatal = None;
         while let Some(group) = groups.recv().await {
+            // Pieces of lists, and what could not be written out: they are named, so they stay.
+            let request = CommitRequest {
+                placements: group.shared.placements,
+                chunks: group.shared.chunks,
+                ..Default::default()
+            };
+            if !request.placements.is_empty()
+                && let Err(error) = running.vault.commit(request).await
+            {
+                fatal = Some(commit_error(error));
+            }
             for (key, result) in group.jobs {
-                let Some((dest, content)) = targets.get(&key) else {
+                let Some((id, dest, content)) = targets.get(&key) else {
                     continue;
                 };
                 let temp = &temps[&key];
@@ -273,6 +291,9 @@ async fn write_batch(
                                 fatal =
                                     Some(ControlError::new(ErrorKind::DiskFull, "the disk is full"))
                             }
+                            WriteError::Unavailable { .. } => {
+                                not_here.push((*id, dest.clone(), content.clone()))
+                            }
                             other => skipped.push(Skipped {
                                 path: dest.display().to_string(),
                                 reason: other.to_string(),
@@ -285,9 +306,30 @@ async fn write_batch(
         fatal
     };
     let (_, fatal) = tokio::join!(transfer, place);
+    for (id, dest, content) in not_here {
+        skipped.push(Skipped {
+            path: dest.display().to_string(),
+            reason: not_to_be_had(running, id, &content).await,
+        });
+    }
     match fatal {
         Some(error) => Err(error),
         None => Ok((written, bytes)),
+    }
+}
+
+/// Why a content cannot be had now. Of earlier ones no device says whether it has them.
+async fn not_to_be_had(running: &Arc<Running>, id: FileId, content: &files::Content) -> String {
+    let present = running.vault.file(id).ok().flatten();
+    match present.and_then(|file| file.content) {
+        Some(present) if present.hash == content.hash => {
+            let naming = Naming {
+                actor: present.dot.writer,
+                seq: present.dot.seq,
+            };
+            storage::who_has(running, id, naming).await
+        }
+        _ => "this earlier content is on no device that can be reached now".into(),
     }
 }
 

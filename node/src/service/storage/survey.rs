@@ -1,0 +1,145 @@
+//! One look at every file: what is here, what is to be here, and what may be dropped.
+
+use std::collections::{BTreeSet, HashMap};
+
+use coffer_crdt::files::{FileId, Kind};
+use coffer_protocol::eviction::Naming;
+
+use super::super::running::Running;
+use super::super::store_error;
+use crate::control::{Amount, ControlError};
+use crate::vault::storage::{Plan, Storage};
+
+/// A file that has a content and is not in the trash.
+pub struct Seen {
+    /// Which.
+    pub id: FileId,
+    /// What names its content.
+    pub naming: Naming,
+    /// The content's hash.
+    pub hash: [u8; 32],
+    /// The content's length in bytes.
+    pub size: u64,
+    /// Whether all of its bytes are here.
+    pub here: bool,
+    /// Whether it is kept here only while there is room.
+    pub on_demand: bool,
+}
+
+impl Seen {
+    /// Whether there is something to drop, and the settings let it go. Whether other devices do is another question.
+    pub fn may_be_dropped(&self) -> bool {
+        self.here && self.on_demand && self.size > 0
+    }
+}
+
+/// All of them.
+pub struct Survey {
+    pub files: Vec<Seen>,
+    pub kept: Amount,
+    pub used: Amount,
+    pub elsewhere: Amount,
+}
+
+impl Survey {
+    /// Looks. Files that show as one with another are files of their own here: each document names its content.
+    pub fn of(running: &Running, storage: &Storage) -> Result<Survey, ControlError> {
+        let wanted: BTreeSet<FileId> = running
+            .vault
+            .wanted()
+            .map_err(store_error)?
+            .into_iter()
+            .map(|wanted| wanted.id)
+            .collect();
+        let tree = running.vault.tree();
+        let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
+        let everything = storage.keeps_everything();
+        let mut survey = Survey {
+            files: Vec::new(),
+            kept: Amount::default(),
+            used: Amount::default(),
+            elsewhere: Amount::default(),
+        };
+        for id in tree.below(FileId::ROOT) {
+            let (Some(shown), Some(known)) = (tree.shown(id), tree.get(id)) else {
+                continue;
+            };
+            let Some(content) = known.content.filter(|_| known.kind == Kind::File) else {
+                continue;
+            };
+            if shown.trashed {
+                continue;
+            }
+            let here = !wanted.contains(&id);
+            let on_demand = !everything && !plan.keeps(id);
+            match (on_demand, here) {
+                (true, true) => survey.used.add(content.size),
+                (true, false) => survey.elsewhere.add(content.size),
+                (false, true) => survey.kept.add(content.size),
+                (false, false) => {}
+            }
+            survey.files.push(Seen {
+                id,
+                naming: Naming {
+                    actor: content.dot.writer,
+                    seq: content.dot.seq,
+                },
+                hash: content.hash,
+                size: content.size,
+                here,
+                on_demand,
+            });
+        }
+        Ok(survey)
+    }
+}
+
+/// What is to be here and is not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Due(pub Amount);
+
+impl Due {
+    /// Whether there is any: found at the first, mostly.
+    pub fn any(running: &Running, storage: &Storage) -> Result<bool, ControlError> {
+        Ok(Due::up_to(1, running, storage)?.0.files > 0)
+    }
+
+    /// Looks at what is wanted only.
+    pub fn of(running: &Running, storage: &Storage) -> Result<Due, ControlError> {
+        Due::up_to(u64::MAX, running, storage)
+    }
+
+    fn up_to(files: u64, running: &Running, storage: &Storage) -> Result<Due, ControlError> {
+        let wanted = running.vault.wanted().map_err(store_error)?;
+        let tree = running.vault.tree();
+        let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
+        let mut due = Due::default();
+        for file in wanted {
+            let trashed = tree.shown(file.id).is_some_and(|shown| shown.trashed);
+            if !trashed && (storage.keeps_everything() || plan.keeps(file.id)) {
+                due.0.add(file.size);
+            }
+            if due.0.files == files {
+                break;
+            }
+        }
+        Ok(due)
+    }
+}
+
+/// When contents were last asked for, by the table.
+pub fn used_at(running: &Running) -> Result<HashMap<FileId, u64>, crate::store::StoreError> {
+    use redb::{ReadableDatabase, ReadableTable};
+    let read = running.vault.database().begin_read()?;
+    let table = match read.open_table(crate::store::tables::USED) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(HashMap::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut used = HashMap::new();
+    for item in table.iter()? {
+        let (id, at) = item?;
+        used.insert(FileId(*id.value()), at.value());
+    }
+    Ok(used)
+}
