@@ -120,7 +120,7 @@ fn vault(criterion: &mut Criterion) {
                 round += 1;
                 request(round)
             },
-            |request| core.process(vec![Input::Commit(1, request)], NOW_MS),
+            |request| core.process(vec![Input::Commit(1, Box::new(request))], NOW_MS),
             BatchSize::PerIteration,
         );
     });
@@ -129,7 +129,7 @@ fn vault(criterion: &mut Criterion) {
             || {
                 let mut first = founded();
                 let mut second = joined(&mut first);
-                first.process(vec![Input::Commit(1, request(0))], NOW_MS);
+                first.process(vec![Input::Commit(1, Box::new(request(0)))], NOW_MS);
                 let greeting = hello(&second);
                 let entries = entries(&mut first, second.device(), greeting);
                 let device = first.device();

@@ -38,7 +38,7 @@ pub type Ticket = u64;
 /// What the core is told.
 pub enum Input {
     /// Carry out a request.
-    Commit(Ticket, CommitRequest),
+    Commit(Ticket, Box<CommitRequest>),
     /// Admit a device whose person was asked.
     Admit(Ticket, Admission),
     /// A connection to a device of the vault is up.
@@ -230,9 +230,7 @@ impl Core {
         let mut steps = Vec::new();
         for input in inputs {
             match input {
-                Input::Commit(ticket, request) => {
-                    steps.push(Step::Commit(ticket, Box::new(request)))
-                }
+                Input::Commit(ticket, request) => steps.push(Step::Commit(ticket, request)),
                 Input::Admit(ticket, admission) => steps.push(Step::Admit(ticket, admission)),
                 Input::StateHeld => steps.push(Step::StateHeld),
                 Input::Connected(device) => {

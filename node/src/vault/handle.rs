@@ -35,7 +35,7 @@ const STATE_HELD_AT_LEAST: Duration = Duration::from_millis(400);
 enum Command {
     Input(Input),
     Commit(
-        CommitRequest,
+        Box<CommitRequest>,
         oneshot::Sender<Result<Committed, CommitError>>,
     ),
     Admit(Admission, oneshot::Sender<Result<Welcome, CommitError>>),
@@ -122,7 +122,7 @@ impl VaultHandle {
     /// [`CommitError`]; nothing of the request is there then. Dropping the future does not take the request back.
     pub async fn commit(&self, request: CommitRequest) -> Result<Committed, CommitError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Commit(request, answer))
+        self.send(Command::Commit(Box::new(request), answer))
             .await
             .map_err(|_| CommitError::Stopping)?;
         answered.await.unwrap_or(Err(CommitError::Stopping))

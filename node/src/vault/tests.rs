@@ -29,7 +29,7 @@ fn commit(core: &mut Core, operations: Vec<Operation>) -> Result<Committed, Comm
         operations,
         ..Default::default()
     };
-    let outputs = core.process(vec![Input::Commit(1, request)], wall_ms());
+    let outputs = core.process(vec![Input::Commit(1, Box::new(request))], wall_ms());
     let mut answers = outputs.into_iter().filter_map(|output| match output {
         Output::Committed(_, result) => Some(result),
         _ => None,
@@ -104,7 +104,7 @@ fn put(core: &mut Core, id: u32) -> Vec<Output> {
         operations: vec![operation],
         ..Default::default()
     };
-    core.process(vec![Input::Commit(1, request)], wall_ms())
+    core.process(vec![Input::Commit(1, Box::new(request))], wall_ms())
 }
 
 fn is_acknowledged(outputs: &[Output]) -> bool {

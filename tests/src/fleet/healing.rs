@@ -164,7 +164,8 @@ impl Fleet {
                     self.next_ticket += 1;
                     replica.bytes.extend(bytes);
                     node.tickets.insert(self.next_ticket, issued);
-                    node.inbox.push(Input::Commit(self.next_ticket, request));
+                    node.inbox
+                        .push(Input::Commit(self.next_ticket, Box::new(request)));
                     any = true;
                 }
                 Ok(None) => {}

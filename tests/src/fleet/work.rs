@@ -43,7 +43,8 @@ impl Fleet {
                 let ticket = self.next_ticket;
                 replica.bytes.extend(bytes);
                 node.tickets.insert(ticket, issued);
-                node.inbox.push(Input::Commit(ticket, request.clone()));
+                node.inbox
+                    .push(Input::Commit(ticket, Box::new(request.clone())));
                 let event = format!("{} asks {ticket}: {:?}", replica.name, request.operations);
                 self.event(event);
             }

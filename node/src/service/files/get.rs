@@ -68,7 +68,12 @@ pub async fn get(
     }
     if at.is_none() {
         let ids: Vec<FileId> = plan.iter().map(|writing| writing.id).collect();
-        storage::bring_here(&running, &ids, &running.fetch).await?;
+        storage::bring_here(
+            &running,
+            &ids,
+            &running.fetch.clone().with_priority(Priority::Person),
+        )
+        .await?;
     }
     let (files, bytes) = write_all(&running, plan, overwrite, session, &mut skipped).await?;
     if let (false, 0, [only]) = (is_folder, files, &skipped[..]) {
