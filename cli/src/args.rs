@@ -89,15 +89,15 @@ pub enum Command {
     /// How long earlier contents of files are kept
     #[command(subcommand)]
     Versions(commands::versions::Versions),
+    /// What this device keeps: everything, or some contents on demand
+    #[command(subcommand)]
+    Storage(commands::storage::Storage),
     /// How fast files go to and from other devices
     #[command(subcommand)]
     Limits(commands::limits::Limits),
     Pause(commands::pause::Pause),
     Resume(commands::resume::Resume),
     Check(commands::check::Check),
-    /// What this device keeps: everything, or some contents on demand
-    #[command(subcommand)]
-    Storage(commands::storage::Storage),
     Export(commands::export::Export),
     Events(commands::events::Events),
     /// Start coffer whenever you log in
