@@ -282,7 +282,7 @@ async fn a_writer_that_is_about_to_name_a_blob_keeps_it() {
     bench.run(0).await.unwrap();
     // Read in, and nothing is stored anew, for all of it is here; it is named only after the collector ran.
     let (first, second) = (bench.import(&small).await, bench.import(&large).await);
-    assert!(first.rows.is_empty() && second.rows.is_empty());
+    assert!(first.rows.placements.is_empty() && second.rows.placements.is_empty());
     let report = bench.run(5).await.unwrap();
     assert_eq!((report.freed_blobs, report.freed_bytes), (0, 0));
     bench.name(3, first).await;

@@ -6,7 +6,7 @@ use coffer_protocol::identity::Hash;
 
 use super::fleet::{Node, noise};
 use crate::blobs::placement::{self, Placement, Rows};
-use crate::blobs::{Fetch, Import, ImportJob, Imported, file_of};
+use crate::blobs::{Fetch, Hold, Import, ImportJob, Imported, file_of};
 
 /// The bytes that the store's files take.
 fn stored(node: &Node) -> u64 {
@@ -69,7 +69,8 @@ async fn what_was_dropped_frees_its_bytes_and_can_come_back() {
     let node = Node::new().await;
     // Long enough for pieces of its list, and two contents that share a part.
     let (bytes, more) = (noise(1, 20 << 20), noise(2, 3 << 20));
-    let (first, other) = (node.store(&bytes).await, node.store(&more).await);
+    let (mut first, other) = (node.store(&bytes).await, node.store(&more).await);
+    first.hold = Hold::default();
     let before = stored(&node);
     assert!(drop_content(&node, &first).await >= 20 << 20);
     assert!(stored(&node) < before - (20 << 20));
@@ -94,8 +95,9 @@ async fn a_pack_that_is_hardly_used_any_more_is_written_anew() {
     });
     let mut imported = Vec::new();
     for result in node.blobs.import(jobs.collect()).await {
-        let content = result.unwrap();
+        let mut content = result.unwrap();
         node.commit(&content.rows);
+        content.hold = Hold::default();
         imported.push(content);
     }
     assert!(stored(&node) >= 40 * 50_000);

@@ -317,7 +317,8 @@ async fn converse(
         .open(inviter.0, StreamProtocol::new(version::PAIR))
         .await
     else {
-        return Err(gone(&joiner));
+        // A device that invites nobody talks to no stranger.
+        return Err((PairingError::NotInviting, joiner.was_here()));
     };
     let (mut read, mut write) = stream.split();
     let mut steps = std::collections::VecDeque::from(steps);
