@@ -243,7 +243,7 @@ fn gather(values: impl Fn(&str) -> Vec<ScalarValue>) -> Result<FileState, FileEr
     let place = latest_of(&values(Place::FIELD))?.ok_or(FileError::Missing(Place::FIELD))?;
     let content = latest_of::<Content>(&values(Content::FIELD))?;
     check_content(kind, content.as_ref())?;
-    let trash = latest_of(&values(Trash::FIELD))?;
+    let trash = deletion_of(&values(Trash::FIELD))?;
     let merged_into = latest_of(&values(MergedInto::FIELD))?;
     Ok(FileState {
         kind,
@@ -278,6 +278,20 @@ pub(super) fn latest_of<R: Stamped>(values: &[ScalarValue]) -> Result<Option<R>,
         .into_iter()
         .max_by(|(a, a_bytes), (b, b_bytes)| a.stamp().cmp(&b.stamp()).then(a_bytes.cmp(b_bytes)))
         .map(|(value, _)| value))
+}
+
+/// The latest value. Where several devices deleted at the same time, each had seen something else, and all of that goes:
+/// else what one of them had seen and deleted would come back by the other's deletion.
+fn deletion_of(values: &[ScalarValue]) -> Result<Option<Trash>, RegisterError> {
+    let Some(mut latest) = latest_of::<Trash>(values)? else {
+        return Ok(None);
+    };
+    if !latest.is_restored() {
+        for (other, _) in sound_values::<Trash>(values)? {
+            latest.unite(&other);
+        }
+    }
+    Ok(Some(latest))
 }
 
 /// The least value, for what is written once.

@@ -6,14 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coffer_crdt::files::{FileId, Kind};
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 
 use super::compare::row_of;
-use super::ground::{Stat, stat_at};
+use super::disk::{Dir, Onto};
+use super::ground::Stat;
 use super::paths::Shared;
 use super::place::{HIDDEN, Place};
 use super::plan::{Step, Want, WantContent};
@@ -74,7 +73,7 @@ pub struct Hands<'a> {
     pub(super) place: &'a Place,
     pub(super) shared: &'a Shared,
     parked: BTreeMap<FileId, String>,
-    open: BTreeMap<FileId, OwnedFd>,
+    open: BTreeMap<FileId, Dir>,
     unique: &'a mut dyn FnMut() -> FileId,
     /// What became of it.
     pub outcome: Outcome,
@@ -154,10 +153,9 @@ impl<'a> Hands<'a> {
             let Some(row) = self.shared.rows().get(id).cloned() else {
                 continue;
             };
-            let back = self.folder(FileId(row.parent)).and_then(|folder| {
-                self.place
-                    .put(self.place.tmp(), &name, folder.as_fd(), &row.name)
-            });
+            let back = self
+                .folder(FileId(row.parent))
+                .and_then(|folder| self.place.put(self.place.tmp(), &name, &folder, &row.name));
             if let Err(error) = back {
                 // Its place is taken by now; the next start puts it where the vault wants it.
                 self.outcome.refused.push((id, row.name, error));
@@ -166,18 +164,18 @@ impl<'a> Hands<'a> {
         self.outcome
     }
 
-    pub(super) fn folder(&mut self, id: FileId) -> io::Result<OwnedFd> {
+    pub(super) fn folder(&mut self, id: FileId) -> io::Result<Dir> {
         if id == self.shared.rows().top() {
-            return self.place.root().try_clone_to_owned();
+            return Ok(self.place.root().clone());
         }
         if let Some(open) = self.open.get(&id) {
-            return open.try_clone();
+            return Ok(open.clone());
         }
         let opened = self.place.folder(&self.folder_path(id)?)?;
         if self.open.len() >= MAX_OPEN {
             self.open.clear();
         }
-        self.open.insert(id, opened.try_clone()?);
+        self.open.insert(id, opened.clone());
         Ok(opened)
     }
 
@@ -203,7 +201,7 @@ impl<'a> Hands<'a> {
     }
 
     /// The file as its row has it: folder, name, row, and what is really there.
-    fn find(&mut self, id: FileId) -> Result<(OwnedFd, String, FolderRow, Stat), Trouble> {
+    fn find(&mut self, id: FileId) -> Result<(Dir, String, FolderRow, Stat), Trouble> {
         let row = self
             .shared
             .rows()
@@ -211,11 +209,11 @@ impl<'a> Hands<'a> {
             .cloned()
             .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
         if let Some(parked) = self.parked.get(&id).cloned() {
-            let stat = stat_at(self.place.tmp(), &parked)?;
-            return Ok((self.place.tmp().try_clone_to_owned()?, parked, row, stat));
+            let stat = self.place.tmp().stat_at(&parked)?;
+            return Ok((self.place.tmp().clone(), parked, row, stat));
         }
         let folder = self.folder(FileId(row.parent))?;
-        let stat = stat_at(folder.as_fd(), &row.name)?;
+        let stat = folder.stat_at(&row.name)?;
         if stat.inode != row.inode || stat.kind != Some(row_kind(&row)) {
             return Err(self.surprise(FileId(row.parent)));
         }
@@ -239,16 +237,19 @@ impl<'a> Hands<'a> {
 
     fn make(&mut self, id: FileId, parent: FileId, name: &str) -> Result<(), Trouble> {
         let folder = self.folder(parent)?;
-        match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o777)) {
+        match folder.make(name, 0o777) {
             Ok(()) => {}
             // An ignored folder that is here already is the one: what else is in it stays.
-            Err(rustix::io::Errno::EXIST)
-                if self.is_ignored_folder(parent, name)
-                    && stat_at(folder.as_fd(), name)?.kind == Some(Kind::Folder) => {}
-            Err(rustix::io::Errno::EXIST) => return Err(self.surprise(parent)),
-            Err(error) => return Err(io::Error::from(error).into()),
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && self.is_ignored_folder(parent, name)
+                    && folder.stat_at(name)?.kind == Some(Kind::Folder) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(self.surprise(parent));
+            }
+            Err(error) => return Err(error.into()),
         }
-        let stat = stat_at(folder.as_fd(), name)?;
+        let stat = folder.stat_at(name)?;
         self.set(id, row_of(parent, name, Kind::Folder, &stat, [0; 32]));
         Ok(())
     }
@@ -256,19 +257,18 @@ impl<'a> Hands<'a> {
     fn relocate(&mut self, id: FileId, parent: FileId, name: &str) -> Result<(), Trouble> {
         let (from, old, row, _) = self.find(id)?;
         let to = self.folder(parent)?;
-        match self.place.put(from.as_fd(), &old, to.as_fd(), name) {
+        match self.place.put(&from, &old, &to, name) {
             Ok(()) => {}
             // It stands in its own way where the disk takes both names for one: by way of another name, then.
             Err(error)
                 if error.kind() == io::ErrorKind::AlreadyExists
                     && self.place.profile().folds()
                     && !self.parked.contains_key(&id)
-                    && stat_at(to.as_fd(), name).is_ok_and(|stat| stat.inode == row.inode) =>
+                    && to.stat_at(name).is_ok_and(|stat| stat.inode == row.inode) =>
             {
                 self.park(id)?;
                 let parked = park_name(id);
-                self.place
-                    .put(self.place.tmp(), &parked, to.as_fd(), name)?;
+                self.place.put(self.place.tmp(), &parked, &to, name)?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(self.surprise(parent));
@@ -282,7 +282,7 @@ impl<'a> Hands<'a> {
             ..row
         };
         // Renaming changes the change time; that alone is taken over. If the bytes changed, the local pass will see it.
-        if let Ok(stat) = stat_at(to.as_fd(), name)
+        if let Ok(stat) = to.stat_at(name)
             && stat.agrees(&row, true)
         {
             row.ctime_ns = stat.ctime_ns;
@@ -294,8 +294,7 @@ impl<'a> Hands<'a> {
     fn park(&mut self, id: FileId) -> Result<(), Trouble> {
         let (from, old, _, _) = self.find(id)?;
         let name = park_name(id);
-        self.place
-            .put(from.as_fd(), &old, self.place.tmp(), &name)?;
+        self.place.put(&from, &old, self.place.tmp(), &name)?;
         self.parked.insert(id, name);
         // The folder is remembered by its open handle, which stays good; its path is another now.
         Ok(())
@@ -303,20 +302,18 @@ impl<'a> Hands<'a> {
 
     fn keep(&mut self, id: FileId) -> Result<(), Trouble> {
         let (from, name, row, stat) = self.find(id)?;
+        // Somebody's work must not be in the kept files even for a moment: the power may fail in it.
+        if !stat.agrees(&row, true) {
+            return Err(self.surprise(FileId(row.parent)));
+        }
         if row_kind(&row) == Kind::Symlink {
-            if !stat.agrees(&row, true) {
-                return Err(self.surprise(FileId(row.parent)));
-            }
-            rustix::fs::unlinkat(&from, name.as_str(), AtFlags::empty())
-                .map_err(io::Error::from)?;
+            from.unlink(&name)?;
         } else {
             let kept = self.kept_name();
             let pending = format!("{}{PENDING}", hex::encode(kept));
-            self.place
-                .put(from.as_fd(), &name, self.place.kept(), &pending)?;
-            if !stat_at(self.place.kept(), &pending)?.agrees(&row, true) {
-                self.place
-                    .put(self.place.kept(), &pending, from.as_fd(), &name)?;
+            self.place.put(&from, &name, self.place.kept(), &pending)?;
+            if !self.place.kept().stat_at(&pending)?.agrees(&row, true) {
+                self.place.put(self.place.kept(), &pending, &from, &name)?;
                 return Err(self.surprise(FileId(row.parent)));
             }
             self.outcome.kept.push(Kept {
@@ -340,25 +337,40 @@ impl<'a> Hands<'a> {
 
     fn remove(&mut self, id: FileId) -> Result<(), Trouble> {
         let (from, name, row, _) = self.find(id)?;
-        match rustix::fs::unlinkat(&from, name.as_str(), AtFlags::REMOVEDIR) {
+        // Rows of files that are not on disk any more: the local pass has to find that out while their folder is there.
+        if self.shared.rows().children(id).next().is_some() {
+            self.come_back(id, &row)?;
+            return Err(self.surprise(id));
+        }
+        match from.rmdir(&name) {
             Ok(()) => {}
-            Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => {
-                if let Some(parked) = self.parked.get(&id).cloned() {
-                    let to = self.folder(FileId(row.parent))?;
-                    self.place
-                        .put(self.place.tmp(), &parked, to.as_fd(), &row.name)?;
-                    self.parked.remove(&id);
-                }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                self.come_back(id, &row)?;
                 if self.leave_folder(id) {
                     return Ok(());
                 }
                 return Err(self.surprise(id));
             }
-            Err(error) => return Err(io::Error::from(error).into()),
+            Err(error) => return Err(error.into()),
         }
         self.parked.remove(&id);
         self.open.remove(&id);
         self.unset(id);
+        Ok(())
+    }
+
+    /// Out of the parking place again, if it is there.
+    fn come_back(&mut self, id: FileId, row: &FolderRow) -> Result<(), Trouble> {
+        if let Some(parked) = self.parked.get(&id).cloned() {
+            let to = self.folder(FileId(row.parent))?;
+            self.place.put(self.place.tmp(), &parked, &to, &row.name)?;
+            self.parked.remove(&id);
+        }
         Ok(())
     }
 
@@ -371,28 +383,24 @@ impl<'a> Hands<'a> {
             return Ok(());
         };
         let temporary = format!("link-{}", hex::encode(id.0));
-        let _ = rustix::fs::unlinkat(self.place.tmp(), temporary.as_str(), AtFlags::empty());
-        rustix::fs::symlinkat(target, self.place.tmp(), temporary.as_str())
-            .map_err(io::Error::from)?;
+        let _ = self.place.tmp().unlink(&temporary);
+        self.place.tmp().link(target, &temporary)?;
+        let made = self.place.tmp().stat_at(&temporary)?;
         let existing = self.shared.rows().get(id).is_some();
         let (folder, parent, name) = if existing {
             let (folder, name, row, stat) = self.find(id)?;
             if !stat.agrees(&row, true) {
                 return Err(self.surprise(FileId(row.parent)));
             }
-            self.place.exchange(
-                (self.place.tmp(), &temporary),
-                (folder.as_fd(), &name),
-                "spare",
-            )?;
-            rustix::fs::unlinkat(self.place.tmp(), temporary.as_str(), AtFlags::empty())
-                .map_err(io::Error::from)?;
+            self.place
+                .exchange((self.place.tmp(), &temporary), (&folder, &name), "spare")?;
+            self.place.tmp().unlink(&temporary)?;
             (folder, FileId(row.parent), name)
         } else {
             let folder = self.folder(want.parent)?;
             match self
                 .place
-                .put(self.place.tmp(), &temporary, folder.as_fd(), &want.name)
+                .put(self.place.tmp(), &temporary, &folder, &want.name)
             {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     return Err(self.surprise(want.parent));
@@ -401,9 +409,11 @@ impl<'a> Hands<'a> {
             }
             (folder, want.parent, want.name.clone())
         };
-        let stat = stat_at(folder.as_fd(), &name)?;
-        self.set(id, row_of(parent, &name, Kind::Symlink, &stat, hash));
-        Ok(())
+        self.set_placed(
+            id,
+            &folder,
+            row_of(parent, &name, Kind::Symlink, &made, hash),
+        )
     }
 
     fn permit(&mut self, id: FileId, executable: bool) -> Result<(), Trouble> {
@@ -411,14 +421,34 @@ impl<'a> Hands<'a> {
         if !stat.agrees(&row, false) {
             return Err(self.surprise(FileId(row.parent)));
         }
-        let file = open_file(folder.as_fd(), &name)?;
-        rustix::fs::fchmod(&file, mode(stat.mode, executable)).map_err(io::Error::from)?;
-        let stat = stat_at(folder.as_fd(), &name)?;
+        folder.mark(&name, mode(stat.mode, executable), None)?;
+        let after = folder.stat_at(&name)?;
+        if !after.agrees(&row, true) {
+            return Err(self.surprise(FileId(row.parent)));
+        }
         self.set(
             id,
-            row_of(FileId(row.parent), &name, Kind::File, &stat, row.hash),
+            row_of(FileId(row.parent), &name, Kind::File, &after, row.hash),
         );
         Ok(())
+    }
+
+    /// The row of what was put in place, by what it was before: what is there by now may be somebody's work already.
+    fn set_placed(&mut self, id: FileId, folder: &Dir, mut row: FolderRow) -> Result<(), Trouble> {
+        let now = folder.stat_at(&row.name);
+        let is_it = now.as_ref().is_ok_and(|now| now.agrees(&row, true));
+        if let Ok(now) = now
+            && is_it
+        {
+            row.ctime_ns = now.ctime_ns;
+        }
+        let parent = FileId(row.parent);
+        self.set(id, row);
+        if is_it {
+            Ok(())
+        } else {
+            Err(self.surprise(parent))
+        }
     }
 
     /// Puts a file that was written to the temporary place where it belongs: a new one to `want`'s place, or in
@@ -440,8 +470,7 @@ impl<'a> Hands<'a> {
         content: &WantContent,
         temporary: &str,
     ) -> Result<(), Trouble> {
-        let tmp = self.place.tmp().try_clone_to_owned()?;
-        let file = open_file(tmp.as_fd(), temporary)?;
+        let tmp = self.place.tmp().clone();
         let existing = self.shared.rows().get(id).is_some();
         let found = if existing { Some(self.find(id)?) } else { None };
         if let Some((_, _, row, stat)) = &found
@@ -452,16 +481,16 @@ impl<'a> Hands<'a> {
         let bits = found
             .as_ref()
             .map_or(self.place.file_mode(), |(_, _, _, stat)| stat.mode);
-        rustix::fs::fchmod(&file, mode(bits, content.executable)).map_err(io::Error::from)?;
-        rustix::fs::futimens(&file, &times(content.mtime_ms)).map_err(io::Error::from)?;
-        drop(file);
+        tmp.mark(
+            temporary,
+            mode(bits, content.executable),
+            Some(content.mtime_ms),
+        )?;
+        let written = tmp.stat_at(temporary)?;
         let (folder, parent, name) = match found {
             None => {
                 let folder = self.folder(want.parent)?;
-                match self
-                    .place
-                    .put(tmp.as_fd(), temporary, folder.as_fd(), &want.name)
-                {
+                match self.place.put(&tmp, temporary, &folder, &want.name) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                         return Err(self.surprise(want.parent));
                     }
@@ -471,19 +500,16 @@ impl<'a> Hands<'a> {
             }
             Some((folder, name, row, _)) => {
                 self.place
-                    .exchange((tmp.as_fd(), temporary), (folder.as_fd(), &name), "spare")?;
-                if !stat_at(tmp.as_fd(), temporary)?.agrees(&row, true) {
+                    .exchange((&tmp, temporary), (&folder, &name), "spare")?;
+                if !tmp.stat_at(temporary)?.agrees(&row, true) {
                     // Written to in the very last moment: back with it.
-                    self.place.exchange(
-                        (tmp.as_fd(), temporary),
-                        (folder.as_fd(), &name),
-                        "spare",
-                    )?;
+                    self.place
+                        .exchange((&tmp, temporary), (&folder, &name), "spare")?;
                     return Err(self.surprise(FileId(row.parent)));
                 }
                 let kept = self.kept_name();
                 self.place.put(
-                    tmp.as_fd(),
+                    &tmp,
                     temporary,
                     self.place.kept(),
                     &format!("{}{PENDING}", hex::encode(kept)),
@@ -497,9 +523,11 @@ impl<'a> Hands<'a> {
                 (folder, parent, name)
             }
         };
-        let stat = stat_at(folder.as_fd(), &name)?;
-        self.set(id, row_of(parent, &name, Kind::File, &stat, content.hash));
-        Ok(())
+        self.set_placed(
+            id,
+            &folder,
+            row_of(parent, &name, Kind::File, &written, content.hash),
+        )
     }
 }
 
@@ -523,37 +551,21 @@ pub fn temporary_name(id: FileId, hash: &[u8; 32]) -> String {
 pub fn confirm_kept(place: &Place, kept: &[Kept]) -> io::Result<()> {
     for kept in kept {
         let name = hex::encode(kept.name);
-        rustix::fs::renameat(place.kept(), format!("{name}{PENDING}"), place.kept(), name)?;
+        let pending = format!("{name}{PENDING}");
+        place
+            .kept()
+            .rename(&pending, place.kept(), &name, Onto::Anything)?;
     }
     Ok(())
 }
 
-fn open_file(folder: std::os::fd::BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
-}
-
 /// Permission bits with the executable bit set for all who may read, or cleared.
-fn mode(bits: u32, executable: bool) -> Mode {
+fn mode(bits: u32, executable: bool) -> u32 {
     let bits = bits & 0o777;
-    Mode::from_raw_mode(if executable {
+    if executable {
         bits | ((bits & 0o444) >> 2)
     } else {
         bits & !0o111
-    } as _)
-}
-
-fn times(mtime_ms: i64) -> Timestamps {
-    let last_modification = Timespec {
-        tv_sec: mtime_ms.div_euclid(1000),
-        tv_nsec: (mtime_ms.rem_euclid(1000) * 1_000_000) as _,
-    };
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_OMIT as _,
-        },
-        last_modification,
     }
 }
 
@@ -563,15 +575,11 @@ fn times(mtime_ms: i64) -> Timestamps {
 /// What the system says.
 pub fn hidden_names(place: &Place, folder: &str) -> io::Result<Vec<String>> {
     let folder = place.folder(&Path::new(HIDDEN).join(folder))?;
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&folder)? {
-        if let Ok(name) = entry?.file_name().to_str()
-            && name != "."
-            && name != ".."
-        {
-            names.push(name.to_owned());
-        }
-    }
+    let mut names: Vec<String> = folder
+        .list()?
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .collect();
     names.sort_unstable();
     Ok(names)
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::brake::{Verdict, Window};
 use super::compare::{LocalPlan, Read};
-use super::engine::{Engine, Halt, wall_ms};
+use super::engine::{Engine, Halt};
 use super::local::{batches, import};
 use super::rows::{Rows, row_kind};
 use super::scan::Parts;
@@ -41,9 +41,9 @@ pub(super) struct Braked {
 }
 
 impl Braked {
-    fn new(held: BTreeMap<FileId, BrakedFile>) -> Braked {
+    fn new(held: BTreeMap<FileId, BrakedFile>, now: Instant) -> Braked {
         Braked {
-            look_at: Instant::now(),
+            look_at: now,
             held,
             losses: None,
             report: BrakeReport::default(),
@@ -94,7 +94,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// The brake was on when the last run ended.
     pub fn brake_again(&mut self, held: BTreeMap<FileId, BrakedFile>) {
         if !held.is_empty() {
-            self.braked = Some(Braked::new(held));
+            self.braked = Some(Braked::new(held, self.around.now()));
         }
     }
 
@@ -104,7 +104,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let gone = plan.gone.iter().filter(|id| !consented(id)).count();
         let total = self.shared.rows().totals().0;
         self.losses
-            .judge_gone(Instant::now(), total, gone, plan.doubtful)
+            .judge_gone(self.around.now(), total, gone, plan.doubtful)
     }
 
     pub(super) fn note_deleted(&mut self, mut deleted: Deleted) {
@@ -116,7 +116,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 total,
             } = deleted;
             self.losses
-                .deleted(Instant::now(), total, &files, &subjects);
+                .deleted(self.around.now(), total, &files, &subjects);
         }
     }
 
@@ -133,8 +133,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             .collect::<Vec<_>>()
         {
             if let Some(shown) = tree.shown(id) {
-                self.losses
-                    .moved(Instant::now(), id, (shown.parent, shown.name.to_string()));
+                self.losses.moved(
+                    self.around.now(),
+                    id,
+                    (shown.parent, shown.name.to_string()),
+                );
             }
         }
     }
@@ -154,7 +157,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 && content.hash != before
                 && (*id == row || self.vault.tree().representative(row) == *id)
             {
-                self.losses.rewritten(Instant::now(), total, *id, before);
+                self.losses.rewritten(self.around.now(), total, *id, before);
             }
         }
     }
@@ -174,12 +177,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.screening_since = None;
             return Ok(Verdict::Record);
         }
-        let now_ns = i128::from(wall_ms()) * 1_000_000;
+        let now_ns = i128::from(self.around.wall_ms()) * 1_000_000;
         let (resting, busy): (Vec<Read>, Vec<Read>) = suspects
             .into_iter()
             .partition(|read| self.rests(read, now_ns));
-        let since = *self.screening_since.get_or_insert_with(Instant::now);
-        if !busy.is_empty() && since.elapsed() < PATIENCE {
+        let now = self.around.now();
+        let since = *self.screening_since.get_or_insert(now);
+        if !busy.is_empty() && now < since + PATIENCE {
             return Ok(Verdict::Wait);
         }
         self.screening_since = None;
@@ -191,7 +195,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 self.config.path.clone(),
                 self.config.number,
             );
-            let importing = import(&*contents, root, number, batch);
+            let around = self.around.clone();
+            let importing = import(&*around, &*contents, root, number, batch);
             let (found, _) = Self::unless_stopped(&mut stop, importing).await?;
             let other = found
                 .into_iter()
@@ -212,7 +217,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     fn is_rewriting(&mut self, reads: &[Read]) -> bool {
         let total = self.shared.rows().totals().0;
         let ids = reads.iter().filter_map(|read| read.id);
-        self.losses.is_rewriting(Instant::now(), total, ids)
+        self.losses.is_rewriting(self.around.now(), total, ids)
     }
 
     /// Whether disk and vault agreed on these bytes, or the vault has them by now.
@@ -251,7 +256,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             "so much was deleted or rewritten in a synced folder at once that it rests until a person says that it was meant"
         );
         let request = self.brake_request(held.iter().map(|(id, why)| (*id, Some(why.clone()))));
-        self.braked = Some(Braked::new(held));
+        self.braked = Some(Braked::new(held, self.around.now()));
         self.doubted.clear();
         self.doubted_parts = None;
         self.everything = true;
@@ -295,7 +300,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let Some(braked) = &mut self.braked else {
             return Ok(());
         };
-        braked.look_at = Instant::now() + LOOK_EVERY;
+        braked.look_at = self.around.now() + LOOK_EVERY;
         let mut held = braked.held.values();
         let is_rewriting = many
             || held.any(|why| matches!(why, BrakedFile::Changed | BrakedFile::Rewritten { .. }));

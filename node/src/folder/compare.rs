@@ -114,13 +114,19 @@ impl View<'_> {
         (self.vault_parent(folder), self.row_name(id, row))
     }
 
-    /// Whether what the tree shows of a file is what its row says: then whoever acts on the disk has seen it.
+    /// Whether what the vault has of a file is what its row says: then whoever acts on the disk has seen it. A file that
+    /// has another name only because others came to have its own was put nowhere else by anybody.
     pub fn is_seen(&self, id: FileId, row: &FolderRow) -> bool {
-        self.spot(id) == Some(self.row_spot(id, row))
-            && self
-                .tree
-                .get(id)
-                .is_some_and(|known| known.content.is_none_or(|content| content.hash == row.hash))
+        let Some(known) = self.tree.get(id) else {
+            return false;
+        };
+        let (spot, row_spot) = (self.spot(id), self.row_spot(id, row));
+        let stays = || {
+            let folder = self.tree.representative(known.place.parent);
+            (folder, known.place.name) == row_spot
+        };
+        (spot.as_ref() == Some(&row_spot) || (spot.is_some() && stays()))
+            && known.content.is_none_or(|content| content.hash == row.hash)
     }
 }
 

@@ -12,10 +12,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use coffer_crdt::files::FileId;
-use rand::Rng as _;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -30,6 +29,7 @@ use super::remote::Survey;
 use super::rows::Rows;
 use super::scan::{Depth, Parts};
 use super::state::{Activity, FolderState, Problem};
+use super::surroundings::Surroundings;
 use super::watch::Watcher;
 use super::{Contents, FolderConfig, FolderVault};
 use crate::blobs::Group;
@@ -65,6 +65,7 @@ pub(super) struct Engine<V, C> {
     pub vault: Arc<V>,
     pub contents: Arc<C>,
     pub shared: Arc<Shared>,
+    pub around: Arc<dyn Surroundings>,
     pub place: Option<Arc<Place>>,
     pub watcher: Option<Watcher>,
     pub tree_changes: broadcast::Receiver<Arc<Vec<coffer_crdt::tree::Changed>>>,
@@ -129,11 +130,16 @@ pub(super) struct Engine<V, C> {
 }
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that it works with, given once"
+    )]
     pub fn new(
         config: FolderConfig,
         vault: Arc<V>,
         contents: Arc<C>,
         shared: Arc<Shared>,
+        around: Arc<dyn Surroundings>,
         tree_changes: broadcast::Receiver<Arc<Vec<coffer_crdt::tree::Changed>>>,
         state: watch::Sender<FolderState>,
         stop: watch::Receiver<bool>,
@@ -143,6 +149,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             vault,
             contents,
             shared,
+            rescan_at: around.now() + RESCAN,
+            around,
             place: None,
             watcher: None,
             tree_changes,
@@ -154,7 +162,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             later: Vec::new(),
             doubted: BTreeSet::new(),
             doubted_parts: None,
-            rescan_at: Instant::now() + RESCAN,
             scanned_ms: None,
             closed: BTreeSet::new(),
             questions: BTreeSet::new(),
@@ -238,7 +245,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     self.patience = RETRY_UNREACHABLE_FIRST;
                     self.ask_again();
                 }
-                _ = tokio::time::sleep_until(deadline) => self.tick(),
+                _ = self.around.sleep_until(deadline) => self.tick(),
             }
         }
         self.transfers.shutdown().await;
@@ -248,7 +255,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     /// One round: opens the folder if need be, then the local pass, then the remote one.
     async fn work(&mut self) -> Result<(), Halt> {
-        if self.halted.is_some() && self.retry_at.is_some_and(|at| at > Instant::now()) {
+        if self.halted.is_some() && self.retry_at.is_some_and(|at| at > self.around.now()) {
             return match self.halted.clone() {
                 Some(Activity::Missing(reason)) => Err(Halt::Missing(reason)),
                 Some(Activity::Stopped(reason)) => Err(Halt::Failed(reason)),
@@ -259,7 +266,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.open().await?;
         }
         self.absorb();
-        let now = Instant::now();
+        let now = self.around.now();
         let due = self.braked.as_ref().is_none_or(|braked| braked.is_due(now));
         if self.has_local_work() && due {
             self.halted = None;
@@ -281,10 +288,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     async fn open(&mut self) -> Result<(), Halt> {
         let (path, marker) = (self.config.path.clone(), super::marker(&self.config));
+        let around = self.around.clone();
         let opened = blocking(move || {
-            let place = Place::open(&path, &marker)?;
+            let place = Place::open_on(around.disk(), &path, &marker)?;
             // Watching begins before looking, so that nothing falls between.
-            let watcher = Watcher::start(&path);
+            let watcher = around.watch(&path);
             Ok::<_, FolderError>((place, watcher))
         })
         .await?;
@@ -307,7 +315,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     pub(super) fn has_work(&self) -> bool {
         let work = match &self.braked {
-            Some(braked) => self.has_local_work() && braked.is_due(Instant::now()),
+            Some(braked) => self.has_local_work() && braked.is_due(self.around.now()),
             None => {
                 self.has_local_work()
                     || self.all_questions
@@ -326,7 +334,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             .as_ref()
             .is_some_and(|watcher| !watcher.is_quiet())
         {
-            self.noted_since.get_or_insert_with(Instant::now);
+            let now = self.around.now();
+            self.noted_since.get_or_insert(now);
         }
     }
 
@@ -334,7 +343,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     fn absorb(&mut self) {
         if self
             .noted_since
-            .is_some_and(|since| since.elapsed() >= DEBOUNCE)
+            .is_some_and(|since| self.around.now() >= since + DEBOUNCE)
         {
             self.absorb_now();
         }
@@ -358,7 +367,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     fn tick(&mut self) {
-        let now = Instant::now();
+        let now = self.around.now();
         if self
             .doubted_parts
             .as_ref()
@@ -432,7 +441,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     pub(super) fn retry_in(&mut self, after: Duration) {
-        let at = Instant::now() + after;
+        let at = self.around.now() + after;
         self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
     }
 
@@ -456,8 +465,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         // Whatever the interrupted pass had taken up is looked at again.
         self.everything = true;
         self.all_questions = true;
-        if self.retry_at.is_none_or(|at| at <= Instant::now()) {
-            self.retry_at = Some(Instant::now() + RETRY);
+        let now = self.around.now();
+        if self.retry_at.is_none_or(|at| at <= now) {
+            self.retry_at = Some(now + RETRY);
         }
     }
 
@@ -468,7 +478,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 self.absorb_now();
                 self.everything = true;
                 if let Some(braked) = &mut self.braked {
-                    braked.look_at = Instant::now();
+                    braked.look_at = self.around.now();
                 }
                 waiting.push(answer);
             }
@@ -501,7 +511,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             vault_folder: self.config.vault_folder,
             profile,
             label,
-            now_ms: wall_ms(),
+            now_ms: self.around.wall_ms(),
         }
     }
 
@@ -561,29 +571,18 @@ pub(super) fn add_part(parts: &mut Parts, path: PathBuf, depth: Depth) {
     *part = depth.max(*part);
 }
 
-/// Runs blocking work on a thread for that.
+/// Runs blocking work on a thread for that; right here where the runtime has one thread only, which is the simulation's
+/// way: then one thing happens after the other, and the same twice.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Halt> {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return Ok(work());
+    }
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Halt::Failed(format!("a task of the synced folder failed: {error}")))
-}
-
-/// Wall clock in milliseconds since 1970.
-pub(super) fn wall_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        })
-}
-
-/// A new random id.
-pub(super) fn fresh() -> FileId {
-    let mut id = [0; 16];
-    rand::rng().fill_bytes(&mut id);
-    FileId(id)
 }
 
 async fn noted(watcher: &Option<Watcher>) {

@@ -10,6 +10,7 @@ use super::place::FolderError;
 use super::release::{Release, Released, Unreleased};
 use super::rows::Rows;
 use super::state::FolderState;
+use super::surroundings::Machine;
 use super::{Contents, FolderConfig, FolderVault};
 
 /// Commands waiting, at most; there are few, and who sends one waits for its answer.
@@ -79,6 +80,7 @@ impl FolderEngine {
             vault,
             contents,
             shared,
+            Arc::new(Machine),
             tree_changes,
             state.0,
             stopped,

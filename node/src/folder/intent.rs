@@ -11,14 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use coffer_crdt::files::{FileId, Kind};
-use rustix::fs::{Mode, OFlags};
 
 use super::compare::row_of;
-use super::ground::{Stat, stat_at};
+use super::ground::Stat;
 use super::place::{HIDDEN, Place};
 use super::plan::{Step, Want};
 use super::rows::{Rows, kind_number, row_kind};
@@ -89,7 +87,7 @@ pub fn of_files(place: &Place, rows: &Rows, files: &[(FileId, Want, String)]) ->
             mtime_ns: i128::from(content.mtime_ms) * 1_000_000,
             ctime_ns: 0,
             executable: content.executable,
-            ..stat_at(place.tmp(), temporary).ok()?
+            ..place.tmp().stat_at(temporary).ok()?
         };
         let (parent, name) = rows.get(*id).map_or((want.parent, &want.name), |row| {
             (FileId(row.parent), &row.name)
@@ -110,41 +108,28 @@ pub fn note(place: &Place, intents: &[Intent]) -> io::Result<()> {
     let body = postcard::to_stdvec(intents).map_err(io::Error::other)?;
     let bytes = [HEAD, &body, blake3::hash(&body).as_bytes()].concat();
     let hidden = place.folder(Path::new(HIDDEN))?;
-    let is_new = stat_at(hidden.as_fd(), NOTE).is_err();
-    let mut file = open(&hidden, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
-    io::Write::write_all(&mut file, &bytes)?;
-    file.sync_data()?;
+    let is_new = hidden.stat_at(NOTE).is_err();
+    hidden.write(NOTE, &bytes)?;
     if is_new {
-        rustix::fs::fsync(&hidden)?;
+        hidden.sync()?;
     }
     Ok(())
 }
 
-/// Empties the note: what it says is committed.
+/// Empties the note: what it says is committed. Durable when this returns: a note that came back with a loss of power
+/// would say that what people did since was never done.
 ///
 /// # Errors
-/// What the system says; a note that stays does no harm.
+/// What the system says.
 pub fn forget(place: &Place) -> io::Result<()> {
-    let hidden = place.folder(Path::new(HIDDEN))?;
-    open(&hidden, OFlags::WRONLY | OFlags::TRUNC).map(drop)
-}
-
-fn open(hidden: &impl AsFd, flags: OFlags) -> io::Result<std::fs::File> {
-    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(hidden, NOTE, flags, Mode::from_raw_mode(0o600))?;
-    Ok(std::fs::File::from(file))
+    place.folder(Path::new(HIDDEN))?.write(NOTE, &[])
 }
 
 /// What was noted; nothing if there is no note, or only a part of one.
 pub fn noted(place: &Place) -> Vec<Intent> {
     let bytes = place
         .folder(Path::new(HIDDEN))
-        .and_then(|hidden| open(&hidden, OFlags::RDONLY))
-        .and_then(|mut file| {
-            let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut file, &mut bytes)?;
-            Ok(bytes)
-        });
+        .and_then(|hidden| hidden.read(NOTE, usize::MAX));
     bytes
         .ok()
         .and_then(|bytes| parse(&bytes))
@@ -249,9 +234,11 @@ pub fn done(rows: &Rows, disk: &Snapshot, noted: Vec<Intent>) -> Vec<Done> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::Disk as _;
     use super::super::place::Marker;
     use super::super::plan::WantContent;
     use super::super::scan::scan_whole;
+    use super::super::system::System;
     use super::*;
     use coffer_protocol::identity::VaultId;
 
@@ -301,8 +288,8 @@ mod tests {
                     Kind::Folder
                 }
             };
-            let folder = std::fs::File::open(path.parent().unwrap()).unwrap();
-            let stat = stat_at(folder.as_fd(), name).unwrap();
+            let folder = System.open(path.parent().unwrap()).unwrap();
+            let stat = folder.stat_at(name).unwrap();
             self.rows
                 .set(id(number), row_of(parent, name, kind, &stat, OLD));
         }
@@ -408,8 +395,8 @@ mod tests {
             panic!("{done:?}");
         };
         assert_eq!((*file, row.hash), (id(1), NEW));
-        let root = std::fs::File::open(synced.path("")).unwrap();
-        assert!(!stat_at(root.as_fd(), "f").unwrap().agrees(row, true));
+        let root = System.open(&synced.path("")).unwrap();
+        assert!(!root.stat_at("f").unwrap().agrees(row, true));
     }
 
     #[test]

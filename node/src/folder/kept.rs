@@ -87,22 +87,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if kept.is_empty() {
             return;
         }
-        let asked: Vec<(FileId, [u8; 32])> =
-            kept.iter().map(|kept| (kept.id, kept.row.hash)).collect();
-        let vault = self.vault.clone();
-        let known = blocking(move || {
-            let ids: Vec<FileId> = asked.iter().map(|(id, _)| *id).collect();
-            let present = vault.file_contents(&ids).unwrap_or_default();
-            let mut roots: BTreeMap<FileId, ChunkRoot> = BTreeMap::new();
-            for ((id, hash), present) in asked.into_iter().zip(present) {
-                let content = present
-                    .filter(|content| content.hash == hash)
-                    .or_else(|| vault.past_content(id, &hash).ok().flatten());
-                roots.extend(content.map(|content| (id, content.root)));
-            }
-            roots
-        });
-        let roots = known.await.unwrap_or_default();
+        let asked = kept.iter().map(|kept| (kept.id, kept.row.hash)).collect();
+        let roots = self.roots_of(asked).await;
         let number = self.config.number;
         let mut unknown = Vec::new();
         for kept in kept {
@@ -120,6 +106,48 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             }
         }
         self.read_kept(&unknown, request).await;
+    }
+
+    /// Says that bytes on disk belong to another file from now on (former, present, content hash): the two were shown as
+    /// one, and may be shown apart again.
+    pub(super) async fn account_for_adopted(
+        &mut self,
+        adopted: Vec<(FileId, FileId, [u8; 32])>,
+        request: &mut CommitRequest,
+    ) {
+        if adopted.is_empty() {
+            return;
+        }
+        let asked = adopted.iter().map(|(old, _, hash)| (*old, *hash)).collect();
+        let roots = self.roots_of(asked).await;
+        let number = self.config.number;
+        for (old, new, _) in adopted {
+            let Some(root) = roots.get(&old) else {
+                continue;
+            };
+            let chunks = self.chunks_of(root).await.unwrap_or_default();
+            let place = |file| move |offset, chunk: &Chunk| file_place(number, file, offset, chunk);
+            request.placements.extend(places(&chunks, place(new)));
+            request.displaced.extend(places(&chunks, place(old)));
+        }
+    }
+
+    /// Where the chunks are of contents that files have or had.
+    async fn roots_of(&self, asked: Vec<(FileId, [u8; 32])>) -> BTreeMap<FileId, ChunkRoot> {
+        let vault = self.vault.clone();
+        let known = blocking(move || {
+            let ids: Vec<FileId> = asked.iter().map(|(id, _)| *id).collect();
+            let present = vault.file_contents(&ids).unwrap_or_default();
+            let mut roots: BTreeMap<FileId, ChunkRoot> = BTreeMap::new();
+            for ((id, hash), present) in asked.into_iter().zip(present) {
+                let content = present
+                    .filter(|content| content.hash == hash)
+                    .or_else(|| vault.past_content(id, &hash).ok().flatten());
+                roots.extend(content.map(|content| (id, content.root)));
+            }
+            roots
+        });
+        known.await.unwrap_or_default()
     }
 
     /// Reads kept files to learn what chunks they hold.

@@ -1,14 +1,14 @@
 //! The rules of what is ignored, learnt in passing while the disk is looked at ([`super::scan`]).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coffer_crdt::files::Kind;
 
-use super::ground::{Stat, stat_fd, stat_name};
+use super::disk::Dir;
+use super::ground::Stat;
 use super::rules;
 use super::scan::Scanner;
 
@@ -18,7 +18,7 @@ const RULES_REST: Duration = Duration::from_secs(1);
 
 impl Scanner {
     /// Learns the rules of a folder that is not listed itself.
-    pub(super) fn ask_rules(&mut self, path: &Path, open: &mut Option<OwnedFd>) -> io::Result<()> {
+    pub(super) fn ask_rules(&mut self, path: &Path, open: &mut Option<Dir>) -> io::Result<()> {
         if self.asked.contains(path) {
             return Ok(());
         }
@@ -32,25 +32,21 @@ impl Scanner {
     }
 
     /// The folder at `path`: `open`, if it is open already.
-    pub(super) fn opened<'a>(
-        &self,
-        path: &Path,
-        open: &'a mut Option<OwnedFd>,
-    ) -> io::Result<BorrowedFd<'a>> {
+    pub(super) fn opened<'a>(&self, path: &Path, open: &'a mut Option<Dir>) -> io::Result<&'a Dir> {
         let folder = match open.take() {
             Some(folder) => folder,
             None => self.place.folder(path)?,
         };
-        Ok(OwnedFd::as_fd(open.insert(folder)))
+        Ok(open.insert(folder))
     }
 
     /// Learns the rules in an open folder, once.
-    pub(super) fn learn_rules(&mut self, folder: BorrowedFd<'_>, path: &Path) {
+    pub(super) fn learn_rules(&mut self, folder: &Dir, path: &Path) {
         if !self.asked.insert(path.to_path_buf()) {
             return;
         }
         let known = self.before.of(path).cloned();
-        let found = stat_name(folder, std::ffi::OsStr::new(rules::FILE_NAME)).ok();
+        let found = folder.stat_at(rules::FILE_NAME).ok();
         let file = match found {
             Some(stat) if stat.kind == Some(Kind::File) => {
                 match rules::load(folder, stat, known.as_ref()) {
@@ -78,7 +74,7 @@ impl Scanner {
         // Where it is gone, the folder's own time tells since when: some editors save by putting the old one aside.
         let rests = known.is_none()
             || found
-                .map_or_else(|| stat_fd(folder).ok(), Some)
+                .map_or_else(|| folder.stat().ok(), Some)
                 .is_none_or(|stat| has_rested(&stat));
         let file = if is_same || rests {
             self.rules_changed |= !is_same;

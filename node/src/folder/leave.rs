@@ -10,16 +10,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use coffer_crdt::files::{FileId, Kind};
-use tokio::time::Instant;
 
 use super::apply::{Hands, Trouble};
 use super::compare::{LocalPlan, View};
 use super::engine::{Engine, Halt, blocking};
-use super::ground::stat_at;
 use super::local::REST;
 use super::place::Place;
 use super::plan::Bring;
@@ -190,9 +187,7 @@ impl Hands<'_> {
         if self.forget_absent(id, parent) {
             return Left::No;
         }
-        let there = self
-            .folder(parent)
-            .and_then(|folder| stat_at(folder.as_fd(), &name));
+        let there = self.folder(parent).and_then(|folder| folder.stat_at(&name));
         if there.is_ok() { Left::Alone } else { Left::No }
     }
 
@@ -222,7 +217,7 @@ impl Hands<'_> {
         let name = path.file_name().and_then(|name| name.to_str());
         let folder = self.place.folder(path.parent().unwrap_or(Path::new("")));
         match (folder, name) {
-            (Ok(folder), Some(name)) => stat_at(folder.as_fd(), name).is_ok(),
+            (Ok(folder), Some(name)) => folder.stat_at(name).is_ok(),
             _ => false,
         }
     }
@@ -273,19 +268,16 @@ fn holds_only_ignored(place: &Place, folder: &Path, names: &mut Vec<String>) -> 
         let Ok(opened) = place.folder(&path) else {
             return false;
         };
-        let Ok(entries) = rustix::fs::Dir::read_from(&opened) else {
+        let Ok(entries) = opened.list() else {
             return false;
         };
         let mut any = false;
         for entry in entries {
-            let Ok(entry) = entry else { return false };
-            let name = match entry.file_name().to_str() {
-                Ok("." | "..") => continue,
-                Ok(name) => name,
-                Err(_) => return false,
+            let Some(name) = entry.to_str() else {
+                return false;
             };
             any = true;
-            let Ok(stat) = stat_at(opened.as_fd(), name) else {
+            let Ok(stat) = opened.stat_at(name) else {
                 return false;
             };
             let (here, is_folder) = (path.join(name), stat.kind == Some(Kind::Folder));
@@ -343,7 +335,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 let (Some(name), Ok(folder)) = (name, folder) else {
                     return false;
                 };
-                stat_at(folder.as_fd(), name)
+                folder
+                    .stat_at(name)
                     .is_ok_and(|stat| row.as_ref().is_none_or(|row| !stat.agrees(row, false)))
             };
             spots
@@ -391,7 +384,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.left.retain(|path, _| root.join(path).is_dir());
         for folder in unsettled {
             if !self.later.iter().any(|(_, path, _)| *path == folder) {
-                let at = Instant::now() + REST;
+                let at = self.around.now() + REST;
                 self.later.push((at, folder, Depth::Shallow));
             }
         }

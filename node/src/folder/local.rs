@@ -12,8 +12,10 @@ use super::brake::Verdict;
 use super::braked::Deleted;
 use super::compare::{LocalPlan, Read, compare};
 use super::decide::{self, Settled};
-use super::engine::{DOUBT, Engine, Halt, add_part, blocking, fresh, wall_ms};
+use super::durable::durable;
+use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
 use super::scan::{Depth, Parts, scan_parts, scan_whole};
+use super::surroundings::Surroundings;
 use super::{Contents, FolderVault};
 use crate::blobs::placement::Placement;
 use crate::blobs::{Import, ImportError, ImportJob, Imported};
@@ -31,7 +33,7 @@ const BATCH_BYTES: u64 = 64 << 20;
 const MAX_CLOSED: usize = 100_000;
 
 /// A file that was read, and the id it has if it is new.
-type Found = (Read, FileId, Imported);
+pub(super) type Found = (Read, FileId, Imported);
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// Looks, compares, commits. Whatever cannot be finished now is noted for later.
@@ -103,6 +105,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let (place, shared, vault) = (self.place()?, self.shared.clone(), self.vault.clone());
         let rules = place.rules();
         let (parts, believed, folder) = (parts.clone(), believed.clone(), self.config.vault_folder);
+        let around = self.around.clone();
         let looked = blocking(move || {
             place.check()?;
             let rows = shared.rows();
@@ -127,15 +130,15 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 vault_folder: folder,
                 profile: place.profile(),
                 label: &label,
-                now_ms: wall_ms(),
+                now_ms: around.wall_ms(),
             };
-            let plan = compare(&view, &disk, &believed, &mut fresh);
+            let plan = compare(&view, &disk, &believed, &mut || around.fresh());
             Ok::<_, Halt>((plan, disk.problems, disk.unsettled))
         });
         let (plan, problems, unsettled) = looked.await??;
         self.look_at_rules(&rules, everything, unsettled);
         if everything {
-            self.scanned_ms = u64::try_from(wall_ms()).ok();
+            self.scanned_ms = u64::try_from(self.around.wall_ms()).ok();
             self.scan_problems = problems;
             self.read_problems
                 .retain(|path, _| path.as_os_str().is_empty());
@@ -178,7 +181,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     fn look_soon(&mut self, parts: &Parts, everything: bool) {
-        let at = Instant::now() + DOUBT;
+        let at = self.around.now() + DOUBT;
         let (_, again, whole) = self.doubted_parts.get_or_insert((at, Parts::new(), false));
         *whole |= everything;
         for (path, depth) in parts {
@@ -194,7 +197,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 continue;
             }
             self.later
-                .push((Instant::now() + LOOK_AGAIN, path.clone(), Depth::Deep));
+                .push((self.around.now() + LOOK_AGAIN, path.clone(), Depth::Deep));
             last = Some(path);
         }
     }
@@ -299,7 +302,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     /// Those that nobody is writing to; the others are looked at later.
     fn resting(&mut self, reads: Vec<Read>) -> Vec<Read> {
-        let now_ns = i128::from(wall_ms()) * 1_000_000;
+        let now_ns = i128::from(self.around.wall_ms()) * 1_000_000;
         let rest_ns = REST.as_nanos() as i128;
         let mut resting = Vec::new();
         for read in reads {
@@ -329,7 +332,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     fn again(&mut self, read: &Read, after: Duration) {
         let folder = read.path.parent().map(PathBuf::from).unwrap_or_default();
-        let at = Instant::now() + after;
+        let at = self.around.now() + after;
         match self
             .later
             .iter_mut()
@@ -343,20 +346,29 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     /// Reads and commits batch by batch; one is read while the one before it is committed.
     async fn read_all(&mut self, reads: Vec<Read>) -> Result<(), Halt> {
-        let mut stop = self.stop_signal();
+        let (mut stop, around) = (self.stop_signal(), self.around.clone());
         let mut ready: Vec<Found> = Vec::new();
         let mut failed = Vec::new();
         for batch in batches(reads) {
-            let (contents, root, number) = (
+            let (contents, root, number, place) = (
                 self.contents.clone(),
                 self.config.path.clone(),
                 self.config.number,
+                self.place()?,
             );
-            let importing = import(&*contents, root, number, batch);
+            let importing = async {
+                let (found, mut failed) = import(&*around, &*contents, root, number, batch).await;
+                let made = blocking(move || durable(&place, found)).await;
+                made.map(|(found, not)| {
+                    failed.extend(not);
+                    (found, failed)
+                })
+            };
             let previous = std::mem::take(&mut ready);
             let both = async { tokio::join!(self.commit_found(previous), importing) };
-            let (committed, (found, not)) = Self::unless_stopped(&mut stop, both).await?;
+            let (committed, imported) = Self::unless_stopped(&mut stop, both).await?;
             committed?;
+            let (found, not) = imported?;
             ready = found;
             failed.extend(not);
             self.publish();
@@ -557,6 +569,7 @@ pub(super) fn batches(reads: Vec<Read>) -> Vec<Vec<Read>> {
 
 /// Reads a batch of files. What the file system says of them is as of the reading then.
 pub(super) async fn import<C: Contents>(
+    around: &dyn Surroundings,
     contents: &C,
     root: PathBuf,
     number: u32,
@@ -564,7 +577,7 @@ pub(super) async fn import<C: Contents>(
 ) -> (Vec<Found>, Vec<(Read, ImportError)>) {
     let ids: Vec<FileId> = batch
         .iter()
-        .map(|read| read.id.unwrap_or_else(fresh))
+        .map(|read| read.id.unwrap_or_else(|| around.fresh()))
         .collect();
     let files = batch
         .iter()

@@ -10,7 +10,9 @@
 //! handle.rs       starting, asking, stopping; engine.rs the loop; report.rs what it says of itself
 //! local.rs        the local pass            remote.rs the remote pass; kept.rs what it takes off the disk
 //! recover.rs      what the last run left behind
-//! place.rs        the folder's root and its hidden `.vault/`; ground.rs system calls that never follow a link
+//! place.rs        the folder's root and its hidden `.vault/`; ground.rs what is there
+//! surroundings.rs disk, watcher, clocks and chance, so that a simulation can have its own
+//! disk.rs         what is asked of a disk; system.rs the real one, whose calls never follow a link
 //! scan.rs         disk -> Snapshot, whole or the parts that the watcher named (watch.rs)
 //! rules.rs        what is ignored; learn.rs finding it; leave.rs what that means for files that the vault has
 //! rows.rs         the rows and their indexes
@@ -53,6 +55,8 @@ mod braked;
 pub mod compare;
 pub mod conflicts;
 pub mod decide;
+pub mod disk;
+mod durable;
 pub mod engine;
 pub mod first_merge;
 pub mod ground;
@@ -79,6 +83,8 @@ pub mod scan;
 pub mod schedule;
 pub mod spelling;
 pub mod state;
+pub mod surroundings;
+pub mod system;
 pub mod watch;
 
 #[cfg(test)]

@@ -10,19 +10,17 @@
 //! .vault/kept/    contents that a remote change replaced or deleted
 //! ```
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_protocol::identity::VaultId;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::ground::{folder_below, open_folder, stat_at, stat_fd};
+use super::disk::{Dir, Disk, Onto};
 use super::profile::{Limit, Profile};
 use super::rules::Rules;
+use super::system::System;
 
 /// The hidden folder directly in a synced folder.
 pub const HIDDEN: &str = ".vault";
@@ -84,13 +82,14 @@ pub enum FolderError {
 /// An open synced folder. Cheap to share by `Arc`.
 #[derive(Debug)]
 pub struct Place {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     marker: Marker,
-    root: OwnedFd,
+    root: Dir,
     root_inode: u64,
     device: u64,
-    tmp: OwnedFd,
-    kept: OwnedFd,
+    tmp: Dir,
+    kept: Dir,
     file_mode: u32,
     profile: Profile,
     rules: Mutex<Arc<Rules>>,
@@ -102,29 +101,43 @@ impl Place {
     /// # Errors
     /// [`FolderError::Foreign`] where another marker is, else what failed.
     pub fn prepare(path: &Path, marker: &Marker) -> Result<Place, FolderError> {
+        Place::prepare_on(Arc::new(System), path, marker)
+    }
+
+    /// The same on any disk.
+    ///
+    /// # Errors
+    /// As [`Place::prepare`].
+    pub fn prepare_on(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        marker: &Marker,
+    ) -> Result<Place, FolderError> {
         let failed = |error: io::Error| FolderError::Io {
             path: path.to_path_buf(),
             error,
         };
-        std::fs::create_dir_all(path).map_err(failed)?;
-        let root = open_root(path)?;
-        make_folder(root.as_fd(), HIDDEN, 0o700).map_err(failed)?;
-        let hidden = open_folder(root.as_fd(), OsStr::new(HIDDEN)).map_err(failed)?;
-        match read_small(hidden.as_fd(), MARKER) {
+        disk.make_all(path).map_err(failed)?;
+        let root = open_root(&*disk, path)?;
+        make_folder(&root, HIDDEN, 0o700).map_err(failed)?;
+        let hidden = root.below(Path::new(HIDDEN)).map_err(failed)?;
+        match hidden.read(MARKER, MAX_MARKER_BYTES) {
             Ok(text) if text == marker.text().as_bytes() => {}
             Ok(_) => return Err(FolderError::Foreign(path.to_path_buf())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let temporary = format!("{MARKER}.new");
-                write_small(hidden.as_fd(), &temporary, marker.text().as_bytes())
+                hidden
+                    .write(&temporary, marker.text().as_bytes())
                     .map_err(failed)?;
-                rustix::fs::renameat(&hidden, &temporary, &hidden, MARKER)
-                    .map_err(|error| failed(error.into()))?;
-                rustix::fs::fsync(&hidden).map_err(|error| failed(error.into()))?;
-                rustix::fs::fsync(&root).map_err(|error| failed(error.into()))?;
+                hidden
+                    .rename(&temporary, &hidden, MARKER, Onto::Anything)
+                    .map_err(failed)?;
+                hidden.sync().map_err(failed)?;
+                root.sync().map_err(failed)?;
             }
             Err(error) => return Err(failed(error)),
         }
-        Place::open(path, marker)
+        Place::open_on(disk, path, marker)
     }
 
     /// Opens a folder that was prepared.
@@ -132,29 +145,43 @@ impl Place {
     /// # Errors
     /// [`FolderError::Missing`] and [`FolderError::Unmarked`] say that nothing may be concluded from what is not there.
     pub fn open(path: &Path, marker: &Marker) -> Result<Place, FolderError> {
+        Place::open_on(Arc::new(System), path, marker)
+    }
+
+    /// The same on any disk.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        marker: &Marker,
+    ) -> Result<Place, FolderError> {
         let failed = |error: io::Error| FolderError::Io {
             path: path.to_path_buf(),
             error,
         };
-        let root = open_root(path)?;
+        let root = open_root(&*disk, path)?;
         let unmarked = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 FolderError::Unmarked(path.to_path_buf())
             }
             _ => failed(error),
         };
-        let hidden = open_folder(root.as_fd(), OsStr::new(HIDDEN)).map_err(unmarked)?;
-        if read_small(hidden.as_fd(), MARKER).map_err(unmarked)? != marker.text().as_bytes() {
+        let hidden = root.below(Path::new(HIDDEN)).map_err(unmarked)?;
+        let text = hidden.read(MARKER, MAX_MARKER_BYTES).map_err(unmarked)?;
+        if text != marker.text().as_bytes() {
             return Err(FolderError::Foreign(path.to_path_buf()));
         }
-        let own = stat_fd(root.as_fd()).map_err(failed)?;
-        make_folder(hidden.as_fd(), TMP, 0o700).map_err(failed)?;
-        make_folder(hidden.as_fd(), KEPT, 0o700).map_err(failed)?;
-        let tmp = open_folder(hidden.as_fd(), OsStr::new(TMP)).map_err(failed)?;
-        let kept = open_folder(hidden.as_fd(), OsStr::new(KEPT)).map_err(failed)?;
-        let file_mode = probe_mode(tmp.as_fd()).map_err(failed)?;
-        let profile = probe_profile(tmp.as_fd());
+        let own = root.stat().map_err(failed)?;
+        make_folder(&hidden, TMP, 0o700).map_err(failed)?;
+        make_folder(&hidden, KEPT, 0o700).map_err(failed)?;
+        let tmp = hidden.below(Path::new(TMP)).map_err(failed)?;
+        let kept = hidden.below(Path::new(KEPT)).map_err(failed)?;
+        let file_mode = probe_mode(&tmp).map_err(failed)?;
+        let profile = probe_profile(&tmp);
         Ok(Place {
+            disk,
             path: path.to_path_buf(),
             marker: *marker,
             root,
@@ -174,10 +201,16 @@ impl Place {
     /// As [`Place::open`]; a folder that is gone is no error.
     pub fn release(path: &Path, marker: &Marker) -> Result<(), FolderError> {
         match Place::open(path, marker) {
-            Ok(_) => std::fs::remove_dir_all(path.join(HIDDEN)).map_err(|error| FolderError::Io {
-                path: path.join(HIDDEN),
-                error,
-            }),
+            Ok(place) => {
+                let hidden = path.join(HIDDEN);
+                place
+                    .disk
+                    .remove_all(&hidden)
+                    .map_err(|error| FolderError::Io {
+                        path: hidden,
+                        error,
+                    })
+            }
             Err(FolderError::Missing(_) | FolderError::Unmarked(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -188,17 +221,18 @@ impl Place {
     /// # Errors
     /// As [`Place::open`].
     pub fn check(&self) -> Result<(), FolderError> {
-        let root = open_root(&self.path)?;
-        let own = stat_fd(root.as_fd()).map_err(|error| FolderError::Io {
+        let root = open_root(&*self.disk, &self.path)?;
+        let own = root.stat().map_err(|error| FolderError::Io {
             path: self.path.clone(),
             error,
         })?;
         if (own.inode, own.device) != (self.root_inode, self.device) {
             return Err(FolderError::Unmarked(self.path.clone()));
         }
-        let hidden = open_folder(root.as_fd(), OsStr::new(HIDDEN))
+        let hidden = root
+            .below(Path::new(HIDDEN))
             .map_err(|_| FolderError::Unmarked(self.path.clone()))?;
-        match read_small(hidden.as_fd(), MARKER) {
+        match hidden.read(MARKER, MAX_MARKER_BYTES) {
             Ok(text) if text == self.marker.text().as_bytes() => Ok(()),
             Ok(_) => Err(FolderError::Foreign(self.path.clone())),
             Err(_) => Err(FolderError::Unmarked(self.path.clone())),
@@ -239,18 +273,18 @@ impl Place {
     }
 
     /// The synced folder itself.
-    pub fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+    pub fn root(&self) -> &Dir {
+        &self.root
     }
 
     /// The folder for temporary files.
-    pub fn tmp(&self) -> BorrowedFd<'_> {
-        self.tmp.as_fd()
+    pub fn tmp(&self) -> &Dir {
+        &self.tmp
     }
 
     /// The folder for kept contents.
-    pub fn kept(&self) -> BorrowedFd<'_> {
-        self.kept.as_fd()
+    pub fn kept(&self) -> &Dir {
+        &self.kept
     }
 
     /// Absolute path of a temporary file.
@@ -267,8 +301,8 @@ impl Place {
     ///
     /// # Errors
     /// What the system says; a symbolic link on the way is `NotADirectory` or `FilesystemLoop`.
-    pub fn folder(&self, relative: &Path) -> io::Result<OwnedFd> {
-        folder_below(self.root.as_fd(), relative)
+    pub fn folder(&self, relative: &Path) -> io::Result<Dir> {
+        self.root.below(relative)
     }
 
     /// Makes everything written in this file system durable.
@@ -276,36 +310,26 @@ impl Place {
     /// # Errors
     /// What the system says.
     pub fn sync(&self) -> io::Result<()> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        rustix::fs::syncfs(&self.root)?;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        rustix::fs::sync();
-        Ok(())
+        self.root.sync_all()
     }
 
     /// Renames to a name that must be free.
     ///
     /// # Errors
     /// `AlreadyExists` where it is not.
-    pub fn put(
-        &self,
-        from: BorrowedFd<'_>,
-        name: &str,
-        to: BorrowedFd<'_>,
-        new: &str,
-    ) -> io::Result<()> {
-        match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+    pub fn put(&self, from: &Dir, name: &str, to: &Dir, new: &str) -> io::Result<()> {
+        match from.rename(name, to, new, Onto::Free) {
+            Err(error) if is_unsupported(&error) => {
                 // A file system that cannot promise it (NFS, some FUSE): look first. The window is ours to accept.
-                match stat_at(to, new) {
+                match to.stat_at(new) {
                     Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        Ok(rustix::fs::renameat(from, name, to, new)?)
+                        from.rename(name, to, new, Onto::Anything)
                     }
                     Err(error) => Err(error),
                 }
             }
-            done => Ok(done?),
+            done => done,
         }
     }
 
@@ -314,14 +338,9 @@ impl Place {
     ///
     /// # Errors
     /// What the system says; both are as before then.
-    pub fn exchange(
-        &self,
-        one: (BorrowedFd<'_>, &str),
-        other: (BorrowedFd<'_>, &str),
-        spare: &str,
-    ) -> io::Result<()> {
-        match rustix::fs::renameat_with(one.0, one.1, other.0, other.1, RenameFlags::EXCHANGE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+    pub fn exchange(&self, one: (&Dir, &str), other: (&Dir, &str), spare: &str) -> io::Result<()> {
+        match one.0.rename(one.1, other.0, other.1, Onto::Exchange) {
+            Err(error) if is_unsupported(&error) => {
                 self.put(other.0, other.1, one.0, spare)?;
                 if let Err(error) = self.put(one.0, one.1, other.0, other.1) {
                     self.put(one.0, spare, other.0, other.1)?;
@@ -329,7 +348,7 @@ impl Place {
                 }
                 self.put(one.0, spare, one.0, one.1)
             }
-            done => Ok(done?),
+            done => done,
         }
     }
 }
@@ -339,86 +358,71 @@ pub fn has_marker(folder: &Path) -> bool {
     folder.join(HIDDEN).join(MARKER).is_file()
 }
 
+/// Whether the file system does not know this kind of rename.
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP)
+    )
+}
+
 /// Path of a kept file of the synced folder at `folder`.
 pub fn kept_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(HIDDEN).join(KEPT).join(name)
 }
 
-fn open_root(path: &Path) -> Result<OwnedFd, FolderError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
-        Errno::NOENT => FolderError::Missing(path.to_path_buf()),
-        Errno::NOTDIR => FolderError::NotAFolder(path.to_path_buf()),
-        error => FolderError::Io {
+fn open_root(disk: &dyn Disk, path: &Path) -> Result<Dir, FolderError> {
+    disk.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => FolderError::Missing(path.to_path_buf()),
+        io::ErrorKind::NotADirectory => FolderError::NotAFolder(path.to_path_buf()),
+        _ => FolderError::Io {
             path: path.to_path_buf(),
-            error: error.into(),
+            error,
         },
     })
 }
 
-fn make_folder(parent: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
-    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode as _)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(error.into()),
+fn make_folder(parent: &Dir, name: &str, mode: u32) -> io::Result<()> {
+    match parent.make(name, mode) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 
-fn read_small(folder: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
-    let file = rustix::fs::openat(
-        folder,
-        name,
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
-        Mode::empty(),
-    )?;
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(
-        &mut io::Read::take(std::fs::File::from(file), MAX_MARKER_BYTES as u64),
-        &mut bytes,
-    )?;
-    Ok(bytes)
-}
-
-fn write_small(folder: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = std::fs::File::from(rustix::fs::openat(
-        folder,
-        name,
-        flags,
-        Mode::from_raw_mode(0o600),
-    )?);
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()
-}
-
 /// Permission bits of a new file under the process's umask and the folder's defaults, found out by making one.
-fn probe_mode(tmp: BorrowedFd<'_>) -> io::Result<u32> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(tmp, "probe", flags, Mode::from_raw_mode(0o666))?;
-    let mode = stat_fd(file.as_fd())?.mode & 0o666;
-    rustix::fs::unlinkat(tmp, "probe", AtFlags::empty())?;
+fn probe_mode(tmp: &Dir) -> io::Result<u32> {
+    tmp.touch("probe", 0o666)?;
+    let mode = tmp.stat_at("probe")?.mode & 0o666;
+    tmp.unlink("probe")?;
     Ok(mode)
 }
 
 /// What the file system does with names, found out by trying. What cannot be found out is taken for a plain disk: then
 /// the system refuses what it does not take, and that is reported.
-fn probe_profile(tmp: BorrowedFd<'_>) -> Profile {
-    let is_windows = match try_name(tmp, "probe?:") {
+fn probe_profile(tmp: &Dir) -> Profile {
+    let try_name = |name: &str| {
+        tmp.touch(name, 0o600)?;
+        Ok(tmp.stat_at(name)?.inode)
+    };
+    let is_windows = match try_name("probe?:") {
         Ok(_) => false,
-        Err(error) => matches!(error, Errno::INVAL | Errno::ILSEQ),
+        Err(error) => matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::INVAL | Errno::ILSEQ)
+        ),
     };
     let forget = |name: &str| {
-        let _ = rustix::fs::unlinkat(tmp, name, AtFlags::empty());
+        let _ = tmp.unlink(name);
     };
     forget("probe?:");
     let is_one = |name: &str, other: &str| {
-        let made = try_name(tmp, name);
+        let made: io::Result<u64> = try_name(name);
         let found =
-            made.is_ok_and(|inode| stat_at(tmp, other).is_ok_and(|stat| stat.inode == inode));
+            made.is_ok_and(|inode| tmp.stat_at(other).is_ok_and(|stat| stat.inode == inode));
         forget(name);
         found
     };
-    let limit = rustix::fs::fstatvfs(tmp).map_or(0, |told| told.f_namemax);
+    let limit = tmp.longest_name().unwrap_or(0);
     Profile {
         folds_case: is_one("probe-case", "PROBE-CASE"),
         folds_form: is_one("probe-\u{e9}", "probe-e\u{301}"),
@@ -434,14 +438,6 @@ fn probe_profile(tmp: BorrowedFd<'_>) -> Profile {
 
 /// The least that a file system may say it takes as a name, to be believed: room for a mark and some of the name.
 const MIN_NAME_BYTES: usize = 64;
-
-/// Makes an empty file, and says its inode number.
-fn try_name(folder: BorrowedFd<'_>, name: &str) -> Result<u64, Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?;
-    let stat = stat_fd(file.as_fd()).map_err(|_| Errno::IO)?;
-    Ok(stat.inode)
-}
 
 #[cfg(test)]
 mod tests {
@@ -508,7 +504,7 @@ mod tests {
             .unwrap();
         assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"a");
         assert_eq!(
-            stat_at(place.root(), "out").unwrap().kind,
+            place.root().stat_at("out").unwrap().kind,
             Some(Kind::Symlink)
         );
     }

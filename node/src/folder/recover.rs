@@ -7,16 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coffer_crdt::files::FileId;
-use rustix::fs::AtFlags;
 
 use super::apply::{Kept, PARKED, PENDING, confirm_kept, hidden_names, temporary_name};
 use super::compare::View;
-use super::engine::{Engine, Halt, blocking, wall_ms};
-use super::ground::stat_at;
+use super::disk::Onto;
+use super::engine::{Engine, Halt, blocking};
 use super::intent::{self, Done};
 use super::place::{HIDDEN, Place};
 use super::plan::Wish;
@@ -38,6 +36,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.vault.clone(),
             self.config.vault_folder,
         );
+        let now_ms = self.around.wall_ms();
         let left = blocking(move || {
             let tree = vault.tree();
             let rows = shared.rows();
@@ -47,7 +46,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 vault_folder: folder,
                 profile: place.profile(),
                 label: "",
-                now_ms: wall_ms(),
+                now_ms,
             };
             unpark(&place, &view)?;
             let noted = intent::noted(&place);
@@ -154,7 +153,7 @@ pub(super) fn unpark(place: &Place, view: &View<'_>) -> io::Result<()> {
             let Ok(folder) = place.folder(&folder) else {
                 continue;
             };
-            if place.put(place.tmp(), &name, folder.as_fd(), &new).is_ok() {
+            if place.put(place.tmp(), &name, &folder, &new).is_ok() {
                 break;
             }
         }
@@ -195,7 +194,7 @@ fn clear_temporary(place: &Place, view: &View<'_>) -> io::Result<()> {
     {
         // An exchange that was cut short may have left a file's former bytes under a temporary name, and nowhere else:
         // only what is certainly ours to remove goes, the rest is kept.
-        let is_file = stat_at(place.tmp(), name).is_ok_and(|stat| {
+        let is_file = place.tmp().stat_at(name).is_ok_and(|stat| {
             stat.kind == Some(coffer_crdt::files::Kind::File) && stat.mode & 0o077 != 0
         });
         if is_file {
@@ -203,9 +202,11 @@ fn clear_temporary(place: &Place, view: &View<'_>) -> io::Result<()> {
                 "{}{PENDING}",
                 hex::encode(&blake3::hash(name.as_bytes()).as_bytes()[..24])
             );
-            rustix::fs::renameat(place.tmp(), name.as_str(), place.kept(), kept)?;
+            place
+                .tmp()
+                .rename(name, place.kept(), &kept, Onto::Anything)?;
         } else {
-            rustix::fs::unlinkat(place.tmp(), name.as_str(), AtFlags::empty())?;
+            place.tmp().unlink(name)?;
         }
     }
     Ok(())
@@ -217,7 +218,7 @@ fn clear_cookies(place: &Place) -> io::Result<()> {
         .iter()
         .filter(|name| name.starts_with(COOKIE))
     {
-        let _ = rustix::fs::unlinkat(&hidden, name.as_str(), AtFlags::empty());
+        let _ = hidden.unlink(name);
     }
     Ok(())
 }

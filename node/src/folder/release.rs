@@ -57,8 +57,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     /// What a person consented to is recorded soon after; what happens to these files later is another matter.
     pub(super) fn expire_consent(&mut self) {
-        self.consent
-            .take_if(|consent| consent.until < Instant::now());
+        let now = self.around.now();
+        self.consent.take_if(|consent| consent.until < now);
     }
 
     /// A person has said what it was.
@@ -114,7 +114,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         });
         self.consent = Some(Consent {
             files: files.collect(),
-            until: Instant::now() + WINDOW,
+            until: self.around.now() + WINDOW,
         });
         Ok(())
     }

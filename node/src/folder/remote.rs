@@ -12,7 +12,6 @@ use tokio::sync::broadcast;
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
 use super::engine::{
     Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, RETRY_UNREACHABLE_FIRST, add_part, blocking,
-    fresh,
 };
 use super::intent;
 use super::plan::{Bring, RemotePlan, Want, Wish, endangered, plan_some, same_files};
@@ -180,14 +179,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.forget(id);
         }
         if !steps.is_empty() {
-            let (place, shared) = (self.place()?, self.shared.clone());
+            let (place, shared, around) = (self.place()?, self.shared.clone(), self.around.clone());
             let outcome = blocking(move || {
                 place.check()?;
                 let intents = intent::of_steps(&shared.rows(), &steps);
                 if !intents.is_empty() {
                     intent::note(&place, &intents).map_err(unnoted)?;
                 }
-                let mut unique = fresh;
+                let mut unique = || around.fresh();
                 let mut hands = Hands::new(&place, &shared, &mut unique);
                 for step in &steps {
                     hands.step(step);
@@ -227,12 +226,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if same.is_empty() {
             return Ok(());
         }
-        let mut touched = BTreeSet::new();
+        let (mut touched, mut adopted) = (BTreeSet::new(), Vec::new());
         {
             let mut rows = self.shared.rows_mut();
             for (old, new) in same {
                 let below: Vec<FileId> = rows.children(old).map(|(_, id)| id).collect();
                 if let Some(row) = rows.remove(old) {
+                    adopted.extend((row.kind == 0).then_some((old, new, row.hash)));
                     rows.set(new, row);
                     touched.extend([old, new]);
                 }
@@ -262,6 +262,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 })
                 .collect()
         };
+        self.account_for_adopted(adopted, &mut request).await;
         match self.vault.commit(request).await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.fall_back(error).await),
@@ -545,14 +546,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.retry_in(self.patience);
             self.patience = (self.patience * 2).min(RETRY_UNREACHABLE);
         }
-        let shared = self.shared.clone();
+        let (shared, around) = (self.shared.clone(), self.around.clone());
         let outcome = blocking(move || {
             place.check()?;
             let intents = intent::of_files(&place, &shared.rows(), &ready);
             if !intents.is_empty() {
                 intent::note(&place, &intents).map_err(unnoted)?;
             }
-            let mut unique = fresh;
+            let mut unique = || around.fresh();
             let mut hands = Hands::new(&place, &shared, &mut unique);
             for (id, want, temporary) in &ready {
                 hands.place_content(*id, want, temporary);

@@ -9,17 +9,16 @@
 //! what was in the vault before a rule spoke of it stays there ([`super::leave`]).
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use coffer_crdt::files::Kind;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use rustix::fs::{Mode, OFlags};
 
-use super::ground::{Ground, Stat, stat_at};
+use super::disk::Dir;
+use super::ground::{Ground, Stat};
 
 /// Name of a file of rules.
 pub const FILE_NAME: &str = ".cofferignore";
@@ -355,23 +354,14 @@ enum Found<'a> {
 ///
 /// # Errors
 /// What the system says; `NotFound` where there is none.
-pub fn load(
-    folder: BorrowedFd<'_>,
-    stat: Stat,
-    known: Option<&Arc<RuleFile>>,
-) -> io::Result<Arc<RuleFile>> {
+pub fn load(folder: &Dir, stat: Stat, known: Option<&Arc<RuleFile>>) -> io::Result<Arc<RuleFile>> {
     if let Some(known) = known
         && known.stat == Some(stat)
     {
         return Ok(known.clone());
     }
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(folder, FILE_NAME, flags, Mode::empty())?;
     // What was read may be newer than what `stat` says; then the next look reads it again.
-    let mut bytes = Vec::new();
-    std::fs::File::from(file)
-        .take(MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    let bytes = folder.read(FILE_NAME, MAX_BYTES + 1)?;
     let mut read = RuleFile::parse(&bytes);
     read.stat = Some(stat);
     Ok(Arc::new(read))
@@ -390,10 +380,11 @@ pub fn on_the_way(root: &Path, path: &Path) -> io::Result<Rules> {
         let Ok(open) = ground.folder(folder) else {
             break;
         };
-        let file = stat_at(open.as_fd(), FILE_NAME)
+        let file = open
+            .stat_at(FILE_NAME)
             .ok()
             .filter(|stat| stat.kind == Some(Kind::File))
-            .and_then(|stat| load(open.as_fd(), stat, None).ok());
+            .and_then(|stat| load(&open, stat, None).ok());
         rules.set(folder, file);
     }
     Ok(rules)

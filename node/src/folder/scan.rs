@@ -7,15 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coffer_crdt::files::Kind;
-use rustix::fs::Dir;
 
-use super::ground::{Ground, Stat, open_folder, stat_name};
+use super::disk::Dir;
+use super::ground::{Ground, Stat};
 use super::place::{HIDDEN, Place};
 use super::rows::{Rows, row_kind, true_ctime};
 use super::rules::Rules;
@@ -173,7 +171,7 @@ fn is_unknown(rows: &Rows, path: &Path, stat: &Stat) -> bool {
     let here = rows
         .at(path)
         .and_then(|id| rows.get(id))
-        .is_some_and(|row| row.inode == stat.inode);
+        .is_some_and(|row| same_object(row, Kind::Folder, stat));
     let moved = || {
         rows.with_inode(stat.inode)
             .filter_map(|id| rows.get(id))
@@ -198,7 +196,7 @@ pub(super) struct Scanner {
 
 impl Scanner {
     fn new(place: Ground, before: Arc<Rules>) -> io::Result<Scanner> {
-        let stat = stat_name(place.root(), std::ffi::OsStr::new(""))?;
+        let stat = place.root().stat()?;
         let root = Node {
             parent: 0,
             name: String::new(),
@@ -233,7 +231,7 @@ impl Scanner {
     ) -> io::Result<Option<(usize, PathBuf)>> {
         let (mut node, mut at) = (0, PathBuf::new());
         // Open only where something has to be asked: what is on the way was often asked before.
-        let mut open_here: Option<OwnedFd> = None;
+        let mut open_here: Option<Dir> = None;
         self.ask_rules(&at, &mut open_here)?;
         for name in path.components() {
             let Some(text) = name.as_os_str().to_str() else {
@@ -245,7 +243,7 @@ impl Scanner {
                     let Ok(folder) = self.opened(&at, &mut open_here) else {
                         break;
                     };
-                    let Ok(stat) = stat_name(folder.as_fd(), name.as_os_str()) else {
+                    let Ok(stat) = folder.stat_at(text) else {
                         break;
                     };
                     if stat.kind != Some(Kind::Folder) || stat.device != self.place.device() {
@@ -255,7 +253,7 @@ impl Scanner {
                     if rows
                         .at(&here)
                         .and_then(|id| rows.get(id))
-                        .is_none_or(|row| row.inode != stat.inode)
+                        .is_none_or(|row| !same_object(row, Kind::Folder, &stat))
                     {
                         open.push((at.clone(), Depth::Shallow));
                     }
@@ -270,8 +268,7 @@ impl Scanner {
             }
             node = next;
             at.push(text);
-            open_here =
-                open_here.and_then(|folder| open_folder(folder.as_fd(), name.as_os_str()).ok());
+            open_here = open_here.and_then(|folder| folder.below(Path::new(text)).ok());
             self.ask_rules(&at, &mut open_here)?;
         }
         Ok(Some((node, at)))
@@ -340,30 +337,28 @@ impl Scanner {
         open: &mut Vec<(usize, PathBuf)>,
     ) -> io::Result<()> {
         let folder = self.place.folder(path)?;
-        self.learn_rules(folder.as_fd(), path);
+        self.learn_rules(&folder, path);
         let mut names = Vec::new();
-        for entry in Dir::read_from(&folder)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." || (node == 0 && name == HIDDEN.as_bytes()) {
+        for name in folder.list()? {
+            if node == 0 && name == HIDDEN {
                 continue;
             }
-            match std::str::from_utf8(name) {
-                Ok(name) => names.push(name.to_owned()),
-                Err(_) => self.problem(
-                    &path.join(std::ffi::OsStr::from_bytes(name)),
+            match name.into_string() {
+                Ok(name) => names.push(name),
+                Err(name) => self.problem(
+                    &path.join(name),
                     "the name is not valid text (UTF-8); rename it to have it synced",
                 ),
             }
         }
         names.sort_unstable();
         for name in names {
-            let stat = match stat_name(folder.as_fd(), std::ffi::OsStr::new(&name)) {
+            let stat = match folder.stat_at(&name) {
                 Ok(stat) => stat,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            self.take(node, path, folder.as_fd(), name, stat, descend, open);
+            self.take(node, path, &folder, name, stat, descend, open);
         }
         self.snapshot.nodes[node].listed = true;
         Ok(())
@@ -374,7 +369,7 @@ impl Scanner {
         &mut self,
         parent: usize,
         path: &Path,
-        folder: BorrowedFd<'_>,
+        folder: &Dir,
         name: String,
         stat: Stat,
         descend: &mut dyn FnMut(&Path, &Stat) -> bool,
@@ -406,9 +401,7 @@ impl Scanner {
                     open.push((at, here));
                 }
             }
-            Some(Kind::Symlink) => match rustix::fs::readlinkat(folder, name.as_str(), Vec::new())
-                .map(|target| target.into_string())
-            {
+            Some(Kind::Symlink) => match folder.target(&name).map(|target| target.into_string()) {
                 Ok(Ok(target)) => self.snapshot.nodes[at].target = Some(target),
                 Ok(Err(_)) => self.skip(at, &here, "the link's target is not valid text (UTF-8)"),
                 Err(error) => self.skip(at, &here, &format!("the link cannot be read: {error}")),
@@ -426,6 +419,8 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::super::place::Marker;
     use super::*;
     use coffer_crdt::files::FileId;

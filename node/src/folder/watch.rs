@@ -125,7 +125,34 @@ pub struct Watcher {
     noted: Arc<Mutex<Noted>>,
     filled: Arc<Notify>,
     /// `None` where watching is not possible at all.
-    watcher: Option<RecommendedWatcher>,
+    watcher: Option<Ears>,
+}
+
+/// What events come from.
+enum Ears {
+    System {
+        /// Watches until it is dropped.
+        _watcher: RecommendedWatcher,
+    },
+    #[cfg(test)]
+    Test,
+}
+
+/// Where a simulation's events go in: the other end of a [`Watcher`].
+#[cfg(test)]
+#[derive(Clone)]
+pub struct Mouth {
+    noted: Arc<Mutex<Noted>>,
+    filled: Arc<Notify>,
+}
+
+#[cfg(test)]
+impl Mouth {
+    /// As if the file system had told of it.
+    pub fn tell(&self, root: &Path, event: &Event) {
+        lock(&self.noted).event(root, event);
+        self.filled.notify_one();
+    }
 }
 
 impl Watcher {
@@ -168,7 +195,7 @@ impl Watcher {
             Ok(watcher)
         });
         let watcher = match started {
-            Ok(watcher) => Some(watcher),
+            Ok(watcher) => Some(Ears::System { _watcher: watcher }),
             Err(error) => {
                 lock(&noted).unwatched = Some(reason(&error));
                 None
@@ -179,6 +206,21 @@ impl Watcher {
             filled,
             watcher,
         }
+    }
+
+    /// One that hears what a test tells it.
+    #[cfg(test)]
+    pub fn listening() -> (Watcher, Mouth) {
+        let mouth = Mouth {
+            noted: Arc::default(),
+            filled: Arc::default(),
+        };
+        let watcher = Watcher {
+            noted: mouth.noted.clone(),
+            filled: mouth.filled.clone(),
+            watcher: Some(Ears::Test),
+        };
+        (watcher, mouth)
     }
 
     /// Whether anything is watched.

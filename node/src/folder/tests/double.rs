@@ -27,11 +27,40 @@ struct Doc {
     place: Place,
     contents: Vec<Content>,
     superseded: BTreeSet<Dot>,
-    trash: Option<Trash>,
+    undone: BTreeSet<(Dot, Stamp)>,
+    deletions: Vec<Trash>,
     merged: Option<MergedInto>,
 }
 
 impl Doc {
+    /// The latest deletion or restoration, with what other deleters had seen at the same time.
+    fn trash(&self) -> Option<Trash> {
+        let live = self
+            .deletions
+            .iter()
+            .filter(|trash| !self.superseded_trash(trash));
+        let mut latest = live
+            .clone()
+            .max_by_key(|trash| (trash.stamp, trash.dot.writer))?
+            .clone();
+        if !latest.is_restored() {
+            live.for_each(|other| latest.unite(other));
+        }
+        Some(latest)
+    }
+
+    fn superseded_trash(&self, trash: &Trash) -> bool {
+        self.undone.contains(&(trash.dot, trash.stamp))
+    }
+
+    /// Deletes or restores, by somebody who sees all that is known here.
+    fn set_trash(&mut self, trash: Trash) {
+        let known = self.deletions.iter();
+        self.undone
+            .extend(known.map(|trash| (trash.dot, trash.stamp)));
+        self.deletions.push(trash);
+    }
+
     fn content(&self) -> Option<&Content> {
         self.contents
             .iter()
@@ -44,7 +73,7 @@ impl Doc {
             created_ms: 0,
             place: self.place.clone(),
             content: self.content().cloned(),
-            trash: self.trash.clone(),
+            trash: self.trash(),
             merged_into: self.merged,
         }
     }
@@ -59,17 +88,12 @@ impl Doc {
             }
         }
         self.superseded.extend(&other.superseded);
-        if other
-            .trash
-            .as_ref()
-            .map(|trash| (trash.stamp, trash.dot.writer))
-            > self
-                .trash
-                .as_ref()
-                .map(|trash| (trash.stamp, trash.dot.writer))
-        {
-            self.trash = other.trash.clone();
+        for trash in &other.deletions {
+            if !self.deletions.contains(trash) {
+                self.deletions.push(trash.clone());
+            }
         }
+        self.undone.extend(&other.undone);
         if other.merged.map(|merged| (merged.stamp, merged.dot.writer))
             > self.merged.map(|merged| (merged.stamp, merged.dot.writer))
         {
@@ -78,10 +102,23 @@ impl Doc {
     }
 }
 
+/// What one commit changed, for other devices: each document as it was then.
+#[derive(Clone)]
+struct Entry {
+    /// What its author had of others.
+    seen: BTreeMap<[u8; 16], u64>,
+    stamp: u64,
+    docs: Vec<(FileId, Doc)>,
+}
+
 #[derive(Default)]
 struct Inner {
     docs: BTreeMap<FileId, Doc>,
     clock: BTreeMap<[u8; 16], u64>,
+    /// All entries, by writer.
+    logs: BTreeMap<[u8; 16], Vec<Arc<Entry>>>,
+    /// Wall clock in milliseconds, if this device has one.
+    wall_ms: i64,
     stamp: u64,
     rows: BTreeMap<FileId, FolderRow>,
     placements: BTreeSet<(Hash, Placement)>,
@@ -157,26 +194,83 @@ impl TestVault {
             .collect()
     }
 
+    /// Sets the wall clock.
+    pub fn set_wall_ms(&self, wall_ms: i64) {
+        self.inner().wall_ms = wall_ms;
+    }
+
+    /// Where a blob's bytes are said to be.
+    pub fn places_of(&self, blob: &[u8; 32]) -> Vec<Placement> {
+        let inner = self.inner();
+        let places = inner.placements.iter();
+        places
+            .filter(|(named, _)| named.0 == *blob)
+            .map(|(_, place)| place.clone())
+            .collect()
+    }
+
+    /// What is in the trash and could be taken out of it.
+    pub fn trashed(&self) -> Vec<FileId> {
+        let inner = self.inner();
+        let docs = inner.docs.iter().filter(|(_, doc)| {
+            doc.trash().is_some_and(|trash| !trash.is_restored()) && doc.merged.is_none()
+        });
+        docs.map(|(id, _)| *id).collect()
+    }
+
     /// Takes in what the other one has.
     pub fn pull(&self, other: &TestVault) {
-        let (docs, clock, stamp) = {
+        self.pull_some(other, usize::MAX);
+    }
+
+    /// Takes in at most so many entries of each writer, in their order; none before what its author had seen.
+    pub fn pull_some(&self, other: &TestVault, limit: usize) {
+        let theirs: Vec<([u8; 16], Vec<Arc<Entry>>)> = {
+            let own: BTreeMap<[u8; 16], usize> = {
+                let inner = self.inner();
+                let logs = inner.logs.iter();
+                logs.map(|(writer, log)| (*writer, log.len())).collect()
+            };
             let other = other.inner();
-            (other.docs.clone(), other.clock.clone(), other.stamp)
+            let news = other.logs.iter().map(|(writer, log)| {
+                let known = own.get(writer).copied().unwrap_or(0).min(log.len());
+                (*writer, log[known..].iter().take(limit).cloned().collect())
+            });
+            news.collect()
         };
+        let mut waiting: Vec<_> = theirs
+            .into_iter()
+            .map(|(writer, log)| (writer, log.into_iter()))
+            .map(|(writer, log)| (writer, log.peekable()))
+            .collect();
         let mut inner = self.inner();
-        inner.stamp = inner.stamp.max(stamp);
-        for (writer, seq) in clock {
-            let known = inner.clock.entry(writer).or_insert(0);
-            *known = seq.max(*known);
-        }
-        let mut touched = Vec::new();
-        for (id, doc) in docs {
-            inner
-                .docs
-                .entry(id)
-                .and_modify(|own| own.merge(&doc))
-                .or_insert(doc);
-            touched.push(id);
+        let mut touched = BTreeSet::new();
+        loop {
+            let mut any = false;
+            for (writer, log) in &mut waiting {
+                let covered = |entry: &Arc<Entry>| {
+                    let mut seen = entry.seen.iter();
+                    seen.all(|(of, seq)| of == writer || inner.clock.get(of) >= Some(seq))
+                };
+                let Some(entry) = log.next_if(covered) else {
+                    continue;
+                };
+                any = true;
+                inner.stamp = inner.stamp.max(entry.stamp);
+                *inner.clock.entry(*writer).or_insert(0) += 1;
+                for (id, doc) in &entry.docs {
+                    inner
+                        .docs
+                        .entry(*id)
+                        .and_modify(|own| own.merge(doc))
+                        .or_insert_with(|| doc.clone());
+                    touched.insert(*id);
+                }
+                inner.logs.entry(*writer).or_default().push(entry);
+            }
+            if !any {
+                break;
+            }
         }
         self.show(&inner, touched);
     }
@@ -218,16 +312,19 @@ impl TestVault {
                 return Err(CommitError::Changed(format!("{id}")));
             }
         }
-        let seq = inner.clock.get(&self.actor).copied().unwrap_or(0) + 1;
+        let seen = inner.clock.clone();
+        let seq = seen.get(&self.actor).copied().unwrap_or(0) + 1;
         let dot = Dot {
             writer: self.actor,
             seq,
         };
-        inner.clock.insert(self.actor, seq);
+        if !request.operations.is_empty() {
+            inner.clock.insert(self.actor, seq);
+        }
         let mut touched = BTreeSet::new();
         for operation in request.operations {
             inner.operations += 1;
-            inner.stamp += 1;
+            inner.stamp = (inner.stamp + 1).max(Stamp::from_ms(inner.wall_ms).0);
             let stamp = Stamp(inner.stamp);
             let content = |draft: ContentDraft| Content {
                 size: draft.size,
@@ -261,7 +358,8 @@ impl TestVault {
                             place,
                             contents,
                             superseded: BTreeSet::new(),
-                            trash: None,
+                            undone: BTreeSet::new(),
+                            deletions: Vec::new(),
                             merged: None,
                         },
                     );
@@ -288,8 +386,13 @@ impl TestVault {
                     touched.insert(id);
                 }
                 Operation::TrashFile { id } => {
-                    inner.docs.get_mut(&id).ok_or_else(|| missing(id))?.trash =
-                        Some(Trash { clock, stamp, dot });
+                    let doc = inner.docs.get_mut(&id).ok_or_else(|| missing(id))?;
+                    doc.set_trash(Trash { clock, stamp, dot });
+                    touched.insert(id);
+                }
+                Operation::RestoreFile { id } => {
+                    let doc = inner.docs.get_mut(&id).ok_or_else(|| missing(id))?;
+                    doc.set_trash(Trash::restored(stamp, dot));
                     touched.insert(id);
                 }
                 Operation::MergeFileInto { id, into } => {
@@ -297,12 +400,21 @@ impl TestVault {
                     doc.merged = Some(MergedInto::of(&doc.state(), into, stamp, dot));
                     touched.insert(id);
                 }
-                Operation::RestoreFile { id } => {
-                    inner.docs.get_mut(&id).ok_or_else(|| missing(id))?.trash = None;
-                    touched.insert(id);
-                }
                 other => panic!("not an operation of a folder: {other:?}"),
             }
+        }
+        if !touched.is_empty() {
+            let docs = touched.iter().map(|id| (*id, inner.docs[id].clone()));
+            let entry = Entry {
+                seen,
+                stamp: inner.stamp,
+                docs: docs.collect(),
+            };
+            inner
+                .logs
+                .entry(self.actor)
+                .or_default()
+                .push(Arc::new(entry));
         }
         for place in request.displaced {
             inner.placements.remove(&place);
@@ -415,57 +527,77 @@ impl Cloud {
             return Err(ImportError::NotAFile);
         }
         let bytes = std::fs::read(path).map_err(|_| ImportError::NoPermission)?;
-        let hash = content_hash(&bytes);
-        let (len, blob) = (bytes.len() as u32, Hash(hash));
-        let mut rows = Rows::default();
-        let chunks = if bytes.is_empty() {
-            Vec::new()
-        } else {
-            vec![ChunkRef {
-                id: hash,
-                frame: hash,
-                blob: hash,
-                len,
-                sealed_len: coffer_protocol::frame::sealed_len(len as usize) as u32,
-                epoch: 0,
-            }]
-        };
-        if let Import::FileBacked { root, file } = into
-            && len > 0
-        {
-            rows.placements.push((
-                blob,
-                Placement::File {
-                    root,
-                    file,
-                    offset: 0,
-                    len,
-                    frame: hash,
-                    epoch: [0; 32],
-                },
-            ));
-        }
-        self.bytes.lock().unwrap().insert(hash, bytes);
-        Ok(Imported {
-            hold: Default::default(),
-            size: u64::from(len),
+        let stamp = ReadStamp {
             mtime_ns: i128::from(metadata.mtime()) * 1_000_000_000
                 + i128::from(metadata.mtime_nsec()),
             ctime_ns: i128::from(metadata.ctime()) * 1_000_000_000
                 + i128::from(metadata.ctime_nsec()),
             inode: metadata.ino(),
             executable: metadata.mode() & 0o100 != 0,
-            hash,
-            root: ChunkRoot::Inline(ChunkList {
-                epochs: vec![[0; 32]],
-                chunks,
-            }),
-            rows,
-        })
+        };
+        let imported = imported(&bytes, stamp, into);
+        self.bytes.lock().unwrap().insert(imported.hash, bytes);
+        Ok(imported)
     }
 
     pub fn get(&self, hash: &[u8; 32]) -> Option<Vec<u8>> {
         self.bytes.lock().unwrap().get(hash).cloned()
+    }
+}
+
+/// What the file system said of a file when it was read.
+pub struct ReadStamp {
+    pub mtime_ns: i128,
+    pub ctime_ns: i128,
+    pub inode: u64,
+    pub executable: bool,
+}
+
+/// What reading a file of these bytes gives: one chunk, whose blob is called like the content.
+pub fn imported(bytes: &[u8], stamp: ReadStamp, into: Import) -> Imported {
+    let hash = content_hash(bytes);
+    let (len, blob) = (bytes.len() as u32, Hash(hash));
+    let mut rows = Rows::default();
+    let chunks = if bytes.is_empty() {
+        Vec::new()
+    } else {
+        vec![ChunkRef {
+            id: hash,
+            frame: hash,
+            blob: hash,
+            len,
+            sealed_len: coffer_protocol::frame::sealed_len(len as usize) as u32,
+            epoch: 0,
+        }]
+    };
+    if let Import::FileBacked { root, file } = into
+        && len > 0
+    {
+        rows.placements.push((
+            blob,
+            Placement::File {
+                root,
+                file,
+                offset: 0,
+                len,
+                frame: hash,
+                epoch: [0; 32],
+            },
+        ));
+    }
+    Imported {
+        hold: Default::default(),
+        size: u64::from(len),
+        mtime_ns: stamp.mtime_ns,
+        ctime_ns: stamp.ctime_ns,
+        inode: stamp.inode,
+        executable: stamp.executable,
+        hash,
+        root: ChunkRoot::Inline(ChunkList {
+            epochs: vec![[0; 32]],
+            chunks,
+        }),
+        rows,
     }
 }
 

@@ -11,3 +11,4 @@ mod planner;
 mod puppet;
 mod running;
 mod settling;
+mod simulation;

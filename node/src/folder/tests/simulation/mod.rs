@@ -1,0 +1,40 @@
+//! The seeded simulation of synced folders: whole devices, from disk to disk.
+//!
+//! Each device is the very engine that a node runs, over a disk in memory; people work on the disks, time passes when
+//! the run says so, and power, disks, clocks, watchers and the network fail in all the ways that they do. In the end
+//! all is mended, and must agree, with nothing lost.
+//!
+//! ```text
+//! case.rs     steps from a seed                              run.rs     doing them, healing, checking
+//! people.rs   what people do, and gave up by it              asked.rs   the disk as the engine asks it
+//! device.rs   an engine and its surroundings                 oracle.rs  the checks
+//! disk.rs     what engine and people see of a disk           image.rs   what is on it, and what a crash leaves
+//! vault.rs    the double's vault, behind a power switch      network.rs who gives whom entries and bytes
+//! power.rs    when the power fails                           time.rs    clocks
+//! suite.rs    seeds and counts                               found.rs   cases that found something
+//! ```
+//!
+//! Hunting longer, and reading what happened in one run (a failing seed is made short and printed):
+//! ```text
+//! COFFER_SIM_SEEDS=10000..100000 cargo test -p coffer-node --lib folder::tests::simulation::folders -- --nocapture
+//! COFFER_SIM_SEEDS=7..8 COFFER_SIM_STORY=100000 cargo test -p coffer-node --lib folder::tests::simulation::folders -- --nocapture
+//! ```
+
+mod asked;
+mod case;
+#[path = "../../../../../tests/src/coverage.rs"]
+mod coverage;
+mod device;
+mod disk;
+mod found;
+mod image;
+mod network;
+mod oracle;
+mod people;
+mod power;
+mod run;
+mod suite;
+mod time;
+#[path = "../../../../../tests/src/trace.rs"]
+mod trace;
+mod vault;

@@ -1,0 +1,226 @@
+//! What must be true at the end of a run, and what must survive a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use coffer_crdt::files::Kind;
+use rand_chacha::ChaCha8Rng;
+
+use super::super::super::profile::Profile;
+use super::super::super::rules::Rules;
+use super::super::super::spelling;
+use super::super::double::content_hash;
+use super::device::Device;
+use super::disk::VirtualDisk;
+use super::image::ROOT;
+use super::network::Network;
+use super::people::Ledger;
+
+/// What a disk shows: files and links with their bytes, and folders with nothing; named as in the vault.
+pub type Listing = BTreeMap<String, Option<(bool, Vec<u8>)>>;
+
+pub fn listing(disk: &VirtualDisk, profile: Profile) -> Listing {
+    disk.look(|image| {
+        let below = image.below(ROOT).into_iter();
+        let shown = below.filter(|(path, _)| path != ".vault" && !path.starts_with(".vault/"));
+        shown
+            .map(|(path, ino)| {
+                let names = path.split('/').enumerate();
+                let names: Vec<_> = names
+                    .map(|(depth, name)| spelling::to_vault(name, depth == 0, profile))
+                    .collect();
+                let inode = &image.inodes[&ino];
+                let content = match inode.kind {
+                    Kind::Folder => None,
+                    Kind::File => Some((inode.mode & 0o100 != 0, inode.bytes.to_vec())),
+                    Kind::Symlink => Some((false, format!("-> {}", inode.target).into_bytes())),
+                };
+                (names.join("/"), content)
+            })
+            .collect()
+    })
+}
+
+/// Files that are shown and whose bytes are nowhere: somebody deleted the only copy, and somebody else had moved the
+/// file meanwhile, so that it survives. Nobody can bring them; who has older bytes goes on showing those.
+pub fn gone_for_good(devices: &[Device], ledger: &Ledger, network: &Network) -> BTreeSet<String> {
+    let gone: BTreeSet<[u8; 32]> = ledger
+        .all_gone()
+        .filter(|bytes| !bytes.is_empty())
+        .map(|bytes| content_hash(bytes))
+        .collect();
+    let listing = devices[0].vault.inner.listing().into_iter();
+    listing
+        .filter(|(_, hash)| {
+            hash.is_some_and(|hash| {
+                gone.contains(&hash)
+                    && (0..devices.len()).all(|device| network.held_by(device, &hash).is_none())
+            })
+        })
+        .map(|(path, _)| path)
+        .collect()
+}
+
+/// All disks show the same, and what the vaults show.
+pub fn agreement(devices: &[Device], gone: &BTreeSet<String>) {
+    let shown = |device: &Device| {
+        let mut listing = device.listing();
+        listing
+            .retain(|path, content| !gone.contains(path) && !is_ignored(path, content.is_none()));
+        listing
+    };
+    let first = shown(&devices[0]);
+    for device in devices {
+        let own = shown(device);
+        assert!(
+            own == first,
+            "device {} shows {}\nbut device 0 {}",
+            device.index,
+            words(&own),
+            words(&first)
+        );
+        let mut vault = device.vault.inner.listing();
+        vault.retain(|path, hash| !gone.contains(path) && !is_ignored(path, hash.is_none()));
+        let disk: BTreeMap<String, Option<[u8; 32]>> = own
+            .iter()
+            .map(|(path, content)| {
+                let hash = content
+                    .as_ref()
+                    .map(|(_, bytes)| match bytes.strip_prefix(b"-> ") {
+                        Some(target) => crate::folder::decide::link_hash(
+                            std::str::from_utf8(target).unwrap_or_default(),
+                        ),
+                        None => content_hash(bytes),
+                    });
+                (path.clone(), hash)
+            })
+            .collect();
+        assert!(
+            disk == vault,
+            "device {}: the disk shows {}\nbut the vault {:?}",
+            device.index,
+            words(&own),
+            vault.keys().collect::<Vec<_>>()
+        );
+    }
+}
+
+fn words(listing: &Listing) -> String {
+    let mut words = String::new();
+    for (path, content) in listing {
+        let content = content.as_ref().map(|(executable, bytes)| {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(24)]).into_owned();
+            (shown, bytes.len(), *executable)
+        });
+        words.push_str(&format!("\n    {path}: {content:?}"));
+    }
+    words
+}
+
+/// Whatever somebody wrote, and nobody deleted or overwrote where they saw it, is there.
+pub fn nothing_lost(devices: &[Device], ledger: &Ledger) {
+    let mut there = visible(&devices[0]);
+    for device in devices {
+        // An ignored file is where it was written, and nowhere else.
+        let own = device.listing().into_iter();
+        let ignored = own.filter(|(path, content)| is_ignored(path, content.is_none()));
+        let ignored = ignored.filter_map(|(_, content)| Some(Arc::new(content?.1)));
+        there.extend(ignored);
+    }
+    let lost: Vec<String> = ledger
+        .written
+        .iter()
+        .filter(|bytes| !ledger.may_be_gone(bytes) && !there.contains(*bytes))
+        .map(|bytes| String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned())
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "lost: {lost:?}; there is {}",
+        words(&devices[0].listing())
+    );
+}
+
+/// Whether a name is one of those that are ignored without anybody's saying so.
+fn is_ignored(path: &str, is_folder: bool) -> bool {
+    Rules::default().is_ignored(path.as_ref(), is_folder)
+}
+
+fn visible(device: &Device) -> BTreeSet<Arc<Vec<u8>>> {
+    let listing = device.listing().into_values().flatten();
+    listing.map(|(_, bytes)| Arc::new(bytes)).collect()
+}
+
+/// What the vaults say is on a device's disk can be read there.
+pub fn said_truly(devices: &[Device], network: &Network, gone: &BTreeSet<String>) {
+    for device in devices {
+        for (path, content) in device.listing() {
+            let Some((_, bytes)) = content else { continue };
+            if bytes.is_empty() || bytes.starts_with(b"-> ") {
+                continue;
+            }
+            // Older bytes that stay because no newer ones can come are accounted for by their file's history.
+            if gone.contains(&path) || is_ignored(&path, false) {
+                continue;
+            }
+            assert!(
+                network
+                    .held_by(device.index, &content_hash(&bytes))
+                    .is_some(),
+                "device {} does not know where the bytes of {path} are",
+                device.index
+            );
+        }
+    }
+}
+
+/// Nobody did anything at the same time as somebody else, so there is no conflict copy.
+pub fn no_conflicts(devices: &[Device]) {
+    let listing = devices[0].listing();
+    let copies: Vec<&String> = listing
+        .keys()
+        .filter(|path| path.contains("(conflict from"))
+        .collect();
+    assert!(
+        copies.is_empty(),
+        "conflict copies without a conflict: {copies:?}"
+    );
+}
+
+/// The power of a device fails. What its rows say to be on disk, and was, must still be somewhere on it: the vault has
+/// said so to others. What nobody had seen to yet may be gone, as after any crash.
+pub fn power_lost(device: &Device, ledger: &Mutex<Ledger>, dice: &mut ChaCha8Rng) {
+    let before = device.disk.image();
+    let rows = super::super::super::rows::Rows::new(
+        coffer_crdt::files::FileId::ROOT,
+        device.vault.inner.rows(),
+    );
+    let stated: Vec<(PathBuf, Arc<Vec<u8>>)> = rows
+        .iter()
+        .filter(|(_, row)| row.kind == 0)
+        .filter_map(|(id, row)| {
+            let path = rows.path(id)?;
+            let bytes = device
+                .disk
+                .peek(&PathBuf::from(super::disk::PATH).join(&path))?;
+            (content_hash(&bytes) == row.hash).then_some((path, bytes))
+        })
+        .collect();
+    device.disk.crash(dice);
+    let after = device.disk.image().contents();
+    for (path, bytes) in stated {
+        assert!(
+            after.contains(&bytes),
+            "device {} had said to hold {}, and lost it with the power",
+            device.index,
+            path.display()
+        );
+    }
+    let inside = device.disk.image().contents_inside();
+    let mut ledger = ledger.lock().unwrap();
+    for bytes in before.contents_inside() {
+        if !inside.contains(&bytes) {
+            ledger.excused.insert(bytes);
+        }
+    }
+}
