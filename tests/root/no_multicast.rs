@@ -21,7 +21,9 @@ impl Network {
 
     /// A node in it that looks for others as a person's does.
     fn start(&self, name: &'static str, options: &[&str]) -> (Device, std::process::Child) {
-        let device = Device::under(name, &["/bin/ip", "netns", "exec", &self.0]);
+        // Not by `ip netns exec`: that makes a copy of all mounts, which keeps the disks of other tests mounted.
+        let network = format!("--net=/run/netns/{}", self.0);
+        let device = Device::under(name, &["/usr/bin/nsenter", &network]);
         let arguments = [&["start", "--name", name, "--port", "0"], options].concat();
         let log = std::fs::File::create(device.path("node.log")).unwrap();
         let mut node = device.command(&arguments).stderr(log).spawn().unwrap();
