@@ -50,13 +50,42 @@ fn refuse_arguments(error: &clap::Error, arguments: &[OsString]) -> u8 {
             | ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
     if !asked_for && arguments.iter().any(|argument| argument == "--json") {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let message = first.strip_prefix("error: ").unwrap_or(first);
-        let failure = Failure::from(ControlError::usage(message));
+        let failure = Failure::from(ControlError::usage(what_is_wrong(&error.to_string())));
         failure.report(true);
         return failure.exit_code();
     }
     let _ = error.print(); // a reader that has gone needs no help
     u8::try_from(error.exit_code()).unwrap_or(2)
+}
+
+/// What is wrong, as one line. It goes on to the first empty line: which arguments are missing stands below.
+fn what_is_wrong(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let line = lines.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_arguments_are_named() {
+        let refused = |arguments: &[&str]| match Cli::try_parse_from(arguments) {
+            Ok(_) => panic!("{arguments:?} were taken"),
+            Err(error) => what_is_wrong(&error.to_string()),
+        };
+        assert_eq!(
+            refused(&["coffer", "doc", "get"]),
+            "the following required arguments were not provided: <DOCTYPE> <ID>"
+        );
+        assert_eq!(
+            refused(&["coffer", "bogus"]),
+            "unrecognized subcommand 'bogus'"
+        );
+    }
 }

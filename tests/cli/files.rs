@@ -69,6 +69,9 @@ fn file_is_changed_moved_deleted_and_restored_with_its_history() {
     };
     assert_eq!(read(&first, &["Papers/letter.txt"]), "second words");
 
+    first
+        .run(&["file", "history", "Papers"])
+        .fails(2, "is a folder");
     let history = first.rows(&["file", "history", "Papers/letter.txt"]);
     assert_eq!(history.len(), 2, "{history:?}");
     let earlier = history[1]["revision"].as_str().unwrap();
@@ -238,6 +241,11 @@ fn export_is_complete() {
     second
         .run(&["export", out.to_str().unwrap()])
         .fails(4, "empty");
+    let file = out.join("documents/taken");
+    std::fs::write(&file, "").unwrap();
+    second
+        .run(&["export", file.to_str().unwrap()])
+        .fails(2, "is not a folder");
 }
 
 #[test]

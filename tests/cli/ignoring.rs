@@ -65,6 +65,11 @@ fn ignore_file_syncs_and_temporary_files_stay_at_home() {
         (&false.into(), &true.into())
     );
     assert_eq!(answer["rule"]["pattern"], "!kept.tmp");
+    let answer = ignored(&second, there.join(".vault/kept"));
+    assert_eq!(
+        (&answer["ignored"], &answer["rule"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
     let told = first.ok(&["folder", "ignored", here.join("x.tmp").to_str().unwrap()]);
     assert!(
         told.contains("x.tmp is ignored by the rule \"*.tmp\""),
@@ -72,6 +77,12 @@ fn ignore_file_syncs_and_temporary_files_stay_at_home() {
     );
     let elsewhere = first.run(&["folder", "ignored", "/"]);
     elsewhere.fails(3, "not in a folder that is kept in sync");
+
+    // A folder in a synced one is refused, and not left there.
+    let inside = here.join("new/inside");
+    let refused = first.run(&["folder", "add", inside.to_str().unwrap(), "--yes"]);
+    refused.fails(4, "which is kept in sync already");
+    assert!(!here.join("new").exists());
 
     // Other rules, made there, and a line that is wrong: what is no longer ignored is added on both sides.
     write(&there.join(".cofferignore"), "build/\n[z-a]\n");

@@ -23,6 +23,10 @@ pub async fn export(
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
+    if dir.exists() && !dir.is_dir() {
+        let message = format!("{} is not a folder", dir.display());
+        return Err(ControlError::usage(message));
+    }
     std::fs::create_dir_all(&dir).map_err(|error| {
         ControlError::io(format_args!("make the folder {}", dir.display()), &error)
     })?;

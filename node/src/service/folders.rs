@@ -310,11 +310,21 @@ pub async fn add(
         .iter()
         .find(|other| dir.starts_with(&other.path) || other.path.starts_with(&dir))
     {
-        return Err(ControlError::conflict(format!(
-            "{} is kept in sync already",
-            other.path.display()
-        ))
-        .with_code("folder-synced"));
+        let (asked, other) = (dir.display(), &other.path);
+        let message = if dir == *other {
+            format!("{asked} is kept in sync already")
+        } else if dir.starts_with(other) {
+            format!(
+                "{asked} is in {}, which is kept in sync already",
+                other.display()
+            )
+        } else {
+            format!(
+                "{} is in {asked} and is kept in sync already",
+                other.display()
+            )
+        };
+        return Err(ControlError::conflict(message).with_code("folder-synced"));
     }
     let target = running.vault.tree().resolve(&to);
     if let Some(target) = target {

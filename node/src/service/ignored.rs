@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::Node;
 use super::folders::around;
 use crate::control::{ControlError, IgnoreRule, IgnoredRow, Reply};
+use crate::folder::place::HIDDEN;
 use crate::folder::rules::{self, Rule, Verdict};
 
 /// Carries it out.
@@ -44,7 +45,9 @@ pub async fn explain(
             })
             .is_some()
     };
+    let own = below.iter().next().is_some_and(|name| name == HIDDEN);
     let (ignored, rule) = match verdict {
+        _ if own => (true, None), // no rule brings it back
         Verdict::Unnamed => (false, None),
         Verdict::Ignored(rule) => (true, Some(rule)),
         Verdict::BroughtBack(rule) => (false, Some(rule)),

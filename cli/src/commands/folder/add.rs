@@ -38,9 +38,20 @@ impl Add {
             Some(to) => in_vault(to)?.trim_end_matches('/').to_owned(),
             None => same_name(&dir)?,
         };
+        if dir.exists() && !dir.is_dir() {
+            let message = format!("{} is not a folder", dir.display());
+            return Err(ControlError::usage(message).into());
+        }
+        let made = missing(&dir);
         fs::create_dir_all(&dir)
             .map_err(|error| ControlError::io(format_args!("create {}", dir.display()), &error))?;
-        let reply = ask(context, &Request::FolderAdd { dir, to }).await?;
+        let reply = match ask(context, &Request::FolderAdd { dir, to }).await {
+            Ok(reply) => reply,
+            Err(failure) => {
+                take_back(&made);
+                return Err(failure);
+            }
+        };
         let Reply::FolderAdded { folder, .. } = &reply else {
             return Err(unexpected());
         };
@@ -59,6 +70,23 @@ impl Add {
     }
 }
 
+/// The folders that are to be made for `dir` to be there, the innermost first.
+fn missing(dir: &Path) -> Vec<PathBuf> {
+    dir.ancestors()
+        .take_while(|folder| !folder.exists())
+        .map(Path::to_path_buf)
+        .collect()
+}
+
+/// Removes folders that were made for nothing, as long as nobody has put anything into them.
+fn take_back(made: &[PathBuf]) {
+    for folder in made {
+        if fs::remove_dir(folder).is_err() {
+            return;
+        }
+    }
+}
+
 fn same_name(dir: &Path) -> Result<String, Failure> {
     match dir.file_name().and_then(|name| name.to_str()) {
         Some(name) => Ok(name.to_owned()),
@@ -66,5 +94,24 @@ fn same_name(dir: &Path) -> Result<String, Failure> {
             "this folder has no name; say with --to where it goes in the vault",
         )
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_for_nothing_goes_again_unless_it_is_used() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = top.path().join("a/b/c");
+        let made = missing(&dir);
+        assert_eq!(made.len(), 3);
+        fs::create_dir_all(&dir).unwrap();
+        assert!(missing(&dir).is_empty());
+        fs::write(top.path().join("a/used"), "").unwrap();
+        take_back(&made);
+        assert!(!top.path().join("a/b").exists());
+        assert!(top.path().join("a/used").exists());
     }
 }

@@ -45,8 +45,16 @@ impl Ignored {
 
 fn sentence(row: &IgnoredRow) -> String {
     let path = shown(&row.path);
+    if row.path.is_empty() {
+        let dir = row.dir.display().to_string();
+        return format!(
+            "{} is the synced folder itself, which no rule can name.\n",
+            shown(&dir)
+        );
+    }
     let mut text = match (&row.rule, row.ignored) {
-        (None, _) => format!("{path} is not ignored: no rule names it.\n"),
+        (None, true) => format!("{path} is never synced: it belongs to coffer.\n"),
+        (None, false) => format!("{path} is not ignored: no rule names it.\n"),
         (Some(rule), true) => format!("{path} is ignored by {}.\n", described(row, rule)),
         (Some(rule), false) => format!(
             "{path} is not ignored, thanks to {}.\n",
@@ -104,6 +112,16 @@ mod tests {
         assert_eq!(
             sentence(&row),
             "build/a.o is not ignored: no rule names it.\n"
+        );
+        row.path.clear();
+        assert_eq!(
+            sentence(&row),
+            "/d is the synced folder itself, which no rule can name.\n"
+        );
+        (row.path, row.ignored) = (".vault/kept".into(), true);
+        assert_eq!(
+            sentence(&row),
+            ".vault/kept is never synced: it belongs to coffer.\n"
         );
     }
 }

@@ -19,7 +19,7 @@ use crate::places::absolute;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer folder settle ~/Documents/report.ods --keep mine\n  \
-    coffer folder settle 'Documents/report (conflict from Kitchen laptop, 2026-11-22).ods' --keep theirs")]
+    coffer folder settle 'Notes/a (conflict from laptop, 2026-11-22).txt' --keep theirs")]
 pub struct Settle {
     /// The file or its copy: a path of this device, or one in the vault
     #[arg(value_name = "PATH")]

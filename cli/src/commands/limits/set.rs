@@ -1,7 +1,7 @@
 //! `coffer limits set`.
 
 use clap::Args;
-use coffer_node::control::{RateChange, Request};
+use coffer_node::control::{ControlError, RateChange, Request};
 
 use super::ask_and_show;
 use crate::args::Context;
@@ -19,7 +19,7 @@ use crate::units::parse_rate;
     coffer limits set --up none --down none")]
 pub struct Set {
     /// Most that is sent in a second, or `none`
-    #[arg(long, value_name = "RATE", value_parser = parse, required_unless_present = "down")]
+    #[arg(long, value_name = "RATE", value_parser = parse)]
     pub up: Option<RateChange>,
     /// Most that is fetched in a second, or `none`
     #[arg(long, value_name = "RATE", value_parser = parse)]
@@ -36,6 +36,10 @@ fn parse(text: &str) -> Result<RateChange, String> {
 impl Set {
     /// Sets them, and prints what they are now.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        if self.up.is_none() && self.down.is_none() {
+            let message = "say what is to change, such as --up 2MB or --down none";
+            return Err(ControlError::usage(message).into());
+        }
         let request = Request::LimitsSet {
             up: self.up,
             down: self.down,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coffer_crdt::files::{self, FileId, lasting};
+use coffer_crdt::files::{self, FileId, Kind, lasting};
 use coffer_crdt::retention::{Kept, Version, VersionId, kept};
 use coffer_protocol::identity::Hash;
 use redb::ReadableDatabase;
@@ -158,6 +158,12 @@ pub(super) async fn hold_for_restoring(
 pub async fn history(node: &Arc<Node>, path: String) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let id = resolve(&running, &path)?;
+    let shown = running.vault.tree().shown(id);
+    if shown.is_some_and(|shown| shown.kind == Kind::Folder) {
+        return Err(ControlError::usage(format!(
+            "{path:?} is a folder; only files have earlier contents"
+        )));
+    }
     let names = Names::read(&running).await?;
     let past = past(&running, id)?;
     let revisions = past

@@ -111,6 +111,7 @@ pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> Stri
         return "its content is not on this device, and no other device is known to have it".into();
     }
     let reached = found.iter().any(|(_, connected)| *connected);
+    let single = found.len() == 1;
     let more = found.len().saturating_sub(NAMED);
     let mut names: Vec<String> = found
         .into_iter()
@@ -123,10 +124,11 @@ pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> Stri
     format!(
         "its content is not on this device; it is on {}, {}",
         names.join(", "),
-        if reached {
-            "of which one is connected and did not give it"
-        } else {
-            "none of which can be reached now"
+        match (reached, single) {
+            (true, true) => "which is connected and did not give it",
+            (true, false) => "of which one is connected and did not give it",
+            (false, true) => "which cannot be reached now",
+            (false, false) => "none of which can be reached now",
         }
     )
 }
