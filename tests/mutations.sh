@@ -21,6 +21,7 @@
 #   twice      a change that is there counts as applied again            → crdt: a duplicate is no duplicate
 #   rest       a file is read while it is being written                  → folder: half of it comes into the vault
 #   place      a content is written under its name, not renamed to it    → folder: a part of it can be seen
+#   evict      what others hold is relied on without confirmation        → protocol: devices rely on each other, none keeps it
 #
 # Needs bash, cp and cargo. Builds in target/mutations (or COFFER_MUTATIONS_TARGET_DIR), which it keeps: the first time all
 # dependencies are built, later it takes some five minutes on two cores. Exit code 0: every mutation was noticed.
@@ -34,7 +35,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice brake rest place)
+names=(fsync mac signature cycle clock stamps twice brake rest place evict)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -89,15 +90,21 @@ mutation() {
         ;;
     rest)
         file=node/src/folder/local.rs
-        old='            if rests {'
-        new='            if rests || read.kind == Kind::File {'
+        old='if self.rests(&read, now_ns) {'
+        new='if self.rests(&read, now_ns) || read.kind == Kind::File {'
         command=(cargo test -p coffer-node --lib folder::tests::running::a_file_is_not_read)
         ;;
     place)
         file=node/src/folder/apply.rs
-        old='.put(tmp.as_fd(), temporary, folder.as_fd(), &want.name)'
-        new='.tmp_path(temporary).metadata().and_then(|_| std::fs::copy(self.place.tmp_path(temporary), self.place.path().join(&want.name)).map(drop))'
+        old='match self.place.put(&tmp, temporary, &folder, &want.name) {'
+        new='match std::fs::copy(self.place.tmp_path(temporary), self.place.path().join(&want.name)).and_then(|_| tmp.unlink(temporary)) {'
         command=(cargo test -p coffer-node --lib folder::tests::placing)
+        ;;
+    evict)
+        file=protocol/src/eviction.rs
+        old='held.has_seen(&own.device) >= own.unpinned_since'
+        new='held.has_seen(&own.device) <= u64::MAX'
+        command=(cargo test -p coffer-protocol --lib eviction)
         ;;
     *)
         echo "there is no mutation \"$1\"; there are: ${names[*]}" >&2
