@@ -95,6 +95,25 @@ fn deleted_things_are_listed_restored_and_purged_on_both_devices() {
 }
 
 #[test]
+fn a_folder_that_was_removed_file_by_file_comes_back_whole() {
+    let device = Device::founded("laptop");
+    for restore in ["trash", "file"] {
+        write(&device.path("in/one.txt"), "one");
+        write(&device.path("in/sub/two.txt"), "two");
+        let to = format!("Papers/{restore}");
+        device.ok(&["file", "add", "in", "--to", &to]);
+        for part in ["/in/sub/two.txt", "/in/sub", "/in/one.txt", "/in"] {
+            device.ok(&["file", "delete", &format!("{to}{part}")]);
+        }
+        let folder = format!("{to}/in");
+        device.ok(&[restore, "restore", &folder]);
+        assert_eq!(read(&device, &[&format!("{folder}/one.txt")]), "one");
+        assert_eq!(read(&device, &[&format!("{folder}/sub/two.txt")]), "two");
+        assert_eq!(trash(&device), [] as [Value; 0]);
+    }
+}
+
+#[test]
 fn what_another_device_took_out_of_the_trash_meanwhile_is_not_purged() {
     let (mut first, mut second) = pair_of_devices();
     write(&first.path("a.txt"), "aaa");

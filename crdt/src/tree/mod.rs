@@ -33,6 +33,7 @@ mod changes;
 mod listing;
 mod node;
 mod purging;
+mod restoring;
 mod standing;
 mod trash;
 

@@ -219,6 +219,20 @@ impl Blobs {
         Ok(missing)
     }
 
+    /// Whether every chunk of a content, and every piece of its list, has a place here. Asks nobody.
+    pub async fn has_all(&self, root: &ChunkRoot) -> Result<bool, BlobsError> {
+        let Ok(top) = content::named(root.list()) else {
+            return Ok(false);
+        };
+        if !self.missing(&top)?.is_empty() {
+            return Ok(false);
+        }
+        match self.expand(root, &Fetch::nobody()).await {
+            Ok(chunks) => Ok(self.missing(&chunks)?.is_empty()),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// All chunks of a content, in order; pieces of its list that are not here are fetched, and not kept.
     pub async fn expand(&self, root: &ChunkRoot, fetch: &Fetch) -> Result<Vec<Named>, WriteError> {
         read::expand_one(&self.shared, root, fetch).await

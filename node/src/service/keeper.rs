@@ -1,8 +1,8 @@
 //! Fetches what this device is to hold and no synced folder writes: contents of files outside of those folders.
 //!
 //! It looks at the list of wanted files whenever that may have changed, leaves those of synced folders to their
-//! engines, lets go of what went to the trash, passes over what is on demand, and stores the rest in batches, durable
-//! before the vault is told.
+//! engines (unless such a file is on disk with other bytes than its row says), lets go of what went to the trash, passes
+//! over what is on demand, and stores the rest in batches, durable before the vault is told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,6 +105,26 @@ async fn pass(running: &Arc<Running>) -> Outcome {
             }
         }
     }
+    // A file that a folder's engine had written before it was wanted again is held already, if its bytes still have a
+    // place. Where that was forgotten, the file has other bytes than its row says, and only others can give them.
+    let mut held = Vec::new();
+    for file in covered {
+        if !running.folders.holds(running, file.id, file.hash)
+            || running.checking.is_bad_on_disk(file.id)
+        {
+            continue;
+        }
+        let Ok(Some(state)) = running.vault.file(file.id) else {
+            continue;
+        };
+        let content = state.content.filter(|content| content.hash == file.hash);
+        let Some(content) = content else { continue };
+        match running.blobs.has_all(&content.root).await {
+            Ok(true) => held.push((file.id, file.hash)),
+            Ok(false) => jobs.push((file.size, file.id)),
+            Err(error) => tracing::warn!(%error, "the places of a file's bytes cannot be read"),
+        }
+    }
     // Small ones first: most files are held soonest that way.
     jobs.sort_unstable();
     let jobs: Vec<FileId> = jobs.into_iter().map(|(_, id)| id).collect();
@@ -117,13 +137,6 @@ async fn pass(running: &Arc<Running>) -> Outcome {
             unwanted.push(id);
         }
     }
-    // A file that a folder's engine had written before it was wanted again is held already.
-    let held: Vec<_> = covered
-        .into_iter()
-        .filter(|file| running.folders.holds(running, file.id, file.hash))
-        .filter(|file| !running.checking.is_bad_on_disk(file.id))
-        .map(|file| (file.id, file.hash))
-        .collect();
     let mut outcome = Outcome::Nothing;
     if !unwanted.is_empty() || !held.is_empty() {
         outcome = Outcome::More;

@@ -23,6 +23,8 @@ const LISTED_AT_ONCE: usize = 256;
 const RESTORED_MAX: usize = 1000;
 /// Names that are tried for something whose name is taken.
 const NAMES_TRIED: u32 = 1000;
+/// What was deleted from below a folder so long before the folder itself, on the same device, comes back with it.
+pub(super) const SAME_DELETION_MS: u64 = 10 * 60 * 1000;
 /// Another device than the one that deleted something waits this much longer before it purges it, so that mostly one does.
 const OTHERS_WAIT_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -180,6 +182,8 @@ fn bring_back(
     if known.trash.is_some_and(|trash| !trash.is_restored()) {
         operations.push(Operation::RestoreFile { id });
     }
+    let with = tree.deleted_with(id, SAME_DELETION_MS);
+    operations.extend(with.into_iter().map(|id| Operation::RestoreFile { id }));
     let own = known.place.name.clone();
     let is_free = |name: &str, taken: &BTreeSet<(FileId, String)>| {
         !taken.contains(&(shown.parent, name.to_owned()))

@@ -98,6 +98,23 @@ async fn a_file_that_was_moved_aside_still_gives_its_chunks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_content_is_here_only_while_each_of_its_chunks_has_a_place() {
+    let a = Node::new().await;
+    let content = a.add(1, &noise(1, 3 << 20)).await;
+    assert!(a.blobs.has_all(&content.root).await.unwrap());
+    let fetch = Fetch::nobody();
+    let chunks = a.blobs.expand(&content.root, &fetch).await.unwrap();
+    assert!(chunks.len() > 1);
+    // The file was changed behind everybody's back: the place of one chunk is found to be void.
+    let blob = chunks[1].blob;
+    let places = a.reader().places(&blob).unwrap();
+    let transaction = a.db.begin_write().unwrap();
+    placement::forget(&transaction, places.iter().map(|place| (&blob, place))).unwrap();
+    transaction.commit().unwrap();
+    assert!(!a.blobs.has_all(&content.root).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_unclean_stop_damaged_is_found_and_fetched_again() {
     let (a, mut b) = (Node::new().await, Node::new().await);
     let bytes = noise(1, 3 << 20);

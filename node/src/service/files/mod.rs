@@ -13,6 +13,7 @@ use coffer_crdt::files::{FileId, Kind};
 use rand::Rng;
 
 use super::running::{Running, commit_error};
+use super::trash::SAME_DELETION_MS;
 use super::{Node, random, store_error};
 use crate::control::{Content, ControlError, FileRow, Item, Reply, Session};
 use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
@@ -361,8 +362,11 @@ pub async fn restore(
     };
     let mut request = CommitRequest::default();
     if trashed {
-        request.operations.push(Operation::RestoreFile { id });
-        request.recheck = running.vault.tree().below(id).collect();
+        let tree = running.vault.tree();
+        let with = tree.deleted_with(id, SAME_DELETION_MS);
+        let restored = std::iter::once(id).chain(with);
+        request.operations = restored.map(|id| Operation::RestoreFile { id }).collect();
+        request.recheck = tree.below(id).collect();
     }
     if let Some(at) = at {
         let present = running
