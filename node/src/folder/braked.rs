@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::brake::{Verdict, Window};
 use super::compare::{LocalPlan, Read};
 use super::engine::{Engine, Halt};
-use super::local::{batches, import};
+use super::reading::{batches, import};
 use super::rows::{Rows, row_kind};
 use super::scan::Parts;
 use super::state::{BrakeReport, MAX_BRAKED};

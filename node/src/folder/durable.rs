@@ -6,8 +6,8 @@ use std::path::Path;
 use coffer_crdt::files::Kind;
 
 use super::compare::Read;
-use super::local::Found;
 use super::place::Place;
+use super::reading::Found;
 use crate::blobs::ImportError;
 
 /// Files made durable one by one, at most: beyond, one flush of the whole file system is quicker. For a few it would not

@@ -22,14 +22,15 @@ use tokio::time::Instant;
 use super::compare::View;
 pub(super) use super::halt::Halt;
 use super::handle::Command;
+use super::noted::RESCAN;
 use super::paths::Shared;
 use super::place::{FolderError, Place};
 use super::plan::Bring;
-use super::remote::Survey;
 use super::rows::Rows;
 use super::scan::{Depth, Parts};
 use super::state::{Activity, FolderState, Problem};
 use super::surroundings::Surroundings;
+use super::survey::Survey;
 use super::watch::Watcher;
 use super::{Contents, FolderConfig, FolderVault};
 use crate::blobs::Group;
@@ -37,14 +38,8 @@ use crate::vault::request::{CommitError, CommitRequest};
 
 /// Groups of written files waiting to be put in place, at most: the writer waits then, which bounds what is open.
 const GROUPS: usize = 4;
-/// How long after the first event to look: long enough for the rest of what one program does at once.
-const DEBOUNCE: Duration = Duration::from_millis(35);
 /// How long something must be missing before it counts as deleted: the other half of a move may be on its way.
 pub(super) const DOUBT: Duration = Duration::from_millis(150);
-/// Everything is looked at so often, for what watching misses.
-const RESCAN: Duration = Duration::from_secs(600);
-/// The same where nothing can be watched.
-const RESCAN_UNWATCHED: Duration = Duration::from_secs(30);
 /// How long until a folder that is missing, a full disk or a refused step is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
 /// How long until contents that no reachable device had are asked for again, if no device comes before.
@@ -81,7 +76,7 @@ pub(super) struct Engine<V, C> {
     /// Rows whose files were not there, and where to look again before that is believed.
     pub doubted: BTreeSet<FileId>,
     pub doubted_parts: Option<(Instant, Parts, bool)>,
-    rescan_at: Instant,
+    pub rescan_at: Instant,
     /// When all of it was last looked through, in milliseconds since 1970.
     pub scanned_ms: Option<u64>,
     pub closed: BTreeSet<PathBuf>,
@@ -326,99 +321,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.halted.is_none() && work
     }
 
-    /// Begins to wait for the rest of what one program does at once. Events of our own hidden files note nothing: were
-    /// they to count, asking whether all is settled would itself unsettle it.
-    pub(super) fn note_events(&mut self) {
-        if self
-            .watcher
-            .as_ref()
-            .is_some_and(|watcher| !watcher.is_quiet())
-        {
-            let now = self.around.now();
-            self.noted_since.get_or_insert(now);
-        }
-    }
-
-    /// Takes over what the watcher noted, if it has had its time.
-    fn absorb(&mut self) {
-        if self
-            .noted_since
-            .is_some_and(|since| self.around.now() >= since + DEBOUNCE)
-        {
-            self.absorb_now();
-        }
-    }
-
-    fn absorb_now(&mut self) {
-        self.noted_since = None;
-        let Some(watcher) = &self.watcher else { return };
-        let noted = watcher.take();
-        self.everything |= noted.everything;
-        for (path, depth) in noted.parts {
-            add_part(&mut self.parts, path, depth);
-        }
-        for path in &noted.written {
-            self.closed.remove(path);
-        }
-        self.closed.extend(noted.closed);
-        if let Some(reason) = noted.unwatched {
-            self.read_problems.insert(PathBuf::new(), reason);
-        }
-    }
-
-    fn tick(&mut self) {
-        let now = self.around.now();
-        if self
-            .doubted_parts
-            .as_ref()
-            .is_some_and(|(at, ..)| *at <= now)
-        {
-            // Before something counts as deleted, everything that is noted is looked at: it may be where it went.
-            self.absorb_now();
-        }
-        self.absorb();
-        for (_, path, depth) in self.later.extract_if(.., |(at, ..)| *at <= now) {
-            add_part(&mut self.parts, path, depth);
-        }
-        if let Some((_, parts, everything)) = self.doubted_parts.take_if(|(at, ..)| *at <= now) {
-            self.everything |= everything;
-            for (path, depth) in parts {
-                add_part(&mut self.parts, path, depth);
-            }
-        }
-        if self.rescan_at <= now {
-            self.everything = true;
-            let watched = self.watcher.as_ref().is_some_and(Watcher::is_watching)
-                && !self.read_problems.contains_key(&PathBuf::new());
-            self.rescan_at = now + if watched { RESCAN } else { RESCAN_UNWATCHED };
-        }
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.ask_again();
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        let noted = self.noted_since.map(|since| since + DEBOUNCE);
-        let later = self.later.iter().map(|(at, ..)| *at).min();
-        let doubted = self.doubted_parts.as_ref().map(|(at, ..)| *at);
-        let braked = self.braked.as_ref().filter(|_| self.has_local_work());
-        let losses = braked.map(|braked| braked.look_at);
-        [
-            noted,
-            later,
-            doubted,
-            losses,
-            self.retry_at,
-            Some(self.rescan_at),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(self.rescan_at)
-    }
-
     /// Everything that was refused or out of reach is in question again.
-    fn ask_again(&mut self) {
+    pub(super) fn ask_again(&mut self) {
         self.retry_at = None;
         self.halted = None;
         self.questions.append(&mut self.unreachable);

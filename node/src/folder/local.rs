@@ -14,26 +14,19 @@ use super::compare::{LocalPlan, Read, compare};
 use super::decide::{self, Settled};
 use super::durable::durable;
 use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
+use super::reading::{Found, batches, import};
 use super::scan::{Depth, Parts, scan_parts, scan_whole};
-use super::surroundings::Surroundings;
 use super::{Contents, FolderVault};
 use crate::blobs::placement::Placement;
-use crate::blobs::{Import, ImportError, ImportJob, Imported};
+use crate::blobs::{ImportError, Imported};
 use crate::vault::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 
 /// A file rests when nothing changed it for so long, if its writer was not seen to close it.
 pub(super) const REST: Duration = Duration::from_secs(1);
 /// New folders are looked into once more after this time: files may have come before they were watched.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
-/// Files read and committed together, at most: what was read is durable and visible to others so often.
-const BATCH_FILES: usize = 1000;
-/// The same, in bytes.
-const BATCH_BYTES: u64 = 64 << 20;
 /// Files noted as closed, at most.
 const MAX_CLOSED: usize = 100_000;
-
-/// A file that was read, and the id it has if it is new.
-pub(super) type Found = (Read, FileId, Imported);
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// Looks, compares, commits. Whatever cannot be finished now is noted for later.
@@ -548,88 +541,5 @@ fn owned_by(place: Placement, owner: FileId) -> Placement {
             epoch,
         },
         other => other,
-    }
-}
-
-pub(super) fn batches(reads: Vec<Read>) -> Vec<Vec<Read>> {
-    let mut all: Vec<Vec<Read>> = Vec::new();
-    let mut bytes = 0;
-    for read in reads {
-        bytes += read.stat.size;
-        match all.last_mut() {
-            Some(batch) if batch.len() < BATCH_FILES && bytes <= BATCH_BYTES => batch.push(read),
-            _ => {
-                bytes = read.stat.size;
-                all.push(vec![read]);
-            }
-        }
-    }
-    all
-}
-
-/// Reads a batch of files. What the file system says of them is as of the reading then.
-pub(super) async fn import<C: Contents>(
-    around: &dyn Surroundings,
-    contents: &C,
-    root: PathBuf,
-    number: u32,
-    batch: Vec<Read>,
-) -> (Vec<Found>, Vec<(Read, ImportError)>) {
-    let ids: Vec<FileId> = batch
-        .iter()
-        .map(|read| read.id.unwrap_or_else(|| around.fresh()))
-        .collect();
-    let files = batch
-        .iter()
-        .zip(&ids)
-        .filter(|(read, _)| read.kind == Kind::File);
-    let jobs = files
-        .map(|(read, id)| ImportJob {
-            path: root.join(&read.path),
-            into: Import::FileBacked {
-                root: number,
-                file: id.0,
-            },
-        })
-        .collect();
-    let mut results = contents.import(jobs).await.into_iter();
-    let (mut found, mut failed) = (Vec::new(), Vec::new());
-    for (mut read, id) in batch.into_iter().zip(ids) {
-        if read.kind != Kind::File {
-            let imported = link_imported(&read);
-            found.push((read, id, imported));
-            continue;
-        }
-        match results.next().unwrap_or(Err(ImportError::Vanished)) {
-            // Another file is at that path by now.
-            Ok(imported) if imported.inode != read.stat.inode => {
-                failed.push((read, ImportError::Vanished))
-            }
-            Ok(imported) => {
-                read.stat.size = imported.size;
-                read.stat.mtime_ns = imported.mtime_ns;
-                read.stat.ctime_ns = imported.ctime_ns;
-                read.stat.executable = imported.executable;
-                found.push((read, id, imported));
-            }
-            Err(error) => failed.push((read, error)),
-        }
-    }
-    (found, failed)
-}
-
-/// A link has no bytes to read: its target came with the scan.
-fn link_imported(read: &Read) -> Imported {
-    let draft = decide::link_draft(read.target.as_deref().unwrap_or_default(), 0);
-    Imported {
-        hold: Default::default(),
-        size: draft.size,
-        mtime_ns: read.stat.mtime_ns,
-        ctime_ns: read.stat.ctime_ns,
-        inode: read.stat.inode,
-        executable: false,
-        hash: draft.hash,
-        root: draft.root,
-        rows: Default::default(),
     }
 }

@@ -8,7 +8,10 @@
 //!
 //! ```text
 //! handle.rs       starting, asking, stopping; engine.rs the loop; report.rs what it says of itself
-//! local.rs        the local pass            remote.rs the remote pass; kept.rs what it takes off the disk
+//! noted.rs        what the watcher noted, and what is due when
+//! local.rs        the local pass; reading.rs the files it reads
+//! remote.rs       the remote pass; survey.rs all files in portions; queue.rs what to bring, in order; kept.rs what it
+//!                 takes off the disk
 //! recover.rs      what the last run left behind
 //! place.rs        the folder's root and its hidden `.vault/`; ground.rs what is there
 //! surroundings.rs disk, watcher, clocks and chance, so that a simulation can have its own
@@ -68,10 +71,13 @@ mod learn;
 pub mod leave;
 mod local;
 pub mod names;
+mod noted;
 pub mod paths;
 pub mod place;
 pub mod plan;
 pub mod profile;
+mod queue;
+mod reading;
 mod recognise;
 mod recover;
 mod release;
@@ -84,6 +90,7 @@ pub mod schedule;
 pub mod spelling;
 pub mod state;
 pub mod surroundings;
+mod survey;
 pub mod system;
 pub mod watch;
 

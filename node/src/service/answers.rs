@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Node, check, conflicts, documents, events, export, files, folders, limits, lines, pairing,
-    recovery, status, storage, trash, versions,
+    recovery, status, storage, trash, unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -131,7 +131,7 @@ async fn answer(
         Request::VersionsSet { change } => versions::set(node, change).await,
         Request::FolderAdd { dir, to } => folders::add(node, dir, to, session).await,
         Request::FolderList => folders::list(node).await,
-        Request::FolderRemove { dir } => folders::remove(node, dir, session).await,
+        Request::FolderRemove { dir } => unsyncing::remove(node, dir, session).await,
         Request::FolderIgnored { path, is_folder } => {
             super::ignored::explain(node, path, is_folder).await
         }

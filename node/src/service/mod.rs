@@ -28,6 +28,7 @@ mod sources;
 mod status;
 mod storage;
 mod trash;
+mod unsyncing;
 mod versions;
 
 use std::path::Path;

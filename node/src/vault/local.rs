@@ -18,8 +18,8 @@ use crate::blobs::placement;
 use super::core::{Admission, Refusal, Ticket};
 use super::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 use super::work::{FILES, Work};
+use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, Row};
-use crate::store::{StoreError, tables};
 use redb::ReadableTable;
 
 /// What the operations of a request changed so far.
@@ -167,69 +167,6 @@ impl Work<'_, '_> {
             }
         }
         Ok(left)
-    }
-
-    /// What the brakes of synced folders hold.
-    fn brakes(&mut self, request: &CommitRequest) -> Result<(), StoreError> {
-        for (folder, id, held) in &request.folder_brakes {
-            let mut key = [0; 20];
-            key[..4].copy_from_slice(&folder.to_be_bytes());
-            key[4..].copy_from_slice(&id.0);
-            match held {
-                Some(held) => {
-                    let bytes = postcard::to_stdvec(held).map_err(|_| {
-                        StoreError::Damaged("a held file could not be encoded".into())
-                    })?;
-                    self.folder_brakes.insert(&key, &bytes[..])?;
-                }
-                None => drop(self.folder_brakes.remove(&key)?),
-            }
-        }
-        Ok(())
-    }
-
-    /// This device's own records: addresses of others, synced folders.
-    fn settings(&mut self, request: &CommitRequest) -> Result<(), StoreError> {
-        for (device, addresses) in &request.addresses {
-            let bytes = postcard::to_stdvec(addresses)
-                .map_err(|_| StoreError::Damaged("addresses could not be encoded".into()))?;
-            self.addresses.insert(&device.0, &bytes[..])?;
-            self.done.wrote = true;
-        }
-        if request.forget_recovery {
-            self.meta.remove(tables::meta::RECOVERY)?;
-            self.done.wrote = true;
-        }
-        for (name, value) in &request.meta {
-            self.meta.insert(*name, &value[..])?;
-            self.done.wrote = true;
-        }
-        if let Some(upto) = request.prune_feed {
-            self.prune_feed(upto)?;
-        }
-        for (number, setting) in &request.folders {
-            self.done.wrote = true;
-            self.core.state.restate = true;
-            match setting {
-                Some(setting) => {
-                    let bytes = postcard::to_stdvec(setting).map_err(|_| {
-                        StoreError::Damaged("a folder setting could not be encoded".into())
-                    })?;
-                    self.folders.insert(number, &bytes[..])?;
-                }
-                None => {
-                    self.folders.remove(number)?;
-                    let (mut from, mut to) = ([0; 20], [0xff; 20]);
-                    from[..4].copy_from_slice(&number.to_be_bytes());
-                    to[..4].copy_from_slice(&number.to_be_bytes());
-                    self.folder_rows
-                        .retain_in::<&[u8; 20], _>(&from..=&to, |_, _| false)?;
-                    self.folder_brakes
-                        .retain_in::<&[u8; 20], _>(&from..=&to, |_, _| false)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     fn operation(&mut self, operation: &Operation, changed: &mut Changed) -> Result<(), Refusal> {

@@ -15,6 +15,7 @@ mod mend;
 pub mod past;
 mod queue;
 mod reading;
+mod records;
 mod remote;
 pub mod request;
 pub mod rule;

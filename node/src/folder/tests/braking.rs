@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::{Activity, FolderVault, Release, Released, Unreleased};
-use super::double::Cloud;
+use super::cloud::Cloud;
 use super::running::{Device, pair, sync};
 
 const FILES: usize = 60;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::double::Cloud;
+use super::cloud::Cloud;
 use super::puppet::{Puppet, sync};
 
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::super::profile::Profile;
 use super::super::spelling::{has_mark, marked};
-use super::double::Cloud;
+use super::cloud::Cloud;
 use super::puppet::{Puppet, sync};
 
 /// A device with a plain disk, and one with a disk of the other kind.

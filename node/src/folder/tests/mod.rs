@@ -1,6 +1,7 @@
 //! The folder engine against a vault and blobs in memory, on a real file system.
 
 mod braking;
+mod cloud;
 mod convergence;
 mod disks;
 mod double;

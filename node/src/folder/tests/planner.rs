@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use super::double::Cloud;
+use super::cloud::Cloud;
 use super::puppet::{Puppet, sync};
 
 pub(super) fn pair() -> (Puppet, Puppet) {

@@ -10,7 +10,8 @@ use coffer_protocol::identity::VaultId;
 use super::super::{
     Activity, FolderConfig, FolderEngine, FolderHandle, FolderState, Folders, prepare, preview,
 };
-use super::double::{Cloud, TestContents, TestVault};
+use super::cloud::{Cloud, TestContents};
+use super::double::TestVault;
 use super::puppet::listing;
 use crate::vault::request::CommitError;
 

@@ -91,7 +91,7 @@ fn what_was_settled_is_left_alone_by_later_conflicts_of_the_day() {
 
 #[test]
 fn a_device_that_comes_late_to_a_settled_conflict_does_not_begin_it_again() {
-    let cloud = std::sync::Arc::new(super::double::Cloud::default());
+    let cloud = std::sync::Arc::new(super::cloud::Cloud::default());
     let mut devices = [1, 2, 3].map(|number| Puppet::new(number, cloud.clone()));
     let [a, b, late] = &mut devices;
     a.write("f", "old");

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use super::super::super::paths::Shared;
 use super::super::super::place::kept_path;
 use super::super::super::{Contents, FolderVault};
-use super::super::double::{ReadStamp, content_hash, imported};
+use super::super::cloud::{ReadStamp, content_hash, imported};
 use super::disk::{PATH, VirtualDisk};
 use super::power::Power;
 use super::vault::SimVault;

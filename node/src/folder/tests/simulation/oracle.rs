@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::super::super::profile::Profile;
 use super::super::super::rules::Rules;
 use super::super::super::spelling;
-use super::super::double::content_hash;
+use super::super::cloud::content_hash;
 use super::device::Device;
 use super::disk::VirtualDisk;
 use super::image::ROOT;
