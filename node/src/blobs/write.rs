@@ -275,8 +275,8 @@ impl Sink for FileSink {
     const SEALED: bool = false;
 
     fn take(&self, item: Item, chunk: &Arrived<'_>) {
-        // A compressed frame is kept as it came; one read from the store is there already. A file outside of synced
-        // folders stands for nothing: what it is made of stays where it was.
+        // A compressed frame is kept as it came, or is in the store already. A file outside of synced folders stands for
+        // nothing: what it is made of stays where it was.
         let mut jobs = self.targets[item as usize].iter();
         let stands = jobs.any(|target| self.jobs[target.job].job.folder != NO_FOLDER);
         let sealed = chunk.sealed.filter(|_| stands);
@@ -287,7 +287,7 @@ impl Sink for FileSink {
                 .map_err(WriteError::from),
             None => Ok(()),
         };
-        let in_store = sealed.is_some() || chunk.local == Some(Origin::Store);
+        let in_store = sealed.is_some() || chunk.local == Some(Origin::Store { compressed: true });
         for target in &self.targets[item as usize] {
             let job = target.job;
             if !self.standing.has_failed(job) {
