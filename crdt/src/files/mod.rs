@@ -31,8 +31,8 @@ use std::{fmt, str::FromStr};
 
 pub use crate::change::Actor;
 pub use document::{
-    FileError, FilePatch, FileState, contents, edit, first_change, read, read_first, rivals,
-    to_json,
+    FileError, FilePatch, FileState, contents, edit, first_change, inspect_first, read, read_first,
+    rivals, to_json,
 };
 pub use lasting::{Purge, Tag};
 pub use names::{MAX_NAME_BYTES, NameError, check_name};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_protocol::keys::Keyring;
@@ -16,8 +17,12 @@ use super::pins::Hold;
 use super::placement::{Reader, Rows};
 use super::transfer::Want;
 
-/// Jobs that end before a group is made of them. One flush of the disk costs as much as writing some hundred small files.
-pub(super) const GROUP_JOBS: usize = 512;
+/// Jobs that end before a group is made of them. One flush of the disk costs as much as writing some hundred small files,
+/// and so does what follows: another flush when they have their names, and a commit.
+pub(super) const GROUP_JOBS: usize = 2048;
+
+/// Fewer make a group when none was made for so long: over a slow network people see files come, not nothing for minutes.
+pub(super) const GROUP_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes written before the disk is set to work, so that the last flush finds little left.
 pub(super) const GROUP_BYTES: u64 = 128 << 20;

@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use coffer_protocol::frame::{self, FRAME_HEADER_LEN};
 use coffer_protocol::keys::Keyring;
@@ -20,8 +21,8 @@ use super::board::Item;
 use super::content::Named;
 use super::error::{BlobsError, WriteError};
 use super::jobs::{
-    GROUP_BYTES, GROUP_JOBS, Group, NO_FOLDER, Planned, Standing, Wants, WriteJob, check_keys,
-    lost_by_job,
+    GROUP_AFTER, GROUP_BYTES, GROUP_JOBS, Group, NO_FOLDER, Planned, Standing, Wants, WriteJob,
+    check_keys, lost_by_job,
 };
 use super::pins::Hold;
 use super::placement::{Placement, Reader, Rows};
@@ -46,6 +47,7 @@ pub(super) struct FileSink {
     /// A file on each file system that was written to, by device number: through it the file system is flushed.
     written: Mutex<BTreeMap<u64, File>>,
     unflushed: AtomicU64,
+    flushed: Mutex<Instant>,
     /// Compressed frames: they cannot be made from the file again.
     keeper: Keeper,
     hold: Hold,
@@ -90,6 +92,7 @@ impl FileSink {
             open: Mutex::default(),
             written: Mutex::default(),
             unflushed: AtomicU64::new(0),
+            flushed: Mutex::new(Instant::now()),
             keeper: Keeper::new(hold.clone()),
             hold,
         };
@@ -314,13 +317,17 @@ impl Sink for FileSink {
     }
 
     fn ready(&self) -> bool {
-        self.standing.ended() >= GROUP_JOBS || self.unflushed.load(Ordering::Relaxed) >= GROUP_BYTES
+        let ended = self.standing.ended();
+        ended >= GROUP_JOBS
+            || self.unflushed.load(Ordering::Relaxed) >= GROUP_BYTES
+            || ended > 0 && lock(&self.flushed).elapsed() >= GROUP_AFTER
     }
 
     fn flush(&self, lost: Option<&[Item]>) -> Group {
         // What ended before the flush began is durable after it; what ends meanwhile is not.
         let ended = self.standing.take_ended(lost.is_some());
         self.unflushed.store(0, Ordering::Relaxed);
+        *lock(&self.flushed) = Instant::now();
         let shared = self.keeper.flush(&self.shared.store);
         let synced = self.sync();
         let lost = lost_by_job(lost.unwrap_or_default(), |item| {

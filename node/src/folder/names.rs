@@ -68,6 +68,11 @@ pub fn conflict_id(file: FileId, label: &str, ms: i64, number: u32) -> FileId {
 /// Context string of [`conflict_id`].
 pub const CONFLICT_ID_CONTEXT: &str = "coffer 2026-11 id of a conflict copy";
 
+/// Whether a name could be that of a conflict copy: quick to say, for the many that are not.
+pub fn may_be_marked(name: &str) -> bool {
+    name.len() > MARK.len() && name.contains(MARK)
+}
+
 /// What the name of a conflict copy says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConflictMark {

@@ -143,11 +143,6 @@ fn row(tree: &Tree, conflict: &Conflict) -> ConflictRow {
     }
 }
 
-/// How many conflicts there are in the vault.
-pub fn count(tree: &Tree) -> u64 {
-    conflicts(tree, FileId::ROOT).len() as u64
-}
-
 /// What a listener was told of conflicts.
 pub struct Told {
     known: BTreeMap<FileId, ConflictRow>,

@@ -47,6 +47,8 @@ pub struct Running {
     pub collector: super::collecting::Collector,
     /// What is kept here on demand.
     pub keeping: super::storage::Keeping,
+    /// What all files come to in numbers.
+    pub figures: super::figures::Figures,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -117,6 +119,7 @@ impl Running {
             checking,
             collector: super::collecting::Collector::default(),
             keeping: super::storage::Keeping::default(),
+            figures: super::figures::Figures::default(),
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
