@@ -22,3 +22,5 @@ pub mod net;
 pub mod service;
 pub mod store;
 pub mod vault;
+
+pub use coffer_crdt::files::date;

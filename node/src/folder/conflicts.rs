@@ -4,11 +4,10 @@
 //! follows from the tree alone, so all devices see the same ones; and it is settled by changing the tree: the copy goes
 //! to the trash, or gets an ordinary name. Nothing that lost is lost: it is in the trash, or in the file's history.
 
-use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::files::{ConflictMark, FileId, Kind};
 use coffer_crdt::tree::Tree;
 
 use super::compare::merge_group;
-use super::names::ConflictMark;
 use crate::vault::request::{ContentDraft, Operation};
 
 /// Ordinary names tried for a copy that is kept, at most.
