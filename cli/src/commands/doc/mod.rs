@@ -12,7 +12,7 @@ pub mod put;
 use std::io::Read;
 
 use clap::Subcommand;
-use coffer_node::control::{ControlError, Reply};
+use coffer_node::control::{ControlError, DocumentRow, Item, Reply};
 use serde_json::Value;
 
 use crate::args::Context;
@@ -113,5 +113,13 @@ fn say_written(context: &Context, reply: &Reply, done: &str) -> Result<(), Failu
         None => context
             .output
             .line(format_args!("{}/{} unchanged", shown(doctype), shown(id))),
+    }
+}
+
+/// The rows of a list of documents.
+fn documents(item: Item) -> Option<Vec<DocumentRow>> {
+    match item {
+        Item::Documents(rows) => Some(rows),
+        _ => None,
     }
 }

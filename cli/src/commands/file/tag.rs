@@ -7,7 +7,7 @@ use crate::args::Context;
 use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 use crate::units::short;
 
 /// Keep one of the contents that a file had for ever
@@ -66,7 +66,7 @@ async fn set(
     label: Option<String>,
     said: &str,
 ) -> Result<(), Failure> {
-    let path = in_vault(path)?.trim_end_matches('/').to_owned();
+    let path = item_in_vault(path)?;
     let request = Request::FileTag {
         path: path.clone(),
         revision,
