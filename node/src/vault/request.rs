@@ -234,6 +234,9 @@ pub struct Committed {
     pub collected: Option<Vec<Hash>>,
 }
 
+/// The largest document accepted, in bytes of JSON text: one that every device can load.
+pub const MAX_DOCUMENT: usize = 4 << 20;
+
 /// Why a request was not carried out. Nothing of it is there.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
@@ -243,6 +246,9 @@ pub enum CommitError {
     /// A value, name or id that cannot be stored.
     #[error("{0}")]
     Invalid(String),
+    /// A document that would be larger than [`MAX_DOCUMENT`].
+    #[error("a document may have {} MiB as JSON", MAX_DOCUMENT >> 20)]
+    TooLarge,
     /// Another item already has this place.
     #[error("{0} already exists")]
     Exists(String),
