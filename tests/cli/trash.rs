@@ -159,6 +159,10 @@ fn earlier_contents_are_kept_by_the_rule_and_tagged_ones_for_ever() {
     device.ok(&["file", "tag", "thesis.txt", first, "as handed in"]);
     assert_eq!(history()[2]["kept"], "tagged");
     assert_eq!(history()[2]["tag"], "as handed in");
+    device.ok(&["file", "tag", "thesis.txt", first]);
+    assert_eq!(history()[2]["tag"], "as handed in", "it keeps its label");
+    device.ok(&["file", "tag", "thesis.txt", first, "--no-label"]);
+    assert_eq!(history()[2]["tag"], "");
     device.ok(&["file", "untag", "thesis.txt", first]);
     assert_eq!(history()[2]["kept"], "until");
     device

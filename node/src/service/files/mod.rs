@@ -21,7 +21,7 @@ use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
 
 pub use add::add;
 pub use get::{get, write_tree};
-pub use history::{history, tag};
+pub use history::{history, tag, untag};
 
 use history::{find_content, hold_for_restoring};
 
