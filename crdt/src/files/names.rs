@@ -85,7 +85,7 @@ pub(crate) fn numbered(number: u32) -> String {
 ///
 /// Everything that a mark ends with can be read back from the end of the result: an extension is a dot and letters or
 /// digits, so it cannot imitate a mark. That makes names with an id in their mark as unique as the id.
-pub(crate) fn with_mark(name: &str, is_file: bool, mark: &str) -> String {
+pub fn with_mark(name: &str, is_file: bool, mark: &str) -> String {
     let (stem, extension) = split_extension_of(name, is_file);
     let room = MAX_NAME_BYTES.saturating_sub(mark.len() + extension.len());
     let stem = &stem[..stem.floor_char_boundary(room)];
