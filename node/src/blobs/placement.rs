@@ -88,6 +88,50 @@ impl Placement {
     pub fn is_in_folder(&self, folders: &BTreeSet<u32>) -> bool {
         matches!(self, Placement::File { root, .. } if folders.contains(root))
     }
+
+    /// The same range of a synced file once that is another one, `file`; other places stay what they are.
+    pub fn in_file(self, file: [u8; 16]) -> Placement {
+        match self {
+            Placement::File {
+                root,
+                offset,
+                len,
+                frame,
+                epoch,
+                ..
+            } => Placement::File {
+                root,
+                file,
+                offset,
+                len,
+                frame,
+                epoch,
+            },
+            other => other,
+        }
+    }
+
+    /// The same range of a synced file once that is moved aside as `name`; other places stay what they are.
+    pub fn in_kept(self, name: [u8; 24]) -> Placement {
+        match self {
+            Placement::File {
+                root,
+                offset,
+                len,
+                frame,
+                epoch,
+                ..
+            } => Placement::Kept {
+                root,
+                name,
+                offset,
+                len,
+                frame,
+                epoch,
+            },
+            other => other,
+        }
+    }
 }
 
 /// The sealed form of a chunk that this device holds or held: enough to name it again without sealing it again.
@@ -276,21 +320,9 @@ pub fn moved_aside<'a>(
     let mut table = transaction.open_table(PLACEMENT)?;
     for blob in blobs {
         change_places(&mut table, blob, |known| match *known {
-            Placement::File {
-                root,
-                file,
-                offset,
-                len,
-                frame,
-                epoch,
-            } if (root, file) == (folder, id) => Some(Placement::Kept {
-                root,
-                name: kept,
-                offset,
-                len,
-                frame,
-                epoch,
-            }),
+            Placement::File { root, file, .. } if (root, file) == (folder, id) => {
+                Some(known.clone().in_kept(kept))
+            }
             _ => Some(known.clone()),
         })?;
     }

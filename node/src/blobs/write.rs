@@ -164,7 +164,9 @@ impl FileSink {
             offset += u64::from(chunk.len);
         }
         match &found {
-            Some(file) => file.set_len(job.size).map_err(WriteError::writing)?,
+            Some(file) => file
+                .set_len(job.content.size)
+                .map_err(WriteError::writing)?,
             // A new file appears with its first chunk; one without any, here.
             None if left == 0 => {
                 let file = open_writable(&job.temp, true).map_err(WriteError::writing)?;
@@ -189,8 +191,8 @@ impl FileSink {
             job: spec, chunks, ..
         } = &self.jobs[job];
         let file = open_writable(&spec.temp, true)?;
-        if chunks.len() > 1 && file.metadata()?.len() != spec.size {
-            file.set_len(spec.size)?;
+        if chunks.len() > 1 && file.metadata()?.len() != spec.content.size {
+            file.set_len(spec.content.size)?;
         }
         self.note_written(&file)?;
         let file = Arc::new(file);
@@ -363,7 +365,7 @@ impl Sink for FileSink {
                     Ok(self.rows(job))
                 }
             };
-            group.jobs.push((self.jobs[job].job.key, result));
+            group.jobs.push((self.jobs[job].job.content.key, result));
         }
         group.shared.placements = shared.unwrap_or_default();
         group

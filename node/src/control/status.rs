@@ -117,7 +117,7 @@ pub enum Reach {
     Here,
     /// Connected.
     Connected {
-        /// `HOST:PORT`.
+        /// `HOST:PORT/transport`.
         address: String,
         /// `tcp` or `quic`.
         transport: String,
@@ -136,7 +136,7 @@ pub enum Reach {
     },
     /// Not connected; being tried.
     Trying {
-        /// Addresses known.
+        /// Addresses known, `HOST:PORT/transport`.
         addresses: Vec<String>,
         /// Why the last try failed.
         last_error: Option<String>,

@@ -4,11 +4,10 @@
 //! follows from the tree alone, so all devices see the same ones; and it is settled by changing the tree: the copy goes
 //! to the trash, or gets an ordinary name. Nothing that lost is lost: it is in the trash, or in the file's history.
 
-use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::files::{ConflictMark, FileId, Kind};
 use coffer_crdt::tree::Tree;
 
 use super::compare::merge_group;
-use super::names::{self, ConflictMark};
 use crate::vault::request::{ContentDraft, Operation};
 
 /// Ordinary names tried for a copy that is kept, at most.
@@ -78,7 +77,7 @@ pub fn conflicts(tree: &Tree, folder: FileId) -> Vec<Conflict> {
     // Few names say so: one look at all of them, and a closer one at those.
     let mut all: Vec<(Option<String>, Conflict)> = tree
         .every()
-        .filter(|every| every.is_itself && !every.trashed && names::may_be_marked(every.name))
+        .filter(|every| every.is_itself && !every.trashed && ConflictMark::may_be_in(every.name))
         .filter(|every| is_below(tree, every.id, folder))
         .filter_map(|every| conflict_of(tree, every.id))
         .map(|conflict| (tree.path(conflict.copy), conflict))

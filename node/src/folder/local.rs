@@ -17,7 +17,6 @@ use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
 use super::reading::{Found, batches, import};
 use super::scan::{Depth, Parts, scan_parts, scan_whole};
 use super::{Contents, FolderVault};
-use crate::blobs::placement::Placement;
 use crate::blobs::{ImportError, Imported};
 use crate::vault::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 
@@ -485,7 +484,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let rows = settled.rows.iter();
         all.operations.extend(settled.operations.iter().cloned());
         all.placements
-            .extend(placements.map(|(blob, place)| (blob, owned_by(place, settled.owner))));
+            .extend(placements.map(|(blob, place)| (blob, place.in_file(settled.owner.0))));
         all.chunks.extend(bytes.rows.chunks);
         all.folder_rows
             .extend(rows.map(|(id, row)| (number, *id, row.clone())));
@@ -519,35 +518,6 @@ fn draft(read: &Read, imported: &Imported) -> ContentDraft {
             target,
             i64::try_from(read.stat.mtime_ns.div_euclid(1_000_000)).unwrap_or(0),
         ),
-        None => ContentDraft {
-            size: imported.size,
-            mtime_ms: i64::try_from(imported.mtime_ns.div_euclid(1_000_000)).unwrap_or(0),
-            executable: imported.executable,
-            hash: imported.hash,
-            target: None,
-            root: imported.root.clone(),
-        },
-    }
-}
-
-/// The same place, in the file that the bytes turned out to belong to.
-fn owned_by(place: Placement, owner: FileId) -> Placement {
-    match place {
-        Placement::File {
-            root,
-            offset,
-            len,
-            frame,
-            epoch,
-            ..
-        } => Placement::File {
-            root,
-            file: owner.0,
-            offset,
-            len,
-            frame,
-            epoch,
-        },
-        other => other,
+        None => ContentDraft::from(imported),
     }
 }

@@ -17,7 +17,7 @@ use super::scan::Depth;
 use super::state::Problem;
 use super::survey::Survey;
 use super::{Contents, FolderVault};
-use crate::blobs::WriteJob;
+use crate::blobs::{StoreJob, WriteJob};
 use crate::vault::request::{CommitRequest, FolderRow};
 
 /// Transfers that run at the same time: while one's files are put in place, the other fetches.
@@ -332,10 +332,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             };
             self.next_key += 1;
             jobs.push(WriteJob {
-                key: self.next_key,
-                size: content.size,
-                hash: content.hash,
-                root: content.root,
+                content: StoreJob {
+                    key: self.next_key,
+                    size: content.size,
+                    hash: content.hash,
+                    root: content.root,
+                },
                 temp: place.tmp_path(&temporary_name(bring.id, &bring.content.hash)),
                 folder: self.config.number,
                 file: bring.id.0,

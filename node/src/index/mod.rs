@@ -21,6 +21,7 @@ use tokio::sync::{Notify, watch};
 
 pub use query::{Condition, Found};
 
+use crate::private_file;
 use crate::store::documents::{DocumentKey, Row, read_document, read_row};
 use crate::store::{StoreError, records, tables};
 use crate::vault::FILES;
@@ -183,14 +184,8 @@ impl Index {
 }
 
 fn open_checked(path: &Path) -> Result<Connection, IndexError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let created = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    created.map_err(|error| IndexError::Query(format!("the index cannot be written: {error}")))?;
+    private_file::open(path)
+        .map_err(|error| IndexError::Query(format!("the index cannot be written: {error}")))?;
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "OFF")?;

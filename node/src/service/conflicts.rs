@@ -88,14 +88,7 @@ async fn settle_one(
     let state = running.vault.file(conflict.copy).map_err(store_error)?;
     let content = state
         .and_then(|state| state.content)
-        .map(|content| ContentDraft {
-            size: content.size,
-            mtime_ms: content.mtime_ms,
-            executable: content.executable,
-            hash: content.hash,
-            target: content.target,
-            root: content.root,
-        });
+        .map(|content| ContentDraft::from(&content));
     let keep = match keep {
         Keep::Mine => conflicts::Keep::Mine,
         Keep::Theirs => conflicts::Keep::Theirs,

@@ -127,6 +127,8 @@ fn status(
         state: match &state.activity {
             Activity::Scanning => FolderState::Scanning,
             Activity::Applying => FolderState::Working,
+            // What is still being written to is known, and not yet recorded.
+            Activity::Idle if state.pending_local > 0 => FolderState::Working,
             Activity::Idle => FolderState::InSync,
             Activity::Braked => FolderState::Braked,
             Activity::Missing(_) => FolderState::NotThere,

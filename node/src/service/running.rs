@@ -379,7 +379,7 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
     use crate::vault::CommitError;
     let kind = match &error {
         CommitError::NotFound(_) => ErrorKind::NotFound,
-        CommitError::Invalid(_) => ErrorKind::Usage,
+        CommitError::Invalid(_) | CommitError::TooLarge => ErrorKind::Usage,
         CommitError::Exists(_) | CommitError::Changed(_) | CommitError::Meanwhile => {
             ErrorKind::Conflict
         }
@@ -387,5 +387,9 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
         CommitError::Storage(_) => ErrorKind::Io,
         CommitError::Stopping => ErrorKind::Cancelled,
     };
-    ControlError::new(kind, error.to_string())
+    let told = ControlError::new(kind, error.to_string());
+    match error {
+        CommitError::TooLarge => told.with_code("too-large"),
+        _ => told,
+    }
 }
