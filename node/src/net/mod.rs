@@ -76,6 +76,14 @@ pub struct NetConfig {
     pub mdns: bool,
     /// What this node answers.
     pub protocols: Vec<Protocol>,
+    /// Who may connect unasked; a few at a time if nobody decides.
+    pub door: Option<Arc<dyn Door>>,
+}
+
+/// Decides whether somebody who is not wanted may connect. Asked before the handshake, which is what costs.
+pub trait Door: Send + Sync {
+    /// `from` is where the other end is, `present` where those are who are connected already.
+    fn admits(&self, from: &Multiaddr, present: &[Multiaddr]) -> bool;
 }
 
 impl NetConfig {
@@ -280,6 +288,7 @@ impl Net {
         let shared = Arc::new(Shared {
             roster: roster.clone(),
             served,
+            door: config.door,
         });
         let (commands, inbox) = mpsc::channel(limits::COMMANDS);
         let events = broadcast::Sender::new(limits::EVENTS);

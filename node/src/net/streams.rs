@@ -34,6 +34,7 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    Door,
     address::{Device, Place, Transport, device_of},
     limits::{OPEN_TIMEOUT, OUTBOUND_STREAMS, QUEUE_PATIENCE, STRANGERS},
     presence::{self, PRESENCE},
@@ -55,6 +56,7 @@ pub(super) struct Served {
 pub(super) struct Shared {
     pub roster: Arc<Roster>,
     pub served: Vec<Served>,
+    pub door: Option<Arc<dyn Door>>,
 }
 
 /// The accepting side's answer; the numbers are on the wire.
@@ -399,7 +401,8 @@ impl Streams {
         let Some(device) = device_of(peer) else {
             return Err(ConnectionDenied::new(Denied::NoDevice));
         };
-        if !outbound && !roster.is_wanted(&device) && roster.strangers() >= STRANGERS {
+        let crowded = || self.shared.door.is_none() && roster.strangers() >= STRANGERS;
+        if !outbound && !roster.is_wanted(&device) && crowded() {
             return Err(ConnectionDenied::new(Denied::TooManyStrangers));
         }
         let is_quic = address.iter().any(|part| part == Part::QuicV1);
@@ -435,11 +438,32 @@ enum Denied {
     NoDevice,
     #[error("too many connections from unknown devices")]
     TooManyStrangers,
+    #[error("too many connections from that address, or altogether")]
+    AtTheDoor,
 }
 
 impl NetworkBehaviour for Streams {
     type ConnectionHandler = Handler;
     type ToSwarm = Heard;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let Some(door) = &self.shared.door else {
+            return Ok(());
+        };
+        let connections = self.shared.roster.connections();
+        let inbound = connections.iter().filter(|one| !one.outbound);
+        let present: Vec<Multiaddr> = inbound.map(|one| one.address.clone()).collect();
+        if door.admits(remote, &present) {
+            Ok(())
+        } else {
+            Err(ConnectionDenied::new(Denied::AtTheDoor))
+        }
+    }
 
     fn handle_established_inbound_connection(
         &mut self,

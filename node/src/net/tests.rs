@@ -44,6 +44,7 @@ impl Setup {
 
     async fn start(self) -> Node {
         let config = NetConfig {
+            door: None,
             key: [self.seed; 32],
             listen: self.listen,
             mdns: false,

@@ -347,6 +347,7 @@ async fn start_network(
         per_device,
     };
     let config = NetConfig {
+        door: None,
         key: *identity.key.secret_bytes(),
         listen,
         mdns: options.discover,
