@@ -11,6 +11,7 @@ const HEAD: &str = "\
 
 /// What each section is.
 const SECTIONS: &[(&str, &str)] = &[
+    ("host", "Who this host is."),
     ("network", "How devices reach this host."),
     ("vaults", "What vaults may store here."),
     ("memory", "What is held in memory."),

@@ -31,6 +31,8 @@ pub const PLACES: [&str; 2] = ["COFFER_RELAY_DATA_DIR", "COFFER_RELAY_CONFIG"];
 /// Everything a host can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayConfig {
+    /// What the host calls itself; the machine's name if empty.
+    pub name: String,
     /// Addresses of this machine to listen on; all if empty.
     pub listen: Vec<IpAddr>,
     /// TCP and UDP port.
@@ -49,6 +51,8 @@ pub struct RelayConfig {
     pub resident: usize,
     /// A vault with no device connected leaves memory after this.
     pub resident_idle: Duration,
+    /// Memory for contents that come and go, in bytes.
+    pub buffers: u64,
     /// Connections from devices.
     pub connections: usize,
     /// Connections from one address.

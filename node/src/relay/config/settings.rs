@@ -43,6 +43,8 @@ pub(super) fn sections() -> impl Iterator<Item = &'static str> {
 /// What the defaults of the table are set in.
 pub(super) fn blank() -> RelayConfig {
     RelayConfig {
+        name: String::new(),
+        buffers: 0,
         listen: Vec::new(),
         port: 0,
         announce: Vec::new(),
@@ -118,6 +120,15 @@ const fn many(
 
 /// Every setting.
 pub(super) const SETTINGS: &[Setting] = &[
+    one(
+        "host.name",
+        "\"\"",
+        "What the host calls itself; its people's devices show it. Empty: the name of the machine.",
+        |config, value| {
+            config.name = value::text(value, coffer_protocol::relay::HOST_NAME_MAX_LEN)?;
+            Ok(())
+        },
+    ),
     many(
         "network.listen",
         "[]",
@@ -196,6 +207,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         "A vault with no device connected leaves memory after this.",
         |config, value| {
             config.resident_idle = value::duration(value, Duration::from_secs(1), DAY)?;
+            Ok(())
+        },
+    ),
+    one(
+        "memory.buffers",
+        "\"48MiB\"",
+        "Memory for contents on their way: as much may come in at a time, and as much go out. A batch has up to 16 MiB;\nwhat does not fit waits.",
+        |config, value| {
+            config.buffers = value::bytes(value, 16 << 20, 1 << 40)?;
             Ok(())
         },
     ),

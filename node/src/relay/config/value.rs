@@ -93,6 +93,15 @@ pub(super) fn switch(value: &Value) -> Result<bool, String> {
     }
 }
 
+/// A line of text.
+pub(super) fn text(value: &Value, max: usize) -> Result<String, String> {
+    value
+        .as_str()
+        .filter(|text| text.len() <= max && !text.chars().any(char::is_control))
+        .map(str::to_owned)
+        .ok_or_else(|| format!("must be text in one line, of at most {max} bytes"))
+}
+
 /// Text out of a list of words.
 pub(super) fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
     let given = value.as_str().unwrap_or_default();
