@@ -6,7 +6,7 @@
 //! comes to disk under the old name. Equal bytes are never a conflict.
 
 use coffer_crdt::chunks::{ChunkList, ChunkRoot};
-use coffer_crdt::files::{Dot, FileId, Kind};
+use coffer_crdt::files::{Dot, FileId, Kind, Stamp};
 
 use super::compare::{Read, View, merge_group, row_of};
 use super::names;
@@ -192,7 +192,8 @@ struct Copy {
 }
 
 /// The first copy of the day that is free, or that holds these bytes already; the last one if there are too many. What
-/// a person has settled (put in the trash, or given another name) is a copy no longer, and stays as they left it.
+/// a person has settled (put in the trash, or given another name) is a copy no longer, and stays as they left it; it still
+/// speaks for these bytes if they were `written` no later than it was made, for then it was their copy that was settled.
 #[expect(clippy::too_many_arguments, reason = "what names a copy")]
 fn copy_for(
     view: &View<'_>,
@@ -202,7 +203,7 @@ fn copy_for(
     label: &str,
     ms: i64,
     hash: &[u8; 32],
-    even_settled: bool,
+    written: Option<Stamp>,
 ) -> Copy {
     let mut last = None;
     let mut copies = 0;
@@ -215,8 +216,10 @@ fn copy_for(
         match view.tree.get(id) {
             Some(known) => {
                 let shown = view.tree.shown(id).is_some_and(|shown| !shown.trashed);
-                let holds_it = known.content.is_some_and(|content| content.hash == *hash)
-                    && (shown || even_settled);
+                let holds_it = known.content.is_some_and(|content| {
+                    content.hash == *hash
+                        && (shown || written.is_some_and(|written| written <= content.stamp))
+                });
                 let copy = Copy {
                     id,
                     parent,
@@ -287,7 +290,7 @@ fn conflict(
         view.label,
         view.now_ms,
         &draft.hash,
-        false,
+        None,
     );
     let mut settled = Settled {
         owner: of,
@@ -327,13 +330,14 @@ fn conflict(
 /// Another device's content replaced, in the vault, one that was written here (or seen here) without either knowing
 /// of the other. The row still holds the loser: it becomes the copy, before the winner comes to disk.
 ///
-/// `rival` is the loser as the vault has it, `label` the name of the device that wrote it. Every device that does this
-/// makes the same copy. `None` if the copy was made before.
+/// `rival` is the loser as the vault has it, put there at `written`, `label` the name of the device that wrote it. Every
+/// device that does this makes the same copy. `None` if the copy was made before.
 pub fn preserve(
     view: &View<'_>,
     id: FileId,
     rival: ContentDraft,
     label: &str,
+    written: Stamp,
     written_ms: i64,
 ) -> Option<Settled> {
     let row = view.rows.get(id)?.clone();
@@ -346,8 +350,8 @@ pub fn preserve(
         label,
         written_ms,
         &rival.hash,
-        // Settled on another device, before this one came to it.
-        true,
+        // It may have been settled on another device, before this one came to it.
+        Some(written),
     );
     if copy.holds_it {
         return None;

@@ -53,7 +53,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     decide::revive(&view, id, draft_of(&rival), rival.dot)
                 } else {
                     let written_ms = i64::try_from(rival.stamp.ms()).unwrap_or(i64::MAX);
-                    decide::preserve(&view, id, draft_of(&rival), &label, written_ms)
+                    decide::preserve(&view, id, draft_of(&rival), &label, rival.stamp, written_ms)
                 }
             };
             let Some(settled) = settled else { continue };

@@ -142,6 +142,7 @@ impl TestVault {
         }
     }
 
+    /// To be locked after the tree by who needs both.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
     }
@@ -237,6 +238,7 @@ impl TestVault {
             .map(|(writer, log)| (writer, log.into_iter()))
             .map(|(writer, log)| (writer, log.peekable()))
             .collect();
+        let mut tree = self.tree.write().unwrap();
         let mut inner = self.inner();
         let mut touched = BTreeSet::new();
         loop {
@@ -266,11 +268,10 @@ impl TestVault {
                 break;
             }
         }
-        self.show(&inner, touched);
+        self.show(&mut tree, &inner, touched);
     }
 
-    fn show(&self, inner: &Inner, touched: impl IntoIterator<Item = FileId>) {
-        let mut tree = self.tree.write().unwrap();
+    fn show(&self, tree: &mut Tree, inner: &Inner, touched: impl IntoIterator<Item = FileId>) {
         for id in touched {
             tree.set(id, &inner.docs[&id].state());
         }
@@ -293,6 +294,7 @@ impl TestVault {
                 self.pull(&other);
             }
         }
+        let mut tree = self.tree.write().unwrap();
         let mut inner = self.inner();
         if let Some(error) = &inner.refuse {
             return Err(error.clone());
@@ -426,7 +428,7 @@ impl TestVault {
                 None => drop(inner.rows.remove(&id)),
             }
         }
-        self.show(&inner, touched);
+        self.show(&mut tree, &inner, touched);
         Ok(Committed::default())
     }
 }

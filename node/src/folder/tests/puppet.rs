@@ -369,7 +369,7 @@ impl Puppet {
                 if goes {
                     revive(&view, id, draft, rival.dot)
                 } else {
-                    preserve(&view, id, draft, &label, 1_795_305_600_000)
+                    preserve(&view, id, draft, &label, rival.stamp, 1_795_305_600_000)
                 }
             };
             let Some(settled) = settled else { continue };

@@ -1,4 +1,4 @@
-//! Contents on demand that somebody asked for now.
+//! Contents on demand that somebody is waiting for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

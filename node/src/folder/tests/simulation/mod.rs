@@ -16,7 +16,7 @@
 //!
 //! Hunting longer, and reading what happened in one run (a failing seed is made short and printed):
 //! ```text
-//! COFFER_SIM_SEEDS=10000..100000 cargo test -p coffer-node --lib folder::tests::simulation::suite::folders -- --nocapture
+//! COFFER_SIM_MINUTES=60 cargo test -p coffer-node --lib folder::tests::simulation::suite::folders -- --nocapture
 //! COFFER_SIM_SEEDS=7..8 COFFER_SIM_STORY=100000 cargo test -p coffer-node --lib folder::tests::simulation::suite::folders -- --nocapture
 //! ```
 

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::case::{ACTS, Case, Step};
 use super::coverage::Coverage;
@@ -133,13 +133,16 @@ fn code(case: &Case) -> String {
     )
 }
 
-fn run_all(seeds: &[u64]) -> Coverage {
-    let next = AtomicU64::new(0);
+fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Coverage {
+    let seeds = Mutex::new(seeds);
     let done = Mutex::new((Coverage::default(), Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                loop {
+                    let Some(seed) = seeds.lock().unwrap().next() else {
+                        break;
+                    };
                     let case = Case::of(seed);
                     let result = catch_unwind(AssertUnwindSafe(|| run(&case)));
                     let mut done = done.lock().unwrap();
@@ -170,10 +173,22 @@ fn folders_agree_and_lose_nothing() {
             from.parse().expect("a number"),
             to.parse().expect("a number"),
         );
-        run_all(&(from..to).collect::<Vec<_>>());
+        run_all(from..to);
         return;
     }
-    let coverage = run_all(&SEEDS.collect::<Vec<_>>());
+    if let Ok(minutes) = std::env::var("COFFER_SIM_MINUTES") {
+        let minutes: u64 = minutes.parse().expect("COFFER_SIM_MINUTES is a number");
+        let ends = Instant::now() + Duration::from_secs(60 * minutes);
+        let mut count = 0;
+        run_all(
+            (SEEDS.end..)
+                .take_while(|_| Instant::now() < ends)
+                .inspect(|_| count += 1),
+        );
+        println!("{count} seeds from {} on", SEEDS.end);
+        return;
+    }
+    let coverage = run_all(SEEDS);
     let under = coverage.under(&MINIMA);
     assert!(under.is_empty(), "hit too seldom: {under:#?}");
 }
