@@ -76,7 +76,10 @@ mod tests {
         assert!(door.decide(b, &[a, a], now));
         assert!(!door.decide(b, &[a; 8], now));
         let (near, next) = (ip("2001:db8::1"), ip("2001:db8::2"));
-        assert!(!door.decide(next, &[near, near], now), "one customer has many addresses");
+        assert!(
+            !door.decide(next, &[near, near], now),
+            "one customer has many addresses"
+        );
     }
 
     #[test]

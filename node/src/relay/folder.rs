@@ -118,8 +118,12 @@ mod tests {
         assert!(first.created);
         fs::write(&first.config, "[network]\nport = 7\n").unwrap();
         let second = init(&data).unwrap();
-        assert_eq!((second.created, second.host), (false, first.host));
-        assert!(fs::read_to_string(&first.config).unwrap().contains("port = 7"));
+        assert_eq!((second.created, second.host), (false, first.host.clone()));
+        assert!(
+            fs::read_to_string(&first.config)
+                .unwrap()
+                .contains("port = 7")
+        );
         assert_eq!(identity(&data).unwrap().key.id().to_string(), first.host);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o077;
         assert_eq!((mode(&data), mode(&first.config)), (0, 0));
@@ -128,9 +132,15 @@ mod tests {
     #[test]
     fn the_folder_of_a_device_is_refused_and_so_is_an_empty_one() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(identity(dir.path()).err().map(|error| error.kind), Some(ErrorKind::NotFound));
+        assert_eq!(
+            identity(dir.path()).err().map(|error| error.kind),
+            Some(ErrorKind::NotFound)
+        );
         fs::write(dir.path().join(crate::vault::founding::DATABASE), b"").unwrap();
         assert_eq!(init(dir.path()).unwrap_err().kind, ErrorKind::Conflict);
-        assert_eq!(identity(dir.path()).err().map(|error| error.kind), Some(ErrorKind::Conflict));
+        assert_eq!(
+            identity(dir.path()).err().map(|error| error.kind),
+            Some(ErrorKind::Conflict)
+        );
     }
 }

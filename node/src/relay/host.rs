@@ -1,7 +1,6 @@
 //! What all parts of a host share: its keys, its store, its limits, what is counted.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -52,7 +51,7 @@ pub struct Host {
     /// Vaults of which something new is to be stated.
     pub to_state: mpsc::Sender<VaultId>,
     /// Whether it is ending.
-    pub draining: AtomicBool,
+    draining: watch::Sender<bool>,
     rates: Mutex<Limits>,
     measured: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -91,7 +90,6 @@ impl Host {
     pub fn new(parts: Parts) -> (Arc<Host>, mpsc::Receiver<VaultId>) {
         let (to_state, queue) = mpsc::channel(TO_STATE);
         let config = parts.config;
-        let now = Instant::now();
         let buffers_kib = usize::try_from(config.buffers >> 10).unwrap_or(Semaphore::MAX_PERMITS);
         let host = Host {
             id: parts.key.id(),
@@ -102,14 +100,16 @@ impl Host {
             net: parts.net,
             metrics: Metrics::new(),
             marks: Marks::new(config.log_identities, parts.mark_key),
-            vaults: Vaults::new(config.resident, now),
+            vaults: Vaults::new(config.resident),
             arriving: Arc::new(Semaphore::new(buffers_kib.min(Semaphore::MAX_PERMITS))),
             giving: Arc::new(Semaphore::new(
-                usize::try_from(config.buffers / GIVING_EACH).unwrap_or(1).max(1),
+                usize::try_from(config.buffers / GIVING_EACH)
+                    .unwrap_or(1)
+                    .max(1),
             )),
             started_ms: now_ms(),
             to_state,
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             rates: Mutex::new(Limits {
                 streams: Rates::new(Rate::per_minute(config.streams_per_minute)),
                 joins: Rates::new(Rate::per_minute(config.joins_per_minute)),
@@ -144,7 +144,17 @@ impl Host {
 
     /// Whether it is ending: nothing new begins.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        *self.draining.borrow()
+    }
+
+    /// Begins to end.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Resolves when it begins to end.
+    pub async fn drains(&self) {
+        stopped(&mut self.draining.subscribe()).await;
     }
 
     /// Whether devices should come here now.
@@ -170,8 +180,12 @@ impl Host {
     pub async fn measure(&self) {
         let mut measured = self.measured.lock().await;
         let now = Instant::now();
-        self.metrics.connections.set(gauge(self.net.connections().len() as u64));
-        self.metrics.vaults_resident.set(gauge(self.vaults.len() as u64));
+        self.metrics
+            .connections
+            .set(gauge(self.net.connections().len() as u64));
+        self.metrics
+            .vaults_resident
+            .set(gauge(self.vaults.len() as u64));
         self.metrics.draining.set(i64::from(self.is_draining()));
         if measured.is_some_and(|at| now.saturating_duration_since(at) < MEASURE_EVERY) {
             return;
@@ -196,7 +210,9 @@ impl Host {
 pub fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |passed| {
+            u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
 /// The configured name, else that of the machine.

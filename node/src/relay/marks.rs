@@ -68,8 +68,14 @@ mod tests {
     fn a_mark_is_the_same_all_through_a_run_and_another_in_the_next() {
         let (first, second) = (Marks::new(false, [1; 32]), Marks::new(false, [2; 32]));
         let vault = VaultId([0xab; 32]);
-        assert_eq!(first.vault(vault).to_string(), first.vault(vault).to_string());
-        assert_ne!(first.vault(vault).to_string(), second.vault(vault).to_string());
+        assert_eq!(
+            first.vault(vault).to_string(),
+            first.vault(vault).to_string()
+        );
+        assert_ne!(
+            first.vault(vault).to_string(),
+            second.vault(vault).to_string()
+        );
         assert!(!first.vault(vault).to_string().contains("abab"));
         let address = "203.0.113.7".parse().ok();
         assert!(!first.address(address).to_string().contains("203"));

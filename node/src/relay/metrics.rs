@@ -208,7 +208,10 @@ mod tests {
         assert_eq!(served, names);
         let documented = include_str!("../../../docs/hosting.md");
         for name in NAMES {
-            assert!(documented.contains(&format!("`{name}`")), "{name} is not documented");
+            assert!(
+                documented.contains(&format!("`{name}`")),
+                "{name} is not documented"
+            );
         }
     }
 }

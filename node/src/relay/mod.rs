@@ -19,12 +19,34 @@
 //! What it may learn is in DESIGN.md, section 6: keys, roles, which devices share a vault, times, counts, padded sizes.
 //! It holds no key of a vault. A device that is not in a vault gets nothing of it, not even that it is here.
 
+mod asked;
 pub mod config;
 pub mod control;
+mod deposit;
+mod door;
+mod erasing;
 pub mod folder;
-// mod http;
+mod following;
+mod freeing;
+mod giving;
+mod host;
+mod http;
+mod joining;
 mod marks;
 mod metrics;
 mod places;
 mod rates;
+mod resident;
+mod resting;
+mod run;
+mod serving;
+mod session;
+mod stating;
 pub mod store;
+#[cfg(test)]
+mod tests;
+mod vaults;
+mod verify;
+
+pub use config::{ConfigError, LogFormat, LogLevel, RelayConfig};
+pub use run::{HostOptions, HostReady, run};

@@ -57,7 +57,9 @@ fn is_name(text: &str) -> bool {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     text.len() <= MAX_NAME && text.trim_end_matches('.').split('.').all(is_label)
 }
@@ -131,7 +133,16 @@ mod tests {
             assert!(read[1].ends_with("/quic-v1"), "{read:?}");
         }
         assert_eq!(texts("/ip4/203.0.113.7/tcp/9"), ["/ip4/203.0.113.7/tcp/9"]);
-        for text in ["", "a b", "a..b", "-a", "host:0", "host:99999", "/nonsense/1", "http://a"] {
+        for text in [
+            "",
+            "a b",
+            "a..b",
+            "-a",
+            "host:0",
+            "host:99999",
+            "/nonsense/1",
+            "http://a",
+        ] {
             assert_eq!(texts(text), [""; 0], "{text}");
         }
     }

@@ -102,7 +102,10 @@ impl<K: Hash + Eq + Copy> Rates<K> {
             self.make_room(now);
         }
         let rate = self.rate;
-        let bucket = self.buckets.entry(key).or_insert_with(|| Bucket::new(rate, now));
+        let bucket = self
+            .buckets
+            .entry(key)
+            .or_insert_with(|| Bucket::new(rate, now));
         bucket.take(rate, 1.0, now)
     }
 

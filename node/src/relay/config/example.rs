@@ -15,7 +15,10 @@ const SECTIONS: &[(&str, &str)] = &[
     ("network", "How devices reach this host."),
     ("vaults", "What vaults may store here."),
     ("memory", "What is held in memory."),
-    ("limits", "What one device, or one address, may ask of this host."),
+    (
+        "limits",
+        "What one device, or one address, may ask of this host.",
+    ),
     ("http", "For monitoring."),
     ("log", "What the log says."),
     ("stop", "How the host ends."),

@@ -8,15 +8,16 @@
 
 mod example;
 mod settings;
-mod value;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use example::{VARIABLES, documented};
+pub use settings::QUOTAS;
 use settings::SETTINGS;
 
 /// Name of the file in the data folder.
@@ -185,12 +186,12 @@ impl RelayConfig {
 
     /// Lays what a file says over these values.
     pub fn take_text(&mut self, text: &str, place: &str) -> Result<(), ConfigError> {
-        let table: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| ConfigError::Syntax {
-                place: place.to_owned(),
-                reason: error.to_string().trim_end().to_owned(),
-            })?;
+        let table: toml::Table =
+            text.parse()
+                .map_err(|error: toml::de::Error| ConfigError::Syntax {
+                    place: place.to_owned(),
+                    reason: error.to_string().trim_end().to_owned(),
+                })?;
         for (section, content) in &table {
             let Some(content) = content.as_table() else {
                 return Err(unknown(place, section));

@@ -74,6 +74,8 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The largest quota: an exabyte, so that sums of quotas stay far from the end of 64 bits.
 pub(super) const MAX_QUOTA: u64 = 1 << 60;
+/// Quotas that a vault may have.
+pub const QUOTAS: std::ops::RangeInclusive<u64> = MIN_QUOTA..=MAX_QUOTA;
 /// The smallest: one entry and one blob of the largest sizes.
 pub(super) const MIN_QUOTA: u64 = 16 << 20;
 

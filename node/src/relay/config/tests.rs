@@ -50,7 +50,10 @@ fn the_documented_file_names_every_value_and_changes_nothing_also_when_all_of_it
         })
         .collect();
     let table: toml::Table = counting.parse().unwrap();
-    let values: usize = table.values().map(|section| section.as_table().unwrap().len()).sum();
+    let values: usize = table
+        .values()
+        .map(|section| section.as_table().unwrap().len())
+        .sum();
     assert_eq!(values, SETTINGS.len());
     assert_eq!(table.len(), sections().count());
     assert_eq!(read(&counting), Ok(RelayConfig::default()));
@@ -59,17 +62,31 @@ fn the_documented_file_names_every_value_and_changes_nothing_also_when_all_of_it
 #[test]
 fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     for (text, key, meant) in [
-        ("[network]\nprot = 1", "`network.prot`", "did you mean `network.port`?"),
-        ("[limits]\nconnections_per_adress = 3", "`limits.connections_per_adress`", "`limits.connections_per_address`"),
+        (
+            "[network]\nprot = 1",
+            "`network.prot`",
+            "did you mean `network.port`?",
+        ),
+        (
+            "[limits]\nconnections_per_adress = 3",
+            "`limits.connections_per_adress`",
+            "`limits.connections_per_address`",
+        ),
         ("[netwrok]", "`netwrok`", "did you mean `network`?"),
         ("port = 1", "`port`", ""),
         ("[colour]\nblue = 1", "`colour.blue`", ""),
     ] {
         let refused = read(text).unwrap_err();
-        assert!(refused.contains(key) && refused.contains(meant), "{refused}");
+        assert!(
+            refused.contains(key) && refused.contains(meant),
+            "{refused}"
+        );
     }
     let refused = with_variable("COFFER_RELAY_NETWORK_PROT", "1").unwrap_err();
-    assert!(refused.contains("did you mean `COFFER_RELAY_NETWORK_PORT`?"), "{refused}");
+    assert!(
+        refused.contains("did you mean `COFFER_RELAY_NETWORK_PORT`?"),
+        "{refused}"
+    );
     assert!(with_variable("COFFER_RELAY_CONFIG", "/x").is_ok());
     assert!(with_variable("COFFER_DATA_DIR", "/x").is_ok());
 }
@@ -79,7 +96,10 @@ fn values_out_of_bounds_are_refused_with_the_bounds() {
     for (text, said) in [
         ("[network]\nport = 70000", "from 0 to 65535"),
         ("[network]\nport = -1", "from 0 to 65535"),
-        ("[network]\nlisten = [\"relay.example.org\"]", "addresses such as"),
+        (
+            "[network]\nlisten = [\"relay.example.org\"]",
+            "addresses such as",
+        ),
         ("[network]\nannounce = [\"a b\"]", "places such as"),
         ("[vaults]\nquota = \"1KiB\"", "16.0 MiB"),
         ("[vaults]\nquota = \"much\"", "such as \"10GiB\""),
@@ -118,7 +138,10 @@ fn variables_lie_over_the_file_in_any_usual_spelling() {
     assert_eq!(config.drain, Duration::from_secs(60));
     assert_eq!(config.bytes_in_per_second, 20_000_000);
     let absent = RelayConfig::load(&dir.path().join("other"), []).unwrap_err();
-    assert!(matches!(absent, ConfigError::Unreadable { absent: true, .. }));
+    assert!(matches!(
+        absent,
+        ConfigError::Unreadable { absent: true, .. }
+    ));
 }
 
 proptest! {

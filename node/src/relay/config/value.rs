@@ -22,7 +22,10 @@ pub(super) fn from_variable(text: &str, is_list: bool) -> Value {
     match parse(text) {
         Ok(value) if value.is_array() == is_list => value,
         _ if is_list => {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
             Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
         }
         _ => Value::String(text.to_owned()),
@@ -107,7 +110,10 @@ pub(super) fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, Str
     let given = value.as_str().unwrap_or_default();
     let found = words.iter().find(|(word, _)| *word == given);
     found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-        let words: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let words: Vec<String> = words
+            .iter()
+            .map(|(word, _)| format!("\"{word}\""))
+            .collect();
         format!("must be one of {}", words.join(", "))
     })
 }
@@ -129,9 +135,11 @@ fn list<T>(value: &Value, what: &str, read: impl Fn(&str) -> Option<T>) -> Resul
 
 /// Addresses of this machine.
 pub(super) fn addresses(value: &Value) -> Result<Vec<IpAddr>, String> {
-    list(value, "addresses such as \"192.0.2.7\" or \"::1\"", |text| {
-        text.parse().ok()
-    })
+    list(
+        value,
+        "addresses such as \"192.0.2.7\" or \"::1\"",
+        |text| text.parse().ok(),
+    )
 }
 
 /// Where others reach this host: `HOST`, `HOST:PORT`, `ADDRESS`, `ADDRESS:PORT`, or a multiaddress.

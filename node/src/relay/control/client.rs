@@ -31,8 +31,9 @@ pub(super) enum Closing {
 
 /// Asks the host that works on `data_dir`. `NotRunning` where none does.
 pub async fn ask(data_dir: &Path, request: &HostRequest) -> Result<HostReply, ControlError> {
-    let stream = socket::connect(data_dir).await.map_err(|error| {
-        match error.kind() {
+    let stream = socket::connect(data_dir)
+        .await
+        .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::NotADirectory => ControlError::new(
@@ -40,9 +41,11 @@ pub async fn ask(data_dir: &Path, request: &HostRequest) -> Result<HostReply, Co
                 format!("no host runs on {}", data_dir.display()),
             )
             .with_code("host-not-running"),
-            _ => ControlError::io(format_args!("reach the host on {}", data_dir.display()), &error),
-        }
-    })?;
+            _ => ControlError::io(
+                format_args!("reach the host on {}", data_dir.display()),
+                &error,
+            ),
+        })?;
     let (input, mut output) = stream.into_split();
     let mut line = Vec::new();
     let opening = Opening {
@@ -52,7 +55,10 @@ pub async fn ask(data_dir: &Path, request: &HostRequest) -> Result<HostReply, Co
     push_line(&mut line, &opening)?;
     let written = write_out(&mut output, &mut line).await;
     // A host that refuses closes early, and says why before it does.
-    match LineReader::new(BufReader::new(input)).next::<Closing>().await {
+    match LineReader::new(BufReader::new(input))
+        .next::<Closing>()
+        .await
+    {
         Ok(Closing::Reply(reply)) => Ok(reply),
         Ok(Closing::Error(error)) => Err(error),
         Err(LineError::Malformed(what)) => Err(ControlError::new(

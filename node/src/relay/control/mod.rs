@@ -8,5 +8,5 @@ mod messages;
 mod server;
 
 pub use client::ask;
-pub use messages::{HostReply, HostRequest, HostStatus, InvitationRow, VaultRow};
+pub use messages::{HostReply, HostRequest, HostStatus, InvitationRow, MAX_ROWS, VaultRow};
 pub use server::Server;

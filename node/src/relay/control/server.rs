@@ -18,6 +18,7 @@ use super::messages::{HostReply, HostRequest, VERSION};
 use crate::control::lines::{LineError, LineReader, push_line, write_out};
 use crate::control::server::allowed;
 use crate::control::{ControlError, ErrorKind, socket};
+use crate::relay::host::stopped;
 
 /// Commands at once; people run one, scripts a few.
 const MAX_CONNECTIONS: usize = 32;
@@ -50,7 +51,7 @@ impl Server {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                     Ok((stream, _)) => {
@@ -106,6 +107,8 @@ fn request(opening: Opening<Value>) -> Result<HostRequest, ControlError> {
         .with_code("other-host-version"));
     }
     serde_json::from_value(opening.request).map_err(|error| {
-        ControlError::usage(format!("the running host does not know this request: {error}"))
+        ControlError::usage(format!(
+            "the running host does not know this request: {error}"
+        ))
     })
 }
