@@ -50,6 +50,8 @@ pub struct Host {
     pub started_ms: u64,
     /// Vaults of which something new is to be stated.
     pub to_state: mpsc::Sender<VaultId>,
+    /// Connected devices that may have come into a vault just now.
+    pub to_look_at: mpsc::Sender<Device>,
     /// Whether it is ending.
     draining: watch::Sender<bool>,
     rates: Mutex<Limits>,
@@ -82,13 +84,17 @@ pub struct Parts {
 /// touched.
 const TO_STATE: usize = 4096;
 
+/// Devices that wait to be looked at.
+const TO_LOOK_AT: usize = 1024;
+
 /// What one answer to a batch GET may hold in memory at a time, in bytes.
 const GIVING_EACH: u64 = 4 << 20;
 
 impl Host {
-    /// A host that serves nobody yet, and the queue of what it has to state.
-    pub fn new(parts: Parts) -> (Arc<Host>, mpsc::Receiver<VaultId>) {
-        let (to_state, queue) = mpsc::channel(TO_STATE);
+    /// A host that serves nobody yet, and the queues of what it has to state, and of whom it has to look at.
+    pub fn new(parts: Parts) -> (Arc<Host>, mpsc::Receiver<VaultId>, mpsc::Receiver<Device>) {
+        let (to_state, stating) = mpsc::channel(TO_STATE);
+        let (to_look_at, looking) = mpsc::channel(TO_LOOK_AT);
         let config = parts.config;
         let buffers_kib = usize::try_from(config.buffers >> 10).unwrap_or(Semaphore::MAX_PERMITS);
         let host = Host {
@@ -109,6 +115,7 @@ impl Host {
             )),
             started_ms: now_ms(),
             to_state,
+            to_look_at,
             draining: watch::Sender::new(false),
             rates: Mutex::new(Limits {
                 streams: Rates::new(Rate::per_minute(config.streams_per_minute)),
@@ -117,7 +124,7 @@ impl Host {
             measured: tokio::sync::Mutex::new(None),
             config,
         };
-        (Arc::new(host), queue)
+        (Arc::new(host), stating, looking)
     }
 
     fn limits(&self) -> MutexGuard<'_, Limits> {

@@ -10,6 +10,7 @@
 //! session.rs    one device replicates · resident.rs  one vault in memory · verify.rs  what is believed
 //! vaults.rs     which vaults are in memory
 //! stating.rs    what the host says of what it has · following.rs  what other processes on the same store did
+//! clients.rs    whose connections it carries
 //! deposit.rs    blobs come in, are asked after, are released · giving.rs  blobs go out
 //! erasing.rs    a vault leaves · freeing.rs  what no device names goes
 //! store/        what it keeps, behind one trait with an embedded and a provider's implementation
@@ -20,6 +21,7 @@
 //! It holds no key of a vault. A device that is not in a vault gets nothing of it, not even that it is here.
 
 mod asked;
+mod clients;
 pub mod config;
 pub mod control;
 mod deposit;

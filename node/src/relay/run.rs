@@ -16,9 +16,9 @@ use super::control::{HostRequest, Server};
 use super::door::HostDoor;
 use super::host::{Host, Parts};
 use super::store::RelayStore;
-use super::{asked, folder, following, freeing, http, resting, serving, stating};
+use super::{asked, clients, folder, following, freeing, http, places, resting, serving, stating};
 use crate::control::{ControlError, DataLock, ErrorKind};
-use crate::net::{Incoming, Net, NetConfig};
+use crate::net::{HostOptions as NetOptions, Incoming, Multiaddr, Net, NetConfig, Role};
 use crate::service::random;
 use crate::service::sources::listen_on;
 use crate::service::status::show_address;
@@ -69,7 +69,7 @@ pub async fn run(
         .map_err(|error| ControlError::io("open the control socket", &error))?;
     let mut mark_key = [0; 32];
     rand::Rng::fill_bytes(&mut random(), &mut mark_key);
-    let (host, to_state) = Host::new(Parts {
+    let (host, to_state, to_look_at) = Host::new(Parts {
         sealing: identity.sealing.public(),
         key: identity.key,
         config,
@@ -93,6 +93,7 @@ pub async fn run(
     tasks.spawn(stating::run(host.clone(), to_state, stopping.clone()));
     tasks.spawn(freeing::run(host.clone(), stopping.clone()));
     tasks.spawn(following::run(host.clone(), stopping.clone()));
+    tasks.spawn(clients::run(host.clone(), to_look_at, stopping.clone()));
     tasks.spawn(resting::run(host.clone(), stopping.clone()));
     if let Some(listener) = listener {
         tasks.spawn(http::serve(listener, host.clone(), stopping.clone()));
@@ -147,6 +148,20 @@ async fn start_network(
         listen,
         mdns: false,
         protocols: serving::protocols(),
+        role: Role::Host(NetOptions {
+            external: external(config),
+            reservations: if config.circuits == 0 {
+                0
+            } else {
+                config.connections
+            },
+            circuits: config.circuits,
+            circuits_per_device: config.circuits_per_device,
+            circuit_duration: config.circuit_duration,
+            circuit_bytes: config.circuit_bytes,
+            strangers: config.strangers,
+            ..NetOptions::default()
+        }),
         door: Some(Arc::new(HostDoor::new(config))),
     })
     .await;
@@ -175,6 +190,15 @@ async fn start_network(
         .with_code("host-port-taken"));
     }
     Ok((net, incoming))
+}
+
+/// Addresses beside those of the machine's own interfaces: those that were announced as addresses, not as names.
+fn external(config: &RelayConfig) -> Vec<Multiaddr> {
+    let texts = config.announce.iter();
+    texts
+        .flat_map(|text| places::read(text, config.port))
+        .filter(|address| places::ip_of(address).is_some())
+        .collect()
 }
 
 /// Opens the store in the data folder.

@@ -49,6 +49,8 @@ pub async fn hold(host: &Arc<Host>, stream: Stream) {
     let mark = (host.marks.vault(vault), host.marks.device(device));
     tracing::debug!(vault = %mark.0, device = %mark.1, "a device replicates");
     host.metrics.sessions.inc();
+    // It may have come into the vault after it connected. When many do at once, they are looked at as they connect.
+    let _ = host.to_look_at.try_send(device.0);
     let queue = resident.connect(device).await;
     let receive = receive(host, &resident, device, &queue, &mut read, hello, frame);
     tokio::select! {

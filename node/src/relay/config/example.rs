@@ -19,6 +19,10 @@ const SECTIONS: &[(&str, &str)] = &[
         "limits",
         "What one device, or one address, may ask of this host.",
     ),
+    (
+        "circuits",
+        "Connections that this host carries between devices; it sees only how much.",
+    ),
     ("http", "For monitoring."),
     ("log", "What the log says."),
     ("stop", "How the host ends."),

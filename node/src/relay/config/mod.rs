@@ -56,6 +56,8 @@ pub struct RelayConfig {
     pub buffers: u64,
     /// Connections from devices.
     pub connections: usize,
+    /// Connections from devices that are in no vault.
+    pub strangers: usize,
     /// Connections from one address.
     pub connections_per_address: usize,
     /// New connections a minute from one address.
@@ -68,6 +70,14 @@ pub struct RelayConfig {
     pub requests_per_second: u32,
     /// Bytes a second from one device; 0 for no limit.
     pub bytes_in_per_second: u64,
+    /// Connections between devices that the host carries at a time; 0 for none.
+    pub circuits: usize,
+    /// Of one device.
+    pub circuits_per_device: usize,
+    /// Longest life of one.
+    pub circuit_duration: Duration,
+    /// Most bytes over one.
+    pub circuit_bytes: u64,
     /// Where metrics and health are answered; nowhere if absent.
     pub http: Option<SocketAddr>,
     /// How the log is written.

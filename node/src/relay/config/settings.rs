@@ -55,6 +55,11 @@ pub(super) fn blank() -> RelayConfig {
         resident: 0,
         resident_idle: Duration::ZERO,
         connections: 0,
+        strangers: 0,
+        circuits: 0,
+        circuits_per_device: 0,
+        circuit_duration: Duration::ZERO,
+        circuit_bytes: 0,
         connections_per_address: 0,
         connects_per_minute: 0,
         streams_per_minute: 0,
@@ -231,6 +236,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     ),
     one(
+        "limits.strangers",
+        "256",
+        "Connections from devices that are in no vault of this host, or not yet: what an invitation needs, and what\nreconnects at once.",
+        |config, value| {
+            config.strangers = size(value, 4, 1_000_000)?;
+            Ok(())
+        },
+    ),
+    one(
         "limits.connections_per_address",
         "256",
         "Connections from one IPv4 address, or one IPv6 /64, at a time. Many devices may share one behind a router.",
@@ -285,6 +299,42 @@ pub(super) const SETTINGS: &[Setting] = &[
                 return Err("must be 0, or at least \"64KiB\"".to_owned());
             }
             config.bytes_in_per_second = bytes;
+            Ok(())
+        },
+    ),
+    one(
+        "circuits.max",
+        "1024",
+        "Connections between two devices of a vault that this host carries at a time, where routers keep them apart.\n0: none.",
+        |config, value| {
+            config.circuits = size(value, 0, 1_000_000)?;
+            Ok(())
+        },
+    ),
+    one(
+        "circuits.per_device",
+        "32",
+        "Of one device.",
+        |config, value| {
+            config.circuits_per_device = size(value, 1, 1_000_000)?;
+            Ok(())
+        },
+    ),
+    one(
+        "circuits.duration",
+        "\"12h\"",
+        "Longest life of one; what it carried goes on over the next.",
+        |config, value| {
+            config.circuit_duration = value::duration(value, MINUTE, 365 * DAY)?;
+            Ok(())
+        },
+    ),
+    one(
+        "circuits.bytes",
+        "\"64GiB\"",
+        "Most bytes over one, both directions together.",
+        |config, value| {
+            config.circuit_bytes = value::bytes(value, 1 << 20, MAX_QUOTA)?;
             Ok(())
         },
     ),
