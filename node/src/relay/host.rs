@@ -227,7 +227,10 @@ fn host_name(configured: &str) -> String {
     if !configured.trim().is_empty() {
         return configured.trim().to_owned();
     }
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // The first is hidden from a service that may see only processes.
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .unwrap_or_default();
     match machine.trim() {
         "" => "host".to_owned(),
         name => name.to_owned(),

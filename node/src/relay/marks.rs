@@ -4,7 +4,6 @@
 //! they are. With `log.identities = true` the ids themselves are written.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use coffer_protocol::identity::{DeviceId, VaultId};
 
@@ -42,12 +41,6 @@ impl Marks {
         self.of("d", &device.0, || device.to_string())
     }
 
-    /// For an address.
-    pub fn address(&self, ip: Option<IpAddr>) -> Mark {
-        let text = ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
-        self.of("a", text.as_bytes(), || text.clone())
-    }
-
     fn of(&self, kind: &str, bytes: &[u8], plain: impl FnOnce() -> String) -> Mark {
         Mark(match &self.key {
             None => plain(),
@@ -77,10 +70,7 @@ mod tests {
             second.vault(vault).to_string()
         );
         assert!(!first.vault(vault).to_string().contains("abab"));
-        let address = "203.0.113.7".parse().ok();
-        assert!(!first.address(address).to_string().contains("203"));
         let plain = Marks::new(true, [1; 32]);
         assert_eq!(plain.vault(vault).to_string(), vault.to_string());
-        assert_eq!(plain.address(address).to_string(), "203.0.113.7");
     }
 }

@@ -26,8 +26,8 @@ pub const CONFIG_FILE: &str = "relay.toml";
 const MAX_FILE: u64 = 256 << 10;
 /// What the variables begin with.
 pub const PREFIX: &str = "COFFER_RELAY_";
-/// Variables with the prefix that are no settings: where the data folder and the file are.
-pub const PLACES: [&str; 2] = ["COFFER_RELAY_DATA_DIR", "COFFER_RELAY_CONFIG"];
+/// Names the file, where it is not in the data folder; no setting.
+pub const FILE_VARIABLE: &str = "COFFER_RELAY_CONFIG";
 
 /// Everything a host can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ impl RelayConfig {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
         for (name, text) in variables {
-            if !name.starts_with(PREFIX) || PLACES.contains(&name.as_str()) {
+            if !name.starts_with(PREFIX) || name == FILE_VARIABLE {
                 continue;
             }
             let place = "the environment";

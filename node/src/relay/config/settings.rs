@@ -379,7 +379,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     one(
         "log.identities",
         "false",
-        "Whether ids of vaults and devices, and addresses, stand in the log. Without it they have marks that are\ndrawn anew at each start.",
+        "Whether ids of vaults and devices, and addresses, may stand in the log. Without it ids have marks that are\ndrawn anew at each start, and the network library logs nothing.",
         |config, value| {
             config.log_identities = value::switch(value)?;
             Ok(())
