@@ -16,6 +16,7 @@ use super::control::{HostRequest, Server};
 use super::door::HostDoor;
 use super::host::{Host, Parts};
 use super::store::RelayStore;
+use super::store::embedded::EmbeddedStore;
 use super::{asked, clients, folder, following, freeing, http, places, resting, serving, stating};
 use crate::control::{ControlError, DataLock, ErrorKind};
 use crate::net::{HostOptions as NetOptions, Incoming, Multiaddr, Net, NetConfig, Role};
@@ -229,7 +230,15 @@ fn external(config: &RelayConfig) -> Vec<Multiaddr> {
         .collect()
 }
 
+/// Name of the store's folder in the data folder.
+const STORE: &str = "store";
+
 /// Opens the store in the data folder.
 async fn open_store(data_dir: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
-    Err(ControlError::internal(format!("{}", data_dir.display())))
+    let folder = data_dir.join(STORE);
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder)).await;
+    let store = opened
+        .map_err(|error| ControlError::internal(error.to_string()))?
+        .map_err(|error| asked::store_error(&error))?;
+    Ok(Arc::new(store))
 }
