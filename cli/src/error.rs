@@ -143,9 +143,7 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "start-failed" => {
             "the file coffer.log in the data folder says more; `coffer start` shows it here"
         }
-        "too-large" => {
-            "one document may be 16 MiB; put large contents into a file with `coffer file add`"
-        }
+        "too-large" => "put large contents into a file with `coffer file add`",
         "deleted" => {
             "`coffer doc history` lists what it was, `coffer doc get --at` shows it, and `coffer doc put` brings it back"
         }

@@ -20,7 +20,10 @@ pub mod control;
 pub mod folder;
 pub mod index;
 pub mod net;
+mod private_file;
 pub mod relay;
 pub mod service;
 pub mod store;
 pub mod vault;
+
+pub use coffer_crdt::files::date;

@@ -117,7 +117,7 @@ pub enum Reach {
     Here,
     /// Connected.
     Connected {
-        /// `HOST:PORT/TRANSPORT`; of a path through a host, that host's.
+        /// `HOST:PORT/transport`; of a path through a host, that host's.
         address: String,
         /// `tcp` or `quic`.
         transport: String,
@@ -138,7 +138,7 @@ pub enum Reach {
     },
     /// Not connected; being tried.
     Trying {
-        /// Addresses known.
+        /// Addresses known, `HOST:PORT/transport`.
         addresses: Vec<String>,
         /// Why the last try failed.
         last_error: Option<String>,

@@ -47,6 +47,8 @@ pub struct Running {
     pub collector: super::collecting::Collector,
     /// What is kept here on demand.
     pub keeping: super::storage::Keeping,
+    /// What all files come to in numbers.
+    pub figures: super::figures::Figures,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -117,6 +119,7 @@ impl Running {
             checking,
             collector: super::collecting::Collector::default(),
             keeping: super::storage::Keeping::default(),
+            figures: super::figures::Figures::default(),
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
@@ -376,7 +379,7 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
     use crate::vault::CommitError;
     let kind = match &error {
         CommitError::NotFound(_) => ErrorKind::NotFound,
-        CommitError::Invalid(_) => ErrorKind::Usage,
+        CommitError::Invalid(_) | CommitError::TooLarge => ErrorKind::Usage,
         CommitError::Exists(_) | CommitError::Changed(_) | CommitError::Meanwhile => {
             ErrorKind::Conflict
         }
@@ -384,5 +387,9 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
         CommitError::Storage(_) => ErrorKind::Io,
         CommitError::Stopping => ErrorKind::Cancelled,
     };
-    ControlError::new(kind, error.to_string())
+    let told = ControlError::new(kind, error.to_string());
+    match error {
+        CommitError::TooLarge => told.with_code("too-large"),
+        _ => told,
+    }
 }
