@@ -100,6 +100,9 @@ pub enum Command {
     Check(commands::check::Check),
     Export(commands::export::Export),
     Events(commands::events::Events),
+    /// Hosts: always on, keep what your devices send them, can read none of it
+    #[command(subcommand)]
+    Relay(commands::relay::Relay),
     /// Start coffer whenever you log in
     #[command(subcommand)]
     Service(commands::service::Service),

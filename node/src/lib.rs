@@ -9,6 +9,7 @@
 //! folder/    folders on disk kept equal to folders of the vault
 //! index/     the derived index for queries
 //! net/       one libp2p swarm behind a handle
+//! relay/     the host: what it keeps for vaults that it cannot read
 //! ```
 //!
 //! Only this crate names libp2p, iroh-blobs, redb and tokio; only the command line prints.
@@ -20,6 +21,7 @@ pub mod folder;
 pub mod index;
 pub mod net;
 mod private_file;
+pub mod relay;
 pub mod service;
 pub mod store;
 pub mod vault;

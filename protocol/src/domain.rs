@@ -17,6 +17,13 @@ pub const ENTRY_SIGNATURE: &str = "coffer 2026-11 entry signature";
 /// Signature of a held statement by its device.
 pub const HELD_SIGNATURE: &str = "coffer 2026-11 held statement signature";
 
+/// Signature of a relay host's statement.
+pub const HOST_STATEMENT_SIGNATURE: &str = "coffer 2026-11 host statement signature";
+/// Signature of an order to erase a vault on a relay host, by an owner.
+pub const ERASE_ORDER_SIGNATURE: &str = "coffer 2026-11 erase order signature";
+/// Signature of the receipt for it, by the host.
+pub const ERASE_RECEIPT_SIGNATURE: &str = "coffer 2026-11 erase receipt signature";
+
 // Hashes that name public things: BLAKE3 in key-derivation mode with the context.
 
 /// Id of a grant; of the genesis grant it is the vault's id.
@@ -91,6 +98,15 @@ pub const PAIRING_INVITER_PROOF: &str = "coffer 2026-11 pairing inviter proof";
 pub const PAIRING_REQUEST: &str = "coffer 2026-11 pairing request";
 /// Key of the MAC over the inviter's welcome.
 pub const PAIRING_WELCOME: &str = "coffer 2026-11 pairing welcome";
+
+// Relay hosts.
+
+/// Checksum of an invitation to a relay host, against damage and not against malice.
+pub const HOST_LINK_CHECKSUM: &str = "coffer 2026-11 host invitation checksum";
+/// What a relay host keeps of the secret of an invitation that it made.
+pub const HOST_INVITATION_ID: &str = "coffer 2026-11 host invitation id";
+/// Names an order to erase in its receipt.
+pub const ERASE_ORDER_ID: &str = "coffer 2026-11 erase order id";
 
 #[cfg(test)]
 mod tests {

@@ -118,6 +118,12 @@ id! {
     EpochId, 32
 }
 
+id! {
+    /// What a relay host keeps for one vault, from when it began to until it erases it: random, so that a
+    /// host that lost everything cannot look like one that never did.
+    StoreId, 16
+}
+
 impl Hash {
     /// No hash at all: what the first entry of a log names as its predecessor.
     pub const ZERO: Hash = Hash([0; 32]);

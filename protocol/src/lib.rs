@@ -8,7 +8,8 @@
 //! [`recovery`] key, and its hash is the vault's id. Every further device is admitted by a grant
 //! that an owner signs, and which seals the space's [`keys`] to it. Each device then writes one log
 //! of signed, encrypted entries ([`log`]) and says what it durably has ([`held`]). Bytes of files
-//! travel as sealed frames ([`frame`]).
+//! travel as sealed frames ([`frame`]). A host that keeps all of this and can read none of it speaks
+//! [`relay`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -24,11 +25,14 @@ pub mod keys;
 pub mod log;
 pub mod pairing;
 pub mod recovery;
+pub mod relay;
 pub mod replication;
 pub mod signed;
 pub mod version;
 
+mod base32;
 mod byte_strings;
 #[cfg(test)]
 mod frozen;
+mod link_text;
 mod padded;

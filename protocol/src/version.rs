@@ -11,6 +11,11 @@ pub const PAIR: &str = "/coffer/pair/1";
 /// The libp2p protocol of batch GET for blobs.
 pub const BLOBS: &str = "/coffer/blobs/1";
 
+/// The libp2p protocol on which a vault is bound to a relay host.
+pub const RELAY_JOIN: &str = "/coffer/relay-join/1";
+/// The libp2p protocol on which devices leave blobs with a relay host, and ask after them.
+pub const RELAY_BLOBS: &str = "/coffer/relay-blobs/1";
+
 /// Grants. 1: genesis, epoch, admit. A new kind of grant comes with a new version, so that a
 /// program which cannot read it says so instead of going on without it.
 pub const GRANT: u16 = 1;
@@ -29,3 +34,13 @@ pub const REPLICATION: u16 = 1;
 pub const PAIRING: u16 = 1;
 /// Pairing links. 1: one inviter, its addresses, a one-time secret.
 pub const INVITATION: u16 = 1;
+/// Invitations to a relay host. 1: one host, its addresses, a one-time secret, a quota.
+pub const HOST_INVITATION: u16 = 1;
+/// Messages of binding a vault to a relay host. 1: by invitation, or as a member.
+pub const HOST_JOIN: u16 = 1;
+/// Statements of a relay host about one vault. 1: durable clock, counts and bytes, quota.
+pub const HOST_STATEMENT: u16 = 1;
+/// Orders to erase a vault on a relay host. 1: one vault, one store of one host.
+pub const ERASE_ORDER: u16 = 1;
+/// Receipts for erasing. 1: which order, when, how much.
+pub const ERASE_RECEIPT: u16 = 1;

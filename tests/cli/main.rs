@@ -16,6 +16,7 @@ mod ignoring;
 mod listener;
 mod on_demand;
 mod pairing;
+mod relay_host;
 mod scenarios;
 mod scripts;
 mod secrets;

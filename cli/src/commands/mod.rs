@@ -15,6 +15,7 @@ pub mod limits;
 pub mod pair;
 pub mod pause;
 pub mod recovery;
+pub mod relay;
 pub mod resume;
 pub mod service;
 pub mod start;
@@ -55,6 +56,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Storage(args) => one_thread(args.run(context)),
         Command::Export(args) => one_thread(args.run(context)),
         Command::Events(args) => one_thread(args.run(context)),
+        Command::Relay(args) => args.run(context),
         Command::Service(args) => args.run(context),
         Command::Completions(args) => args.run(context),
         Command::ExitCodes(args) => args.run(context),
@@ -62,7 +64,9 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
 }
 
 /// Runs a command that only talks: one thread does, and starts quickest.
-fn one_thread(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+pub(crate) fn one_thread(
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -14,13 +14,13 @@ mod client;
 mod error;
 mod keeping;
 mod launch;
-mod lines;
+pub(crate) mod lines;
 mod lock;
 mod reply;
 mod request;
-mod server;
+pub(crate) mod server;
 mod session;
-mod socket;
+pub(crate) mod socket;
 mod status;
 mod storage;
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! The invitation that a QR code or link carries to the joining device.
 //!
-//! `coffer:pair/1/<base 32>`: the canonical bytes of [`Invitation`], then four bytes of checksum, so
-//! that a link which lost a letter in the mail is called damaged and not wrong. Links ignore case and
-//! spaces; [`Invitation::to_qr_text`] is all upper case, for the alphanumeric mode of QR codes.
+//! `coffer:pair/1/<base 32>`: the canonical bytes of [`Invitation`], as `link_text` writes all links.
+//! [`Invitation::to_qr_text`] is all upper case, for the alphanumeric mode of QR codes.
 //!
 //! Whoever has the link can pair once, until it expires, if the person at the inviter agrees.
 
@@ -10,12 +9,12 @@ use std::fmt;
 
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
-use super::base32;
 use crate::codec::{self, CodecError};
 use crate::domain;
-use crate::identity::{DeviceId, Hash, VaultId};
+use crate::identity::{DeviceId, VaultId};
+use crate::link_text::{self, BadLink, LinkKind};
 use crate::version;
 
 /// How long a link stays valid unless the person says otherwise, in milliseconds.
@@ -23,14 +22,10 @@ pub const LINK_LIFETIME_MS: u64 = 10 * 60_000;
 /// Most addresses in an invitation or welcome; a QR code stays readable with four.
 pub const MAX_ADDRESSES: usize = 16;
 /// Most bytes of one address; a relayed one has some 150.
-pub const MAX_ADDRESS_LEN: usize = 256;
+pub const MAX_ADDRESS_LEN: usize = link_text::ADDRESS_MAX_LEN;
 
-const PREFIX: &str = "coffer:pair/";
-const CHECKSUM_LEN: usize = 4;
 /// Most bytes of an invitation: its addresses and some 120 bytes beside them.
 const MAX_LEN: usize = 256 + MAX_ADDRESSES * (MAX_ADDRESS_LEN + 2);
-/// Most letters of a link, spaces included.
-const MAX_TEXT_LEN: usize = 2 * MAX_LEN;
 
 /// What the joining device needs to find an inviter and to prove that it was invited.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,40 +70,23 @@ struct Wire {
 }
 
 /// Bounded addresses on the wire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Addresses(#[serde(with = "codec::List::<MAX_ADDRESSES>")] Vec<Address>);
+pub(super) type Addresses = link_text::Addresses<MAX_ADDRESSES>;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Address(#[serde(with = "codec::Text::<MAX_ADDRESS_LEN>")] String);
+const KIND: LinkKind = LinkKind {
+    prefix: "coffer:pair/",
+    version: version::INVITATION,
+    checksum: domain::LINK_CHECKSUM,
+    max_len: MAX_LEN,
+};
 
-impl Addresses {
-    /// The first addresses that fit; what is too long or not plain text is left out.
-    pub(super) fn new(addresses: &[String]) -> Self {
-        Self(
-            addresses
-                .iter()
-                .filter(|address| is_plain(address))
-                .take(MAX_ADDRESSES)
-                .cloned()
-                .map(Address)
-                .collect(),
-        )
+impl From<BadLink> for LinkError {
+    fn from(bad: BadLink) -> Self {
+        match bad {
+            BadLink::Foreign => Self::Foreign,
+            BadLink::Damaged => Self::Damaged,
+            BadLink::Newer => Self::Newer,
+        }
     }
-
-    pub(super) fn into_plain(self) -> Option<Vec<String>> {
-        let addresses: Vec<String> = self.0.into_iter().map(|Address(text)| text).collect();
-        addresses
-            .iter()
-            .all(|address| is_plain(address))
-            .then_some(addresses)
-    }
-}
-
-/// Addresses reach terminals and logs: nothing but visible ASCII.
-fn is_plain(address: &str) -> bool {
-    !address.is_empty()
-        && address.len() <= MAX_ADDRESS_LEN
-        && address.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl Invitation {
@@ -133,7 +111,15 @@ impl Invitation {
 
     /// The link. A secret until it is used or has expired.
     pub fn to_link(&self) -> String {
-        format!("{PREFIX}{}/{}", version::INVITATION, self.payload())
+        let content = Zeroizing::new(codec::encode(&Wire {
+            version: version::INVITATION,
+            vault: self.vault,
+            inviter: self.inviter,
+            addresses: Addresses::new(&self.addresses),
+            secret: self.secret,
+            expires_ms: self.expires_ms,
+        }));
+        KIND.write(&content)
     }
 
     /// The link in capitals, for a QR code.
@@ -155,48 +141,13 @@ impl Invitation {
         now_ms >= self.expires_ms
     }
 
-    fn payload(&self) -> String {
-        let mut bytes = codec::encode(&Wire {
-            version: version::INVITATION,
-            vault: self.vault,
-            inviter: self.inviter,
-            addresses: Addresses::new(&self.addresses),
-            secret: self.secret,
-            expires_ms: self.expires_ms,
-        });
-        let checksum = checksum(&bytes);
-        bytes.extend_from_slice(&checksum);
-        base32::encode(&bytes)
-    }
-
     fn read(text: &str) -> Result<Self, LinkError> {
-        if text.len() > MAX_TEXT_LEN {
-            return Err(LinkError::Foreign);
-        }
-        // Mail programs wrap long lines.
-        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-        let rest = match text.get(..PREFIX.len()) {
-            Some(prefix) if prefix.eq_ignore_ascii_case(PREFIX) => &text[PREFIX.len()..],
-            _ => return Err(LinkError::Foreign),
-        };
-        let (number, payload) = rest.split_once('/').ok_or(LinkError::Damaged)?;
-        match number.parse::<u16>() {
-            Ok(number) if number == version::INVITATION => {}
-            Ok(number) if number > version::INVITATION => return Err(LinkError::Newer),
-            _ => return Err(LinkError::Damaged),
-        }
-        let mut bytes = base32::decode(payload).ok_or(LinkError::Damaged)?;
-        let body = bytes.len().saturating_sub(CHECKSUM_LEN);
-        let (body, sum) = bytes.split_at(body);
-        if sum != checksum(body) {
-            return Err(LinkError::Damaged);
-        }
-        let wire = codec::decode_versioned::<Wire>(body, MAX_LEN, version::INVITATION);
-        bytes.zeroize();
-        let wire = wire.map_err(|error| match error {
-            CodecError::Newer { .. } => LinkError::Newer,
-            _ => LinkError::Damaged,
-        })?;
+        let content = KIND.read(text)?;
+        let wire = codec::decode_versioned::<Wire>(&content, MAX_LEN, version::INVITATION)
+            .map_err(|error| match error {
+                CodecError::Newer { .. } => LinkError::Newer,
+                _ => LinkError::Damaged,
+            })?;
         Ok(Self {
             vault: wire.vault,
             inviter: wire.inviter,
@@ -205,11 +156,6 @@ impl Invitation {
             expires_ms: wire.expires_ms,
         })
     }
-}
-
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
-    let hash = Hash::of(domain::LINK_CHECKSUM, &[bytes]).0;
-    [hash[0], hash[1], hash[2], hash[3]]
 }
 
 impl fmt::Debug for Invitation {
@@ -295,10 +241,7 @@ mod tests {
 
     #[test]
     fn a_later_format_inside_the_link_is_called_newer() {
-        let mut bytes = codec::encode(&(2u16, [0u8; 9]));
-        let sum = checksum(&bytes);
-        bytes.extend_from_slice(&sum);
-        let text = format!("coffer:pair/1/{}", base32::encode(&bytes));
+        let text = KIND.write(&codec::encode(&(2u16, [0u8; 9])));
         assert_eq!(Invitation::parse(&text, 0), Err(LinkError::Newer));
     }
 

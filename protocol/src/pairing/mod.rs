@@ -22,7 +22,6 @@
 //! [`Inviter`] and [`Joiner`] do no I/O: bytes and the time go in, steps come out. One inviter admits
 //! one device. Layouts and the reasons are in `docs/protocol/pairing.md`.
 
-mod base32;
 mod code;
 mod inviter;
 mod joiner;

@@ -14,6 +14,7 @@ use crate::codec::{self, CodecError};
 use crate::grants::{DEVICE_NAME_MAX_LEN, MAX_GRANTS};
 use crate::identity::{Hash, VaultId};
 use crate::keys::SealingPublic;
+use crate::link_text::clean;
 use crate::log::Clock;
 use crate::replication::MAX_HEADS;
 
@@ -62,26 +63,6 @@ impl NewDevice {
             && clean(&self.name, NAME_MAX_LEN) == self.name
             && clean(&self.program, PROGRAM_MAX_LEN) == self.program
     }
-}
-
-/// `text` without control and direction characters and outer spaces, cut to `max` bytes.
-fn clean(text: &str, max: usize) -> String {
-    let mut clean = String::new();
-    for character in text.trim().chars().filter(|c| is_visible(*c)) {
-        if clean.len() + character.len_utf8() > max {
-            break;
-        }
-        clean.push(character);
-    }
-    clean.trim().to_owned()
-}
-
-/// Not a control character, nor one that reorders or hides text around it (a name is shown in a
-/// question that a person answers).
-fn is_visible(character: char) -> bool {
-    !character.is_control()
-        && !matches!(character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// What the joiner is sent once it is admitted.

@@ -63,7 +63,7 @@ pub enum Message {
     Held {
         /// Whose it is; the statement proves it.
         device: DeviceId,
-        /// Signed and sealed.
+        /// Signed and sealed; of a host a [`HostStatement`](crate::relay::HostStatement), which is clear.
         #[serde(with = "codec::Bytes::<MAX_STATEMENT>")]
         statement: Vec<u8>,
     },

@@ -1,4 +1,4 @@
-//! RFC 4648 base 32 without padding: the alphabet of pairing links.
+//! RFC 4648 base 32 without padding: the alphabet of links.
 //!
 //! All of its letters are in the alphanumeric mode of QR codes, which packs two of them into 11 bits; base64 would
 //! fall into the byte mode and give a larger picture. Decoding ignores case and refuses everything that encoding
@@ -7,7 +7,7 @@
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// `bytes` in upper-case base 32, without padding.
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(5) * 8);
     let (mut pending, mut bits) = (0u32, 0u32);
     for byte in bytes {
@@ -26,7 +26,7 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 }
 
 /// The bytes that `text` encodes; `None` for a foreign character, an impossible length, or stray bits at the end.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
     let (mut pending, mut bits) = (0u32, 0u32);
     for character in text.bytes() {

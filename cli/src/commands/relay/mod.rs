@@ -1,0 +1,40 @@
+//! `coffer relay`: hosts, from the side of who runs one (`init`, `start`, `invite`, `vault`, `status`).
+
+mod folder;
+pub mod init;
+pub mod invite;
+pub mod start;
+pub mod status;
+mod unit;
+pub mod vault;
+
+use clap::Subcommand;
+
+use super::one_thread;
+use crate::args::Context;
+use crate::error::Failure;
+
+/// What can be done about hosts.
+#[derive(Debug, Subcommand)]
+pub enum Relay {
+    Init(init::Init),
+    Start(start::Start),
+    Invite(invite::Invite),
+    /// The vaults that this host serves
+    #[command(subcommand)]
+    Vault(vault::Vault),
+    Status(status::Status),
+}
+
+impl Relay {
+    /// Runs the command.
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Relay::Init(args) => args.run(context),
+            Relay::Start(args) => args.run(context),
+            Relay::Invite(args) => one_thread(args.run(context)),
+            Relay::Vault(args) => one_thread(args.run(context)),
+            Relay::Status(args) => one_thread(args.run(context)),
+        }
+    }
+}
