@@ -14,6 +14,7 @@ mod events;
 mod export;
 mod files;
 mod folders;
+mod hosts;
 mod ignored;
 mod keeper;
 mod limits;

@@ -45,6 +45,8 @@ pub struct Running {
     pub checking: check::Checking,
     /// What frees what nothing names.
     pub collector: super::collecting::Collector,
+    /// The relay hosts, and how far each is.
+    pub hosts: super::hosts::Hosts,
     /// What is kept here on demand.
     pub keeping: super::storage::Keeping,
     stop: watch::Sender<bool>,
@@ -116,6 +118,7 @@ impl Running {
             limiting,
             checking,
             collector: super::collecting::Collector::default(),
+            hosts: super::hosts::Hosts::default(),
             keeping: super::storage::Keeping::default(),
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
@@ -144,6 +147,13 @@ impl Running {
                     stopping.clone(),
                 ));
             }
+        }
+        if let Some(net) = &node.net {
+            running.spawn(super::hosts::run(
+                running.clone(),
+                net.clone(),
+                stopping.clone(),
+            ));
         }
         running.spawn(memory::give_back(vault.activity(), stopping.clone()));
         running.spawn(prune_feed(running.clone(), stopping.clone()));
@@ -322,26 +332,35 @@ async fn follow_members(
         members.borrow_and_update();
         let found = running.vault.inspect(|core| {
             let state = core.state();
+            let devices = state.membership.devices().iter();
             (
-                state
-                    .membership
-                    .devices()
-                    .keys()
-                    .copied()
+                devices
+                    .filter(|(_, device)| device.role.holds_keys())
+                    .map(|(device, _)| *device)
                     .collect::<Vec<DeviceId>>(),
                 state.keyring.clone(),
             )
         });
-        let Ok((devices, keyring)) = found.await else {
+        let Ok((mut devices, keyring)) = found.await else {
             return;
         };
         running.blobs.set_keyring(keyring);
         if let Some(net) = &net {
-            let known: BTreeMap<DeviceId, Vec<String>> =
+            let mut known: BTreeMap<DeviceId, Vec<String>> =
                 founding::addresses(running.vault.database())
                     .unwrap_or_default()
                     .into_iter()
                     .collect();
+            let hosts = running.vault.hosts().await.unwrap_or_default();
+            for (host, setting) in hosts.into_iter().filter(|(_, setting)| setting.in_use) {
+                let addresses = known.entry(host).or_default();
+                for address in setting.addresses {
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
+                devices.push(host);
+            }
             let wanted = devices
                 .into_iter()
                 .filter(|device| *device != running.vault.device())

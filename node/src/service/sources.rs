@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::sessions::is_member;
+use super::sessions::holds_keys;
 use super::stopped;
 use crate::blobs::{Blobs, ByteStream, Limits, Sources};
 use crate::net::{Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol};
@@ -109,7 +109,7 @@ pub async fn serve(
             Some(_) = serving.join_next() => {}
             next = streams.recv() => {
                 let Some((device, stream)) = next else { break };
-                if !is_member(&vault, device).await {
+                if !holds_keys(&vault, device).await {
                     tracing::debug!("a device that is not in the vault asked for contents");
                     continue;
                 }

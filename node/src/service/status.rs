@@ -18,7 +18,7 @@ use crate::control::{
     HeldLog, Holding, LimitsRow, Missing, Reach, RecoveryState, Reply, Status, StorageStatus,
     Transfer, VaultStatus, Warning,
 };
-use crate::net::{ConnectionInfo, Multiaddr, Transport};
+use crate::net::{Multiaddr, Transport};
 use crate::vault::Core;
 use crate::vault::storage::Storage;
 
@@ -143,6 +143,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
             .unwrap_or_default(),
         vault: None,
         devices: Vec::new(),
+        hosts: Vec::new(),
         idle: true,
         in_sync: false,
         only_here: Missing::default(),
@@ -198,44 +199,18 @@ async fn fill(
         file_bytes: contents.bytes,
     });
     let due = Due::of(running, &known.storage)?.0;
-    let connections = connections(node);
     let rates = running.blobs.rates();
-    for (device, ..) in &known.devices {
+    for (device, ..) in known
+        .devices
+        .iter()
+        .filter(|(_, role, ..)| role.holds_keys())
+    {
         let row = row(node, &known, *device, me, running);
         let rate = rates.get(device).copied().unwrap_or_default();
-        let reach = match connections.get(device) {
-            _ if *device == me => Reach::Here,
-            Some(connection) => Reach::Connected {
-                address: show_address(&connection.address),
-                transport: transport(connection.transport).into(),
-                relayed: false,
-                since_ms: connection
-                    .since
-                    .duration_since(UNIX_EPOCH)
-                    .map_or(0, |since| since.as_millis() as u64),
-                in_per_s: rate.received_per_second,
-                out_per_s: rate.sent_per_second,
-                bytes_in: connection.bytes_in,
-                bytes_out: connection.bytes_out,
-            },
-            None => {
-                let addresses =
-                    super::founding::addresses(running.vault.database()).unwrap_or_default();
-                let addresses: Vec<String> = addresses
-                    .into_iter()
-                    .filter(|(known, _)| known == device)
-                    .flat_map(|(_, list)| list)
-                    .filter_map(|text| text.parse().ok().map(|address| show_address(&address)))
-                    .collect();
-                if addresses.is_empty() {
-                    Reach::Unknown
-                } else {
-                    Reach::Trying {
-                        addresses,
-                        last_error: None,
-                    }
-                }
-            }
+        let reach = if *device == me {
+            Reach::Here
+        } else {
+            reach(node, *device, rate, last_addresses(running, *device))
         };
         let holding = known
             .held
@@ -275,6 +250,7 @@ async fn fill(
             });
         }
     }
+    status.hosts = super::hosts::rows(node, running).await?;
     status.only_here = only_here(&known, me, &contents);
     status.missing_here = Missing {
         changes: missing_changes(&known),
@@ -303,7 +279,7 @@ async fn fill(
                 .into(),
         });
     }
-    if known.devices.len() == 1 {
+    if status.devices.len() == 1 && status.hosts.is_empty() {
         status.warnings.push(Warning {
             code: "one-device".into(),
             text: "This is the only device of the vault, so what it holds is nowhere else.".into(),
@@ -341,6 +317,9 @@ async fn fill(
             ),
         });
     }
+    status
+        .warnings
+        .extend(super::hosts::warnings(&status.hosts));
     status.warnings.extend(running.checking.warnings());
     Ok(())
 }
@@ -515,14 +494,48 @@ fn missing_changes(known: &Known) -> u64 {
         .sum()
 }
 
-fn connections(node: &Node) -> BTreeMap<DeviceId, ConnectionInfo> {
-    let all = node
-        .net
-        .as_ref()
-        .map(|net| net.connections())
-        .unwrap_or_default();
-    all.into_iter()
-        .map(|connection| (DeviceId(connection.device), connection))
+/// How another device or a host is reached; `addresses` are where it may be, should it not be connected.
+pub(super) fn reach(
+    node: &Node,
+    device: DeviceId,
+    rate: crate::blobs::Rate,
+    addresses: Vec<String>,
+) -> Reach {
+    let connections = node.net.as_ref().map(|net| net.connections());
+    let connection = connections
+        .into_iter()
+        .flatten()
+        .find(|connection| connection.device == device.0);
+    match connection {
+        Some(connection) => Reach::Connected {
+            address: show_address(&connection.address),
+            transport: transport(connection.transport).into(),
+            relayed: false,
+            since_ms: connection
+                .since
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
+            in_per_s: rate.received_per_second,
+            out_per_s: rate.sent_per_second,
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
+        },
+        None if addresses.is_empty() => Reach::Unknown,
+        None => Reach::Trying {
+            addresses,
+            last_error: None,
+        },
+    }
+}
+
+/// Where a device was reached last.
+fn last_addresses(running: &Running, device: DeviceId) -> Vec<String> {
+    let addresses = super::founding::addresses(running.vault.database()).unwrap_or_default();
+    addresses
+        .into_iter()
+        .filter(|(known, _)| *known == device)
+        .flat_map(|(_, list)| list)
+        .filter_map(|text| text.parse().ok().map(|address| show_address(&address)))
         .collect()
 }
 
@@ -581,6 +594,7 @@ pub async fn devices(node: &Arc<Node>) -> Result<Reply, ControlError> {
     let mut devices: Vec<DeviceRow> = known
         .devices
         .iter()
+        .filter(|(_, role, ..)| role.holds_keys())
         .map(|(device, ..)| row(node, &known, *device, me, &running))
         .collect();
     devices.sort_by_key(|device| (!device.this, device.admitted_ms));

@@ -57,6 +57,7 @@ pub struct VaultHandle {
     members: watch::Sender<u64>,
     activity: watch::Sender<u64>,
     session_count: watch::Sender<u64>,
+    hosts_news: watch::Sender<u64>,
     store_closed: watch::Sender<bool>,
     label: Arc<str>,
     labels: Arc<RwLock<BTreeMap<[u8; 16], String>>>,
@@ -97,6 +98,7 @@ impl VaultHandle {
             members: watch::channel(0).0,
             activity: watch::channel(0).0,
             session_count: watch::channel(0).0,
+            hosts_news: watch::channel(0).0,
             store_closed: watch::channel(false).0,
             label: core.label.as_str().into(),
             labels: Arc::default(),
@@ -180,6 +182,11 @@ impl VaultHandle {
     /// Counts up whenever the sync state may have changed.
     pub fn activity(&self) -> watch::Receiver<u64> {
         self.activity.subscribe()
+    }
+
+    /// Counts up when something is learnt of a relay host.
+    pub fn hosts_news(&self) -> watch::Receiver<u64> {
+        self.hosts_news.subscribe()
     }
 
     /// Resolves when the database takes nothing more until it is opened anew: after a failure of the disk.
@@ -453,6 +460,7 @@ impl Thread {
             }
             Output::MembersChanged => self.handle.members.send_modify(|count| *count += 1),
             Output::HeldChanged => {}
+            Output::HostsChanged => self.handle.hosts_news.send_modify(|count| *count += 1),
             Output::StoreClosed(reason) => {
                 if !self.handle.store_closed.send_replace(true) {
                     tracing::error!(reason, "the disk failed the data folder");
