@@ -74,6 +74,9 @@ pub enum Command {
     /// The devices of your vault
     #[command(subcommand)]
     Device(commands::device::Device),
+    /// Hosts: always on, they keep an encrypted copy of your vault
+    #[command(subcommand)]
+    Relay(commands::relay::Relay),
     /// Documents: notes, contacts, bills, anything that is JSON
     #[command(subcommand)]
     Doc(commands::doc::Doc),

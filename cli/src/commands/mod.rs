@@ -15,6 +15,7 @@ pub mod limits;
 pub mod pair;
 pub mod pause;
 pub mod recovery;
+pub mod relay;
 pub mod resume;
 pub mod service;
 pub mod start;
@@ -53,6 +54,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Resume(args) => one_thread(args.run(context)),
         Command::Check(args) => one_thread(args.run(context)),
         Command::Storage(args) => one_thread(args.run(context)),
+        Command::Relay(args) => one_thread(args.run(context)),
         Command::Export(args) => one_thread(args.run(context)),
         Command::Events(args) => one_thread(args.run(context)),
         Command::Service(args) => args.run(context),
