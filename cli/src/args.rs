@@ -74,7 +74,7 @@ pub enum Command {
     /// The devices of your vault
     #[command(subcommand)]
     Device(commands::device::Device),
-    /// Hosts: always on, they keep an encrypted copy of your vault
+    /// Hosts: always on, they keep an encrypted copy of your vault, and can read none of it
     #[command(subcommand)]
     Relay(commands::relay::Relay),
     /// Documents: notes, contacts, bills, anything that is JSON

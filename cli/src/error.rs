@@ -168,6 +168,22 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "still-damaged" => {
             "connect a device that has it and run `coffer check` again; without one, take it from a backup"
         }
+        "no-host" => "make one with `coffer relay init`, or name its data folder with --data-dir",
+        "device-folder" => {
+            "a host has a data folder and a key of its own: name another folder with --data-dir"
+        }
+        "host-not-running" => {
+            "start it with `coffer relay start`, or name its data folder with --data-dir"
+        }
+        "other-host-version" => {
+            "start the host again, so that it is of the version that is installed"
+        }
+        "host-port-taken" => "end the other program, or set another `port` in [network]",
+        "no-announced-address" => "set `announce` in [network] to where devices reach this host",
+        "host-config" => {
+            "the file that `coffer relay init` writes documents every value; `coffer relay init --print-config` shows it"
+        }
+        "no-such-vault" => "`coffer relay vault list` shows those that there are",
         "no-systemd" => "start it by other means at login; the command is `coffer start`",
         _ => return None,
     })

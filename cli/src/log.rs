@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+use coffer_node::relay::{LogFormat, LogLevel, RelayConfig};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -39,6 +40,30 @@ pub fn to_stderr() {
         .with_ansi(false)
         .with_writer(io::stderr)
         .try_init();
+}
+
+/// Logs a host's story to standard error. Unless its person wants identities in it, nothing else is logged: the network
+/// library names its peers.
+pub fn of_host(config: &RelayConfig) {
+    let level = match config.log_level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+    };
+    let default = if config.log_identities {
+        format!("warn,coffer={level},coffer_node={level}")
+    } else {
+        format!("off,coffer={level},coffer_node::relay={level}")
+    };
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter(&default))
+        .with_ansi(false)
+        .with_writer(io::stderr);
+    let _ = match config.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
 }
 
 /// Logs to `<data>/coffer.log`. A log that cannot be written is no reason not to start.

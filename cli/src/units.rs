@@ -91,6 +91,14 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("\"{text}\" is no rate such as 2MB, 500kB or none"))
 }
 
+/// Reads a size such as `10GiB` or `500 MB`, in bytes.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    text.trim()
+        .parse::<bytesize::ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| format!("\"{text}\" is no size such as 10GiB or 500MB"))
+}
+
 /// Reads a time such as `90s`, `30m`, `1h` or `2days`, in seconds.
 pub fn parse_seconds(text: &str) -> Result<u64, String> {
     humantime::parse_duration(text)

@@ -10,6 +10,7 @@
 //! hosts/     relay hosts, as a device sees them
 //! index/     the derived index for queries
 //! net/       one libp2p swarm behind a handle
+//! relay/     the host: what it keeps for vaults that it cannot read
 //! ```
 //!
 //! Only this crate names libp2p, iroh-blobs, redb and tokio; only the command line prints.
@@ -21,6 +22,7 @@ pub mod folder;
 pub mod hosts;
 pub mod index;
 pub mod net;
+pub mod relay;
 pub mod service;
 pub mod store;
 pub mod vault;

@@ -54,9 +54,9 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Resume(args) => one_thread(args.run(context)),
         Command::Check(args) => one_thread(args.run(context)),
         Command::Storage(args) => one_thread(args.run(context)),
-        Command::Relay(args) => one_thread(args.run(context)),
         Command::Export(args) => one_thread(args.run(context)),
         Command::Events(args) => one_thread(args.run(context)),
+        Command::Relay(args) => args.run(context),
         Command::Service(args) => args.run(context),
         Command::Completions(args) => args.run(context),
         Command::ExitCodes(args) => args.run(context),
@@ -64,7 +64,9 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
 }
 
 /// Runs a command that only talks: one thread does, and starts quickest.
-fn one_thread(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+pub(crate) fn one_thread(
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

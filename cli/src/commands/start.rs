@@ -114,7 +114,7 @@ impl Start {
             .map_err(super::no_runtime)?;
         let options = self.options(context);
         let result = runtime.block_on(async {
-            let shutdown = told_to_end()?;
+            let shutdown = told_to_end(END_WITHIN)?;
             coffer_node::service::run(options, ready, shutdown)
                 .await
                 .map_err(Failure::from)
@@ -165,8 +165,8 @@ impl Start {
     }
 }
 
-/// Resolves on SIGINT and SIGTERM. A second signal, or an end that takes too long, ends the process at once.
-fn told_to_end() -> Result<impl Future<Output = ()> + Send, Failure> {
+/// Resolves on SIGINT and SIGTERM. A second signal, or an end that takes longer than `within`, ends the process at once.
+pub fn told_to_end(within: Duration) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
     let failed =
         |error: io::Error| coffer_node::control::ControlError::io("listen to signals", &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -181,8 +181,8 @@ fn told_to_end() -> Result<impl Future<Output = ()> + Send, Failure> {
             }
         });
         // A thread rather than a task: it must fire also when every task hangs.
-        std::thread::spawn(|| {
-            std::thread::sleep(END_WITHIN);
+        std::thread::spawn(move || {
+            std::thread::sleep(within);
             tracing::warn!("ended before everything had");
             std::process::exit(0);
         });

@@ -27,7 +27,7 @@ const KEEP_BUFFER: usize = 1024 * 1024;
 
 /// The first line of a connection.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Opening<R> {
+pub(crate) struct Opening<R> {
     /// [`PROTOCOL`] of the client.
     pub coffer: u32,
     /// The request.
@@ -69,7 +69,7 @@ pub enum FromNode {
 
 /// Why a line could not be read.
 #[derive(Debug)]
-pub(super) enum LineError {
+pub(crate) enum LineError {
     /// The other side closed between two lines.
     Closed,
     /// The line is longer than [`MAX_LINE`].
@@ -81,13 +81,13 @@ pub(super) enum LineError {
 }
 
 /// Reads lines into one reused buffer.
-pub(super) struct LineReader<R> {
+pub(crate) struct LineReader<R> {
     input: R,
     buffer: Vec<u8>,
 }
 
 impl<R: AsyncBufRead + Unpin> LineReader<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         LineReader {
             input,
             buffer: Vec::new(),
@@ -95,7 +95,7 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
     }
 
     /// The next line as `T`. Safe to cancel: what was read of the line so far is kept.
-    pub(super) async fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<T, LineError> {
+    pub(crate) async fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<T, LineError> {
         loop {
             let available = self.input.fill_buf().await.map_err(LineError::Io)?;
             if available.is_empty() {
@@ -128,7 +128,7 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
 }
 
 /// Appends `message` as one line to `buffer`; leaves it as it was and fails when the line would be too long.
-pub(super) fn push_line<T: Serialize>(
+pub(crate) fn push_line<T: Serialize>(
     buffer: &mut Vec<u8>,
     message: &T,
 ) -> Result<(), ControlError> {
@@ -154,7 +154,7 @@ pub(super) fn push_line<T: Serialize>(
 }
 
 /// Writes and flushes what `buffer` holds, and empties it.
-pub(super) async fn write_out<W: AsyncWrite + Unpin>(
+pub(crate) async fn write_out<W: AsyncWrite + Unpin>(
     output: &mut W,
     buffer: &mut Vec<u8>,
 ) -> io::Result<()> {
@@ -168,7 +168,7 @@ pub(super) async fn write_out<W: AsyncWrite + Unpin>(
 }
 
 impl Opening<&Request> {
-    pub(super) fn of(request: &Request) -> Opening<&Request> {
+    pub(crate) fn of(request: &Request) -> Opening<&Request> {
         Opening {
             coffer: PROTOCOL,
             request,

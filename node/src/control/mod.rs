@@ -15,13 +15,13 @@ mod error;
 mod hosts;
 mod keeping;
 mod launch;
-mod lines;
+pub(crate) mod lines;
 mod lock;
 mod reply;
 mod request;
-mod server;
+pub(crate) mod server;
 mod session;
-mod socket;
+pub(crate) mod socket;
 mod status;
 mod storage;
 #[cfg(test)]

@@ -122,7 +122,7 @@ async fn connection(stream: UnixStream, service: Arc<dyn Service>, ending: watch
 }
 
 /// Only the user who runs the node, and root: the mode of the socket says so too, but not on every file system.
-fn allowed(stream: &UnixStream) -> Result<(), ControlError> {
+pub(crate) fn allowed(stream: &UnixStream) -> Result<(), ControlError> {
     let cred = stream
         .peer_cred()
         .map_err(|error| ControlError::io("see who is asking", &error))?;

@@ -22,7 +22,7 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
 
 /// Binds the socket with mode 0600, in place of one that an earlier node left. The caller holds the [`super::DataLock`]:
 /// so whatever has the name is stale.
-pub(super) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
     // Bound under another name and moved into place: nobody can connect before the mode is set, and the name never
     // leads nowhere while a node runs.
     let fresh = format!("{NAME}.new");
@@ -37,7 +37,7 @@ pub(super) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
 }
 
 /// Connects to the socket of a data folder. `NotFound` or `ConnectionRefused` where no node listens.
-pub(super) async fn connect(data_dir: &Path) -> io::Result<UnixStream> {
+pub(crate) async fn connect(data_dir: &Path) -> io::Result<UnixStream> {
     // Connecting to a local socket never waits longer than the listener's backlog is full, so the standard library's
     // blocking call does, and the directory stays open for it.
     let stream = reachable(data_dir, NAME, |path| {
@@ -48,7 +48,7 @@ pub(super) async fn connect(data_dir: &Path) -> io::Result<UnixStream> {
 }
 
 /// Removes the socket at the end of a node.
-pub(super) fn remove(data_dir: &Path) {
+pub(crate) fn remove(data_dir: &Path) {
     let _ = fs::remove_file(socket_path(data_dir));
 }
 

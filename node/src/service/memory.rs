@@ -51,12 +51,14 @@ pub fn bound_heaps() {}
 
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "glibc offers this only as a C function")]
-fn trim() {
+/// Gives free pages back to the system. Takes milliseconds.
+pub fn trim() {
     // SAFETY: malloc_trim takes a number, touches free memory only, and may be called from any thread at any time.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
+/// Gives free pages back to the system.
 #[cfg(not(target_env = "gnu"))]
-fn trim() {}
+pub fn trim() {}

@@ -19,14 +19,14 @@ mod ignored;
 mod keeper;
 mod limits;
 mod lines;
-mod memory;
+pub(crate) mod memory;
 mod pairing;
 mod recovery;
 mod reopen;
 mod running;
 mod sessions;
-mod sources;
-mod status;
+pub(crate) mod sources;
+pub(crate) mod status;
 mod storage;
 mod trash;
 mod unsyncing;
@@ -44,7 +44,7 @@ use tokio::sync::{Mutex, RwLock, mpsc, watch};
 use crate::control::{
     ControlError, DataLock, ErrorKind, NewVault, Options, Ready, Server, StartError,
 };
-use crate::net::{Device, Net, NetConfig, Protocol, Stream, StreamProtocol};
+use crate::net::{Device, Net, NetConfig, Protocol, Role, Stream, StreamProtocol};
 use crate::store::{self, StoreError};
 use crate::vault::founding::{self, DATABASE, FoundingError};
 use crate::vault::identity::{Identity, binding};
@@ -348,6 +348,7 @@ async fn start_network(
         per_device,
     };
     let config = NetConfig {
+        door: None,
         key: *identity.key.secret_bytes(),
         listen,
         mdns: options.discover,
@@ -356,6 +357,7 @@ async fn start_network(
             protocol(version::BLOBS, BLOBS_PER_DEVICE),
             protocol(version::PAIR, PAIR_PER_DEVICE),
         ],
+        role: Role::default(),
     };
     Net::start(config).await.map_err(|error| {
         ControlError::new(

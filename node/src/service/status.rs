@@ -502,15 +502,18 @@ pub(super) fn reach(
     addresses: Vec<String>,
 ) -> Reach {
     let connections = node.net.as_ref().map(|net| net.connections());
+    // Of several, a direct one is in use.
     let connection = connections
         .into_iter()
         .flatten()
-        .find(|connection| connection.device == device.0);
+        .filter(|connection| connection.device == device.0)
+        .min_by_key(|connection| connection.relayed.is_some());
     match connection {
         Some(connection) => Reach::Connected {
             address: show_address(&connection.address),
             transport: transport(connection.transport).into(),
-            relayed: false,
+            relayed: connection.relayed.is_some(),
+            through: connection.relayed.map(|host| DeviceId(host).to_string()),
             since_ms: connection
                 .since
                 .duration_since(UNIX_EPOCH)

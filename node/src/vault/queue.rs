@@ -35,12 +35,12 @@ impl SessionQueue {
         self.lock().sent(writer, seq);
     }
 
-    pub(super) fn push(&self, action: Action) {
+    pub(crate) fn push(&self, action: Action) {
         self.lock().push(action);
         self.filled.notify_one();
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.filled.notify_one();
     }

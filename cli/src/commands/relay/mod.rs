@@ -1,29 +1,50 @@
-//! `coffer relay`.
+//! `coffer relay`: hosts, from the side of devices (`add`, `list`, `remove`), and from the side of who runs one (`init`,
+//! `start`, `invite`, `vault`, `status`).
 
 pub mod add;
+mod folder;
+pub mod init;
+pub mod invite;
 pub mod list;
 pub mod remove;
+pub mod start;
+pub mod status;
+mod unit;
+pub mod vault;
 
 use clap::Subcommand;
 
+use super::one_thread;
 use crate::args::Context;
 use crate::error::Failure;
 
-/// What can be done with hosts.
+/// What can be done about hosts.
 #[derive(Debug, Subcommand)]
 pub enum Relay {
     Add(add::Add),
     List(list::List),
     Remove(remove::Remove),
+    Init(init::Init),
+    Start(start::Start),
+    Invite(invite::Invite),
+    /// The vaults that this host serves
+    #[command(subcommand)]
+    Vault(vault::Vault),
+    Status(status::Status),
 }
 
 impl Relay {
     /// Runs the command.
-    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Relay::Add(args) => args.run(context).await,
-            Relay::List(args) => args.run(context).await,
-            Relay::Remove(args) => args.run(context).await,
+            Relay::Add(args) => one_thread(args.run(context)),
+            Relay::List(args) => one_thread(args.run(context)),
+            Relay::Remove(args) => one_thread(args.run(context)),
+            Relay::Init(args) => args.run(context),
+            Relay::Start(args) => args.run(context),
+            Relay::Invite(args) => one_thread(args.run(context)),
+            Relay::Vault(args) => one_thread(args.run(context)),
+            Relay::Status(args) => one_thread(args.run(context)),
         }
     }
 }

@@ -1,0 +1,110 @@
+//! `/coffer/blobs/1`: devices of a vault get its blobs back, in whatever order the store reads them cheapest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_protocol::blobs::{AnswerHeader, MAX_REQUEST, Request};
+use coffer_protocol::identity::DeviceId;
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+
+use super::host::Host;
+use super::session::{Pace, admitted};
+use super::store::StoreError;
+use crate::net::{Stream, read_frame};
+
+/// How long a device may ask nothing on such a stream.
+const IDLE: Duration = Duration::from_secs(120);
+/// How long it may take nothing of an answer.
+const STALL: Duration = Duration::from_secs(60);
+/// Small blobs share a write of about so many bytes.
+const FILL: usize = 256 << 10;
+
+/// Carries one stream to its end.
+pub async fn serve(host: &Arc<Host>, stream: Stream) {
+    let device = DeviceId(stream.device());
+    let (mut read, mut write) = stream.split();
+    let mut pace = Pace::new(host);
+    let mut frame = Vec::new();
+    while !host.is_draining() {
+        let next = tokio::time::timeout(IDLE, read_frame(&mut read, &mut frame, MAX_REQUEST));
+        let next = tokio::select! {
+            () = host.drains() => break,
+            next = next => next,
+        };
+        if !matches!(next, Ok(Ok(true))) {
+            break;
+        }
+        pace.took(frame.len()).await;
+        let Ok(request) = Request::decode(&frame) else {
+            host.metrics.refused("malformed");
+            return;
+        };
+        if admitted(host, request.vault, device).await.is_none() {
+            return;
+        }
+        let Ok(_room) = host.giving.acquire().await else {
+            return;
+        };
+        match give(host, request, &mut write).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                host.store_failed("give blobs", &error);
+                return;
+            }
+        }
+    }
+    let _ = tokio::time::timeout(STALL, write.close()).await;
+}
+
+/// Answers one request. `Ok(false)`: the other side is gone, or takes nothing.
+async fn give(
+    host: &Host,
+    request: Request,
+    write: &mut (impl futures::io::AsyncWrite + Unpin),
+) -> Result<bool, StoreError> {
+    let mut blobs = host.store.get(request.vault, request.ids);
+    let mut buffer = Vec::new();
+    while let Some(blob) = blobs.next().await {
+        let blob = blob?;
+        // A request names at most 1024.
+        let Ok(index) = u16::try_from(blob.index) else {
+            continue;
+        };
+        let len = blob
+            .bytes
+            .as_ref()
+            .and_then(|bytes| u32::try_from(bytes.len()).ok());
+        buffer.extend_from_slice(&AnswerHeader { index, len }.encode());
+        if let Some(bytes) = blob.bytes {
+            host.metrics.blob_bytes_out.inc_by(bytes.len() as u64);
+            if bytes.len() >= FILL {
+                if !send(write, &buffer).await || !send(write, &bytes).await {
+                    return Ok(false);
+                }
+                buffer.clear();
+                continue;
+            }
+            buffer.extend_from_slice(&bytes);
+        }
+        if buffer.len() >= FILL {
+            if !send(write, &buffer).await {
+                return Ok(false);
+            }
+            buffer.clear();
+        }
+    }
+    Ok(send(write, &buffer).await
+        && matches!(tokio::time::timeout(STALL, write.flush()).await, Ok(Ok(()))))
+}
+
+/// Writes everything; gives up when nothing moves for [`STALL`].
+async fn send(write: &mut (impl futures::io::AsyncWrite + Unpin), mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match tokio::time::timeout(STALL, write.write(bytes)).await {
+            Ok(Ok(written)) if written > 0 => bytes = &bytes[written..],
+            _ => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,207 @@
+//! What of a host starts and stops, in which order.
+//!
+//! Start: lock and keys, store, network, control socket, monitoring, then those who serve. Stop is told by the caller
+//! (SIGTERM): first nothing new begins and `/readyz` says no, what is under way ends, then what was not yet stated is
+//! stated, the store closes, and the network last, so that answers reach who waits for them.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::config::RelayConfig;
+use super::control::{HostRequest, Server};
+use super::door::HostDoor;
+use super::host::{Host, Parts};
+use super::store::RelayStore;
+use super::{asked, clients, folder, following, freeing, http, places, resting, serving, stating};
+use crate::control::{ControlError, DataLock, ErrorKind};
+use crate::net::{HostOptions as NetOptions, Incoming, Multiaddr, Net, NetConfig, Role};
+use crate::service::random;
+use crate::service::sources::listen_on;
+use crate::service::status::show_address;
+use crate::vault::identity::Identity;
+
+/// What a host is started with.
+pub struct HostOptions {
+    /// The data folder, which `folder::init` made.
+    pub data_dir: PathBuf,
+    /// What its person set.
+    pub config: RelayConfig,
+}
+
+/// Said once a host serves.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct HostReady {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// The host's id.
+    pub host: String,
+    /// Addresses listened on.
+    pub addresses: Vec<String>,
+    /// Where metrics are answered, if anywhere.
+    pub http: Option<String>,
+}
+
+/// Runs a host until `shutdown` resolves and everything has ended.
+pub async fn run(
+    options: HostOptions,
+    ready: impl FnOnce(HostReady) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ControlError> {
+    let HostOptions { data_dir, config } = options;
+    let identity = folder::identity(&data_dir)?;
+    let _lock = DataLock::acquire(&data_dir)?;
+    let store = open_store(&data_dir).await?;
+    let (net, incoming) = start_network(&config, &identity).await?;
+    let listener = match config.http {
+        Some(address) => Some(http::bind(address).await.map_err(|error| {
+            ControlError::io(format_args!("answer monitoring on {address}"), &error)
+        })?),
+        None => None,
+    };
+    let address = listener
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    let server = Server::bind(&data_dir)
+        .map_err(|error| ControlError::io("open the control socket", &error))?;
+    let mut mark_key = [0; 32];
+    rand::Rng::fill_bytes(&mut random(), &mut mark_key);
+    let (host, to_state, to_look_at) = Host::new(Parts {
+        sealing: identity.sealing.public(),
+        key: identity.key,
+        config,
+        store,
+        net,
+        mark_key,
+    });
+    let said = HostReady {
+        host: host.id.to_string(),
+        addresses: host
+            .net
+            .listen_addresses()
+            .iter()
+            .map(show_address)
+            .collect(),
+        http: address.map(|address| address.to_string()),
+        data_dir: data_dir.clone(),
+    };
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(stating::run(host.clone(), to_state, stopping.clone()));
+    tasks.spawn(freeing::run(host.clone(), stopping.clone()));
+    tasks.spawn(following::run(host.clone(), stopping.clone()));
+    tasks.spawn(clients::run(host.clone(), to_look_at, stopping.clone()));
+    tasks.spawn(resting::run(host.clone(), stopping.clone()));
+    if let Some(listener) = listener {
+        tasks.spawn(http::serve(listener, host.clone(), stopping.clone()));
+    }
+    tasks.spawn(commands(server, host.clone(), &data_dir, stopping));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the host serves");
+    ready(said);
+    tokio::select! {
+        () = serving::run(host.clone(), incoming) => {}
+        () = async {
+            shutdown.await;
+            tracing::info!("the host ends: nothing new begins");
+            host.drain();
+            std::future::pending().await
+        } => {}
+    }
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    host.store.close().await;
+    host.net.shutdown().await;
+    tracing::info!("the host has ended");
+    Ok(())
+}
+
+fn commands(
+    server: Server,
+    host: Arc<Host>,
+    data_dir: &Path,
+    stop: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + use<> {
+    let data_dir: Arc<Path> = data_dir.into();
+    let answer = move |request: HostRequest| -> futures::future::BoxFuture<'static, _> {
+        Box::pin(asked::answer(host.clone(), data_dir.clone(), request))
+    };
+    server.run(Arc::new(answer), stop)
+}
+
+async fn start_network(
+    config: &RelayConfig,
+    identity: &Identity,
+) -> Result<(Net, Incoming), ControlError> {
+    let listen = if config.listen.is_empty() {
+        NetConfig::default_listen(config.port)
+    } else {
+        let addresses = config.listen.iter();
+        addresses
+            .flat_map(|address| listen_on(*address, config.port))
+            .collect()
+    };
+    let started = Net::start(NetConfig {
+        key: *identity.key.secret_bytes(),
+        listen,
+        mdns: false,
+        protocols: serving::protocols(),
+        role: Role::Host(NetOptions {
+            external: external(config),
+            reservations: if config.circuits == 0 {
+                0
+            } else {
+                config.connections
+            },
+            circuits: config.circuits,
+            circuits_per_device: config.circuits_per_device,
+            circuit_duration: config.circuit_duration,
+            circuit_bytes: config.circuit_bytes,
+            strangers: config.strangers,
+            ..NetOptions::default()
+        }),
+        door: Some(Arc::new(HostDoor::new(config))),
+    })
+    .await;
+    let (net, incoming) = started.map_err(|error| {
+        ControlError::new(
+            ErrorKind::Io,
+            format!("the network cannot be used: {error}"),
+        )
+    })?;
+    // Devices come to the port that invitations name: another one is no help.
+    let wanted = [
+        format!("/tcp/{}", config.port),
+        format!("/udp/{}/", config.port),
+    ];
+    let is_wanted = |text: String| wanted.iter().any(|end| text.contains(end.as_str()));
+    let has_it = net
+        .listen_addresses()
+        .iter()
+        .any(|address| is_wanted(address.to_string()));
+    if config.port != 0 && !has_it {
+        net.shutdown().await;
+        return Err(ControlError::conflict(format!(
+            "port {} is taken by another program",
+            config.port
+        ))
+        .with_code("host-port-taken"));
+    }
+    Ok((net, incoming))
+}
+
+/// Addresses beside those of the machine's own interfaces: those that were announced as addresses, not as names.
+fn external(config: &RelayConfig) -> Vec<Multiaddr> {
+    let texts = config.announce.iter();
+    texts
+        .flat_map(|text| places::read(text, config.port))
+        .filter(|address| places::ip_of(address).is_some())
+        .collect()
+}
+
+/// Opens the store in the data folder.
+async fn open_store(data_dir: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
+    Err(ControlError::internal(format!("{}", data_dir.display())))
+}

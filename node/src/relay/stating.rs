@@ -1,0 +1,123 @@
+//! What the host says of each vault: a signed statement, a moment after something became durable.
+//!
+//! A statement must never be told before its number is durable, and no two processes on one store may state different
+//! things under one number: the store draws the line (compare and swap), and who loses reads again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coffer_protocol::identity::{StoreId, VaultId};
+use coffer_protocol::relay::{HostState, HostStatement};
+use coffer_protocol::version;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::host::{Host, now_ms, stopped};
+use super::store::StoreError;
+
+/// How long news may wait for more of them: many changes share a statement, and a device that waits for "it is there"
+/// does not notice.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// Tries against other processes that state something of the same vault at the same moment.
+const TRIES: usize = 8;
+/// Statements older than this are renewed when a device connects: it shows that the host is not frozen.
+const RENEW_AFTER_MS: u64 = 60 * 60 * 1000;
+
+/// States what is asked for until `stop`, and then what is still waiting.
+pub async fn run(
+    host: Arc<Host>,
+    mut asked: mpsc::Receiver<VaultId>,
+    mut stop: watch::Receiver<bool>,
+) {
+    // All wait equally long, so the first to come is the first to go. As many as fit into the channel, at most.
+    let mut waiting: VecDeque<(Instant, VaultId)> = VecDeque::new();
+    loop {
+        let due = waiting.front().map(|(due, _)| *due);
+        let next = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            Some(vault) = asked.recv(), if waiting.len() < asked.max_capacity() => {
+                waiting.push_back((Instant::now() + DEBOUNCE, vault));
+            }
+            () = next => {
+                if let Some((_, vault)) = waiting.pop_front() {
+                    state_and_log(&host, vault).await;
+                }
+            }
+        }
+    }
+    while let Ok(vault) = asked.try_recv() {
+        waiting.push_back((Instant::now(), vault));
+    }
+    for (_, vault) in waiting {
+        state_and_log(&host, vault).await;
+    }
+}
+
+async fn state_and_log(host: &Host, vault: VaultId) {
+    if let Err(error) = state(host, vault).await {
+        host.store_failed("state what is kept", &error);
+    }
+}
+
+/// Makes a new statement of a vault, keeps it, and gives it to those who are connected.
+pub async fn state(host: &Host, vault: VaultId) -> Result<(), StoreError> {
+    let resident = host.vaults.get(&vault);
+    if let Some(resident) = &resident {
+        resident.begins_statement();
+    }
+    for _ in 0..TRIES {
+        let Some(snapshot) = host.store.snapshot(vault).await? else {
+            return Ok(());
+        };
+        let counter = snapshot.statement.map_or(0, |(counter, _)| counter) + 1;
+        let usage = snapshot.record.usage;
+        let value = HostState {
+            version: version::HOST_STATEMENT,
+            vault,
+            host: host.id,
+            store: StoreId(snapshot.record.epoch),
+            counter,
+            at_ms: now_ms(),
+            entries: snapshot.clock,
+            entry_bytes: usage.entry_bytes,
+            blobs: usage.blobs,
+            blob_bytes: usage.blob_bytes,
+            quota_bytes: snapshot.record.quota,
+        };
+        let statement = HostStatement::sign(value, &host.key)
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        let bytes = Bytes::copy_from_slice(statement.bytes());
+        if host.store.put_host_statement(vault, counter, bytes).await? {
+            if let Some(resident) = resident {
+                resident.stated(host, statement.bytes().to_vec()).await;
+            }
+            return Ok(());
+        }
+    }
+    Err(StoreError::Unavailable(
+        "other processes of this host state the same vault without end".to_owned(),
+    ))
+}
+
+/// Makes a statement if there is none, or if the last one is old.
+pub async fn state_if_old(host: &Host, vault: VaultId) -> Result<(), StoreError> {
+    let Some(snapshot) = host.store.snapshot(vault).await? else {
+        return Ok(());
+    };
+    let at_ms = snapshot.statement.and_then(|(_, bytes)| {
+        let statement = HostStatement::read(&bytes, &vault, &host.id).ok()?;
+        Some(statement.value().at_ms)
+    });
+    if at_ms.is_some_and(|at_ms| now_ms().saturating_sub(at_ms) < RENEW_AFTER_MS) {
+        return Ok(());
+    }
+    state(host, vault).await
+}

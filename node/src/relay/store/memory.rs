@@ -1,0 +1,595 @@
+//! The plain model of a store: maps in memory, nothing durable. Tests use it in a real one's place, and the
+//! conformance suite compares the others with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
+use coffer_protocol::log::Clock;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+
+use super::{
+    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
+    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, Usage, VaultRecord, bounds,
+};
+
+/// A store in memory.
+#[derive(Default)]
+pub struct MemoryStore(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    invitations: BTreeMap<Hash, Invitation>,
+    vaults: BTreeMap<VaultId, Vault>,
+    receipts: BTreeMap<VaultId, (u64, Bytes)>,
+}
+
+struct Vault {
+    epoch: [u8; 16],
+    quota: u64,
+    added_ms: u64,
+    usage: Usage,
+    members: BTreeSet<DeviceId>,
+    seen: BTreeMap<DeviceId, u64>,
+    grants: Vec<(Hash, Bytes)>,
+    logs: BTreeMap<WriterId, Vec<(Hash, Bytes)>>,
+    held: BTreeMap<DeviceId, HeldStatement>,
+    statement: Option<(u64, Bytes)>,
+    blobs: BTreeMap<Hash, Kept>,
+}
+
+struct Kept {
+    bytes: Bytes,
+    released: BTreeMap<DeviceId, u64>,
+}
+
+impl Vault {
+    fn record(&self, vault: VaultId) -> VaultRecord {
+        VaultRecord {
+            vault,
+            epoch: self.epoch,
+            quota: self.quota,
+            added_ms: self.added_ms,
+            usage: self.usage,
+            grants: self.grants.len() as u32,
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        self.logs
+            .iter()
+            .filter_map(|(writer, log)| Some((*writer, (log.len() as u64, log.last()?.0))))
+            .collect()
+    }
+
+    fn append(&mut self, entry: NewEntry) -> Appended {
+        let log = self.logs.get(&entry.writer);
+        let there = |seq: u64| -> Option<Hash> {
+            let index = usize::try_from(seq.checked_sub(1)?).ok()?;
+            log.and_then(|log| log.get(index)).map(|(hash, _)| *hash)
+        };
+        if let Some(ours) = there(entry.seq) {
+            return match ours == entry.header {
+                true => Appended::Had,
+                false => Appended::Forked {
+                    seq: entry.seq,
+                    ours,
+                },
+            };
+        }
+        let last = log.map_or(0, |log| log.len() as u64);
+        if entry.seq != last + 1 {
+            return Appended::Gap { last };
+        }
+        if let Some(ours) = there(last).filter(|ours| *ours != entry.prev) {
+            return Appended::Forked { seq: last, ours };
+        }
+        if log.is_none() && self.logs.len() >= super::MAX_WRITERS {
+            return Appended::TooManyWriters;
+        }
+        if !self.usage.fits_entry(entry.bytes.len(), self.quota) {
+            return Appended::Full;
+        }
+        self.usage.add_entry(entry.bytes.len());
+        let log = self.logs.entry(entry.writer).or_default();
+        log.push((entry.header, entry.bytes));
+        Appended::Stored
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.closed {
+            true => Err(StoreError::Closed),
+            false => Ok(state),
+        }
+    }
+
+    fn within<T>(
+        &self,
+        vault: VaultId,
+        act: impl FnOnce(&mut Vault) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.state()?;
+        act(state
+            .vaults
+            .get_mut(&vault)
+            .ok_or(StoreError::NoVault(vault))?)
+    }
+}
+
+/// Those above `after`, at most `max`.
+fn page<K: Ord + Copy, V>(
+    map: &BTreeMap<K, V>,
+    after: Option<K>,
+    max: usize,
+) -> impl Iterator<Item = (&K, &V)> {
+    use std::ops::Bound::{Excluded, Unbounded};
+    map.range((after.map_or(Unbounded, Excluded), Unbounded))
+        .take(bounds::page(max))
+}
+
+#[async_trait]
+impl RelayStore for MemoryStore {
+    async fn add_invitation(&self, invitation: Invitation) -> Result<(), StoreError> {
+        bounds::invitation(&invitation)?;
+        let mut state = self.state()?;
+        if !state.invitations.contains_key(&invitation.id) {
+            bounds::one_more_invitation(state.invitations.len() as u64)?;
+            state.invitations.insert(invitation.id, invitation);
+        }
+        Ok(())
+    }
+
+    async fn invitation(&self, id: Hash) -> Result<Option<Invitation>, StoreError> {
+        Ok(self.state()?.invitations.get(&id).cloned())
+    }
+
+    async fn invitations(
+        &self,
+        after: Option<Hash>,
+        max: usize,
+    ) -> Result<Vec<Invitation>, StoreError> {
+        let state = self.state()?;
+        Ok(page(&state.invitations, after, max)
+            .map(|(_, invitation)| invitation.clone())
+            .collect())
+    }
+
+    async fn remove_invitation(&self, id: Hash) -> Result<bool, StoreError> {
+        Ok(self.state()?.invitations.remove(&id).is_some())
+    }
+
+    async fn consume_invitation(
+        &self,
+        id: Hash,
+        vault: VaultId,
+        epoch: [u8; 16],
+        now_ms: u64,
+    ) -> Result<Consumed, StoreError> {
+        let mut state = self.state()?;
+        let State {
+            invitations,
+            vaults,
+            ..
+        } = &mut *state;
+        let Some(invitation) = invitations.get_mut(&id) else {
+            return Ok(Consumed::Unknown);
+        };
+        match invitation.used {
+            Some((by, _)) => {
+                return Ok(match vaults.get(&vault).filter(|_| by == vault) {
+                    Some(kept) => Consumed::Before(kept.record(vault)),
+                    None => Consumed::Spent,
+                });
+            }
+            None if now_ms >= invitation.expires_ms => return Ok(Consumed::Expired),
+            None => invitation.used = Some((vault, now_ms)),
+        }
+        let kept = vaults.entry(vault).or_insert_with(|| Vault {
+            epoch,
+            quota: 0,
+            added_ms: now_ms,
+            usage: Usage::default(),
+            members: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            grants: Vec::new(),
+            logs: BTreeMap::new(),
+            held: BTreeMap::new(),
+            statement: None,
+            blobs: BTreeMap::new(),
+        });
+        kept.quota = kept.quota.max(invitation.quota);
+        Ok(Consumed::Now(kept.record(vault)))
+    }
+
+    async fn vault(&self, vault: VaultId) -> Result<Option<VaultRecord>, StoreError> {
+        Ok(self
+            .state()?
+            .vaults
+            .get(&vault)
+            .map(|kept| kept.record(vault)))
+    }
+
+    async fn vaults(
+        &self,
+        after: Option<VaultId>,
+        max: usize,
+    ) -> Result<Vec<VaultRecord>, StoreError> {
+        let state = self.state()?;
+        Ok(page(&state.vaults, after, max)
+            .map(|(vault, kept)| kept.record(*vault))
+            .collect())
+    }
+
+    async fn set_quota(&self, vault: VaultId, quota: u64) -> Result<(), StoreError> {
+        self.within(vault, |kept| {
+            kept.quota = quota;
+            Ok(())
+        })
+    }
+
+    async fn set_members(&self, vault: VaultId, members: Vec<DeviceId>) -> Result<(), StoreError> {
+        bounds::members(&members)?;
+        self.within(vault, |kept| {
+            kept.members = members.into_iter().collect();
+            Ok(())
+        })
+    }
+
+    async fn vaults_of(&self, device: DeviceId) -> Result<Vec<VaultId>, StoreError> {
+        let state = self.state()?;
+        let named = state.vaults.iter();
+        Ok(named
+            .filter(|(_, kept)| kept.members.contains(&device))
+            .map(|(vault, _)| *vault)
+            .take(super::MAX_VAULTS_OF)
+            .collect())
+    }
+
+    async fn note_seen(
+        &self,
+        vault: VaultId,
+        device: DeviceId,
+        at_ms: u64,
+    ) -> Result<(), StoreError> {
+        self.within(vault, |kept| {
+            if !kept.seen.contains_key(&device) {
+                bounds::one_more_device(kept.seen.len())?;
+            }
+            let last = kept.seen.entry(device).or_default();
+            *last = at_ms.max(*last);
+            Ok(())
+        })
+    }
+
+    async fn seen(&self, vault: VaultId) -> Result<Vec<(DeviceId, u64)>, StoreError> {
+        self.within(vault, |kept| {
+            Ok(kept
+                .seen
+                .iter()
+                .map(|(device, at)| (*device, *at))
+                .collect())
+        })
+    }
+
+    async fn erase(&self, vault: VaultId, receipt: Bytes, now_ms: u64) -> Result<bool, StoreError> {
+        bounds::receipt(&receipt)?;
+        let mut state = self.state()?;
+        let was = state.vaults.remove(&vault).is_some();
+        if was {
+            state.receipts.insert(vault, (now_ms, receipt));
+        }
+        Ok(was)
+    }
+
+    async fn receipt(&self, vault: VaultId) -> Result<Option<Bytes>, StoreError> {
+        let state = self.state()?;
+        Ok(state.receipts.get(&vault).map(|(_, bytes)| bytes.clone()))
+    }
+
+    async fn forget(&self, before_ms: u64) -> Result<u64, StoreError> {
+        let mut state = self.state()?;
+        let before = state.receipts.len() + state.invitations.len();
+        state.receipts.retain(|_, (at, _)| *at >= before_ms);
+        state
+            .invitations
+            .retain(|_, invitation| invitation.expires_ms >= before_ms);
+        Ok((before - state.receipts.len() - state.invitations.len()) as u64)
+    }
+
+    async fn put_grants(
+        &self,
+        vault: VaultId,
+        grants: Vec<(Hash, Bytes)>,
+    ) -> Result<usize, StoreError> {
+        bounds::grants(&grants)?;
+        self.within(vault, |kept| {
+            let mut known: BTreeSet<Hash> = kept.grants.iter().map(|(id, _)| *id).collect();
+            let new: Vec<_> = grants
+                .into_iter()
+                .filter(|(id, _)| known.insert(*id))
+                .collect();
+            let there = kept.grants.iter().chain(&new).map(|(_, bytes)| bytes.len());
+            bounds::all_grants(known.len(), there.sum())?;
+            let count = new.len();
+            kept.grants.extend(new);
+            Ok(count)
+        })
+    }
+
+    async fn grants(&self, vault: VaultId) -> Result<Vec<Bytes>, StoreError> {
+        self.within(vault, |kept| {
+            let grants = kept.grants.iter();
+            Ok(grants.map(|(_, bytes)| bytes.clone()).collect())
+        })
+    }
+
+    async fn append(
+        &self,
+        vault: VaultId,
+        entries: Vec<NewEntry>,
+    ) -> Result<Vec<Appended>, StoreError> {
+        bounds::append(&entries)?;
+        self.within(vault, |kept| {
+            Ok(entries
+                .into_iter()
+                .map(|entry| kept.append(entry))
+                .collect())
+        })
+    }
+
+    async fn entries(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredEntry>, StoreError> {
+        self.within(vault, |kept| {
+            let mut room = bounds::Room::new(max_bytes);
+            let log = kept.logs.get(&writer).map_or(&[][..], Vec::as_slice);
+            Ok((1u64..)
+                .zip(log)
+                .filter(|(seq, _)| (from..=to).contains(seq))
+                .take_while(|(_, (_, bytes))| room.takes(bytes.len()))
+                .map(|(seq, (_, bytes))| StoredEntry {
+                    seq,
+                    bytes: bytes.clone(),
+                })
+                .collect())
+        })
+    }
+
+    async fn clock(&self, vault: VaultId) -> Result<Clock, StoreError> {
+        self.within(vault, |kept| Ok(kept.clock()))
+    }
+
+    async fn put_held(&self, vault: VaultId, statement: HeldStatement) -> Result<bool, StoreError> {
+        bounds::statement(&statement.bytes)?;
+        self.within(vault, |kept| {
+            match kept.held.get(&statement.device) {
+                Some(old) if old.counter >= statement.counter => return Ok(false),
+                Some(_) => {}
+                None => bounds::one_more_device(kept.held.len())?,
+            }
+            kept.held.insert(statement.device, statement);
+            Ok(true)
+        })
+    }
+
+    async fn held(&self, vault: VaultId) -> Result<Vec<HeldStatement>, StoreError> {
+        self.within(vault, |kept| Ok(kept.held.values().cloned().collect()))
+    }
+
+    async fn snapshot(&self, vault: VaultId) -> Result<Option<Snapshot>, StoreError> {
+        let state = self.state()?;
+        Ok(state.vaults.get(&vault).map(|kept| Snapshot {
+            record: kept.record(vault),
+            clock: kept.clock(),
+            statement: kept.statement.clone(),
+        }))
+    }
+
+    async fn put_host_statement(
+        &self,
+        vault: VaultId,
+        counter: u64,
+        statement: Bytes,
+    ) -> Result<bool, StoreError> {
+        bounds::statement(&statement)?;
+        self.within(vault, |kept| {
+            let last = kept.statement.as_ref().map_or(0, |(counter, _)| *counter);
+            let next = last.checked_add(1) == Some(counter);
+            if next {
+                kept.statement = Some((counter, statement));
+            }
+            Ok(next)
+        })
+    }
+
+    async fn have(
+        &self,
+        vault: VaultId,
+        ids: Vec<Hash>,
+        claim: bool,
+    ) -> Result<Vec<bool>, StoreError> {
+        bounds::ids(&ids)?;
+        self.within(vault, |kept| {
+            let look = |id| match kept.blobs.get_mut(id) {
+                Some(blob) => {
+                    if claim {
+                        blob.released.clear();
+                    }
+                    true
+                }
+                None => false,
+            };
+            Ok(ids.iter().map(look).collect())
+        })
+    }
+
+    async fn put(&self, vault: VaultId, blobs: Vec<(Hash, Bytes)>) -> Result<Vec<Put>, StoreError> {
+        bounds::put(&blobs)?;
+        self.within(vault, |kept| {
+            let mut take = |id, bytes: Bytes| {
+                if let Some(blob) = kept.blobs.get_mut(&id) {
+                    blob.released.clear();
+                    return Put::Had;
+                }
+                if !kept.usage.fits_blob(bytes.len(), kept.quota) {
+                    return Put::Full;
+                }
+                kept.usage.add_blob(bytes.len());
+                let released = BTreeMap::new();
+                kept.blobs.insert(id, Kept { bytes, released });
+                Put::Stored
+            };
+            Ok(blobs
+                .into_iter()
+                .map(|(id, bytes)| take(id, bytes))
+                .collect())
+        })
+    }
+
+    fn get(&self, vault: VaultId, ids: Vec<Hash>) -> BoxStream<'static, Result<Blob, StoreError>> {
+        let read = bounds::ids(&ids).and_then(|()| {
+            self.within(vault, |kept| {
+                let bytes = |id| kept.blobs.get(id).map(|blob| blob.bytes.clone());
+                Ok(ids.iter().map(bytes).collect::<Vec<_>>())
+            })
+        });
+        match read {
+            Ok(all) => stream::iter(all.into_iter().enumerate())
+                .map(|(index, bytes)| Ok(Blob { index, bytes }))
+                .boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
+    }
+
+    async fn range(
+        &self,
+        vault: VaultId,
+        id: Hash,
+        offset: u64,
+        len: u32,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.within(vault, |kept| {
+            Ok(kept.blobs.get(&id).map(|blob| {
+                let range = bounds::part(blob.bytes.len() as u64, offset, len);
+                blob.bytes.slice(range.start as usize..range.end as usize)
+            }))
+        })
+    }
+
+    async fn list(
+        &self,
+        vault: VaultId,
+        after: Option<Hash>,
+        max: usize,
+    ) -> Result<Vec<Hash>, StoreError> {
+        self.within(vault, |kept| {
+            Ok(page(&kept.blobs, after, max).map(|(id, _)| *id).collect())
+        })
+    }
+
+    async fn release(
+        &self,
+        vault: VaultId,
+        device: DeviceId,
+        ids: Vec<Hash>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        bounds::ids(&ids)?;
+        self.within(vault, |kept| {
+            for blob in ids.iter().filter_map(|id| kept.blobs.get(id)) {
+                if !blob.released.contains_key(&device) {
+                    bounds::one_more_device(blob.released.len())?;
+                }
+            }
+            for id in ids {
+                if let Some(blob) = kept.blobs.get_mut(&id) {
+                    blob.released.entry(device).or_insert(now_ms);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn released(
+        &self,
+        vault: VaultId,
+        after: Option<Hash>,
+        max: usize,
+    ) -> Result<Vec<Released>, StoreError> {
+        self.within(vault, |kept| {
+            Ok(page(&kept.blobs, after, usize::MAX)
+                .filter(|(_, blob)| !blob.released.is_empty())
+                .take(bounds::page(max))
+                .map(|(id, blob)| Released {
+                    id: *id,
+                    by: blob.released.iter().map(|(by, at)| (*by, *at)).collect(),
+                })
+                .collect())
+        })
+    }
+
+    async fn free(&self, vault: VaultId, blobs: Vec<Released>) -> Result<Freed, StoreError> {
+        bounds::free(&blobs)?;
+        self.within(vault, |kept| {
+            let mut freed = Freed::default();
+            for Released { id, by } in blobs {
+                let Some(blob) = kept.blobs.get(&id) else {
+                    continue;
+                };
+                if by.is_empty() || !blob.released.iter().map(|(by, at)| (*by, *at)).eq(by) {
+                    continue;
+                }
+                let len = blob.bytes.len();
+                kept.blobs.remove(&id);
+                kept.usage.remove_blob(len);
+                freed.blobs += 1;
+                freed.bytes += super::charge(len);
+            }
+            Ok(freed)
+        })
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        let state = self.state()?;
+        let mut totals = Totals::default();
+        for kept in state.vaults.values() {
+            totals.add(&kept.usage, kept.quota);
+        }
+        Ok(totals)
+    }
+
+    async fn tidy(&self) -> Result<Tidied, StoreError> {
+        self.state().map(|_| Tidied::default())
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.state().map(|_| ())
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        stream::pending().boxed()
+    }
+
+    async fn close(&self) {
+        if let Ok(mut state) = self.state() {
+            state.closed = true;
+        }
+    }
+}
