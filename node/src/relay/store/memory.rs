@@ -10,6 +10,7 @@ use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
 use coffer_protocol::log::Clock;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use tokio::sync::watch;
 
 use super::{
     Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
@@ -18,11 +19,13 @@ use super::{
 
 /// A store in memory.
 #[derive(Default)]
-pub struct MemoryStore(Mutex<State>);
+pub struct MemoryStore {
+    state: Mutex<State>,
+    closed: watch::Sender<bool>,
+}
 
 #[derive(Default)]
 struct State {
-    closed: bool,
     invitations: BTreeMap<Hash, Invitation>,
     vaults: BTreeMap<VaultId, Vault>,
     receipts: BTreeMap<VaultId, (u64, Bytes)>,
@@ -108,10 +111,9 @@ impl MemoryStore {
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>, StoreError> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.closed {
+        match *self.closed.borrow() {
             true => Err(StoreError::Closed),
-            false => Ok(state),
+            false => Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 
@@ -584,12 +586,46 @@ impl RelayStore for MemoryStore {
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {
-        stream::pending().boxed()
+        let mut closed = self.closed.subscribe();
+        // There is no other process: the stream only ends.
+        stream::once(async move {
+            let _ = closed.wait_for(|closed| *closed).await;
+        })
+        .filter_map(|()| std::future::ready(None))
+        .boxed()
     }
 
     async fn close(&self) {
-        if let Ok(mut state) = self.state() {
-            state.closed = true;
+        self.closed.send_replace(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+
+    use super::MemoryStore;
+    use crate::relay::store::conformance::{self, Bench, Store};
+
+    struct Once;
+
+    #[async_trait]
+    impl Bench for Once {
+        async fn open(&self) -> Store {
+            Arc::new(MemoryStore::new())
         }
+    }
+
+    #[tokio::test]
+    async fn the_model_does_what_the_suite_says() {
+        conformance::what_is_not_served_is_refused(&Once).await;
+        conformance::an_erased_vault_leaves_only_its_receipt(&Once).await;
+        conformance::entries_have_a_reserve_beyond_the_quota(&Once).await;
+        conformance::blobs_stop_at_the_quota(&Once).await;
+        conformance::a_release_alone_frees_nothing(&Once).await;
+        conformance::what_changed_since_is_not_freed(&Once).await;
+        conformance::a_closed_store_refuses(&Once).await;
     }
 }

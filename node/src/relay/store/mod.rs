@@ -4,7 +4,11 @@
 //! records.rs   what goes in and comes out
 //! quota.rs     what counts as used, and what still fits
 //! error.rs     why a store could not do as asked
+//! logs.rs      what becomes of an entry
+//! runs.rs      which reads answer a request for many blobs
 //! bounds.rs    how much may be asked for at once
+//! embedded/    redb and pack files, for a host on one machine
+//! conformance/ what every store must do, as tests
 //! memory.rs    the plain model: for tests, and what the others are compared with
 //! ```
 //!
@@ -22,10 +26,15 @@
 //! - A vault that is not served gives [`StoreError::NoVault`], unless said otherwise.
 
 mod bounds;
+#[cfg(test)]
+mod conformance;
+pub mod embedded;
 mod error;
+mod logs;
 pub mod memory;
 mod quota;
 mod records;
+mod runs;
 
 use async_trait::async_trait;
 use bytes::Bytes;
