@@ -341,39 +341,44 @@ async fn follow_members(
                 state.keyring.clone(),
             )
         });
-        let Ok((mut devices, keyring)) = found.await else {
+        let Ok((devices, keyring)) = found.await else {
             return;
         };
         running.blobs.set_keyring(keyring);
         if let Some(net) = &net {
-            let mut known: BTreeMap<DeviceId, Vec<String>> =
+            let known: BTreeMap<DeviceId, Vec<String>> =
                 founding::addresses(running.vault.database())
                     .unwrap_or_default()
                     .into_iter()
                     .collect();
-            let hosts = running.vault.hosts().await.unwrap_or_default();
-            for (host, setting) in hosts.into_iter().filter(|(_, setting)| setting.in_use) {
-                let addresses = known.entry(host).or_default();
-                for address in setting.addresses {
-                    if !addresses.contains(&address) {
-                        addresses.push(address);
-                    }
-                }
-                devices.push(host);
-            }
+            let parsed = |texts: &[String]| -> Vec<Multiaddr> {
+                let texts = texts.iter();
+                texts.filter_map(|text| text.parse().ok()).collect()
+            };
+            let reached = |device: &DeviceId| {
+                known
+                    .get(device)
+                    .map(|texts| parsed(texts))
+                    .unwrap_or_default()
+            };
             let wanted = devices
                 .into_iter()
                 .filter(|device| *device != running.vault.device())
-                .map(|device| {
-                    let addresses: Vec<Multiaddr> = known
-                        .get(&device)
-                        .into_iter()
-                        .flatten()
-                        .filter_map(|text| text.parse().ok())
-                        .collect();
-                    (device.0, addresses)
-                });
+                .map(|device| (device.0, reached(&device)));
             net.set_wanted(wanted.collect()).await;
+            let hosts = running.vault.hosts().await.unwrap_or_default();
+            let hosts = hosts.into_iter().filter(|(_, setting)| setting.in_use);
+            let hosts = hosts.map(|(host, setting)| {
+                // Where its person says that it is comes first: what was learnt may be of an earlier place.
+                let mut addresses = parsed(&setting.addresses);
+                let more = reached(&host);
+                addresses.extend(
+                    more.into_iter()
+                        .filter(|one| !setting.addresses.contains(&one.to_string())),
+                );
+                (host.0, addresses)
+            });
+            net.set_relays(hosts.collect()).await;
         }
         tokio::select! {
             () = stopped(&mut stop) => return,

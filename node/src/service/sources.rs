@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::version;
@@ -15,6 +16,10 @@ use super::stopped;
 use crate::blobs::{Blobs, ByteStream, Limits, Sources};
 use crate::net::{Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol};
 use crate::vault::VaultHandle;
+
+/// After a host said something, how long more is let come: while another device brings it contents it says so all the
+/// time, and each time it is asked for all that is missing.
+const NEWS_GATHER: Duration = Duration::from_millis(400);
 
 /// Connected devices as sources of bytes.
 pub struct Connected {
@@ -72,6 +77,9 @@ impl Sources for Connected {
         };
         let mut events = net.events();
         let mut sessions = self.vault.sessions_changed();
+        // A host that says something has something new, mostly.
+        let mut news = self.vault.hosts_news();
+        news.mark_unchanged();
         let mut limits = self.limits.clone();
         limits.mark_unchanged();
         async move {
@@ -83,6 +91,10 @@ impl Sources for Connected {
                     },
                     changed = sessions.changed() => {
                         let _ = changed;
+                        return;
+                    }
+                    _ = news.changed() => {
+                        tokio::time::sleep(NEWS_GATHER).await;
                         return;
                     }
                     // Only a pause changes who can be asked, but that is rare enough.

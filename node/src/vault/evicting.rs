@@ -241,7 +241,9 @@ impl Work<'_, '_> {
                 actor: content.dot.writer,
                 seq: content.dot.seq,
             };
-            if !keepers.enough(naming, || id.to_string()) {
+            if !keepers.enough(naming, || id.to_string())
+                && !self.kept_by_hosts(&content.root, Copies::default().hosts)?
+            {
                 return Err(refused(
                     "a content would be dropped that no other device is known to keep",
                 ));

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use coffer_crdt::chunks::ChunkRoot;
+use coffer_protocol::grants::Role;
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::relay::HostStatement;
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableError};
@@ -175,6 +177,7 @@ impl Work<'_, '_> {
                     memory.note(*kind, self.now_ms);
                     let stored = memory.encode();
                     self.write_host(host, &stored)?;
+                    self.done.hosts_changed = true;
                 }
                 HostChange::Forget(host) => {
                     Arc::make_mut(&mut self.core.state.hosts).remove(host);
@@ -185,9 +188,24 @@ impl Work<'_, '_> {
                 }
             }
             self.done.wrote = true;
-            self.done.hosts_changed = true;
         }
         Ok(())
+    }
+
+    /// Whether so many hosts keep a content that it may be dropped here: each has confirmed it, and nothing is known
+    /// against any of them. Whether they still have it was asked a moment ago, by whoever wants to drop it.
+    pub(super) fn kept_by_hosts(&self, root: &ChunkRoot, hosts: usize) -> Result<bool, StoreError> {
+        let key = ContentKey::of(root);
+        let table = self.transaction.open_table(tables::AT_HOST)?;
+        let state = &self.core.state;
+        let mut keep = 0;
+        for (host, memory) in state.hosts.iter() {
+            let counts = memory.is_trusted() && state.membership.role(host) == Some(Role::Relay);
+            if counts && table.get(&row(host, &key))?.is_some() {
+                keep += 1;
+            }
+        }
+        Ok(keep >= hosts)
     }
 
     fn forget_confirmed(&mut self, host: &DeviceId) -> Result<(), StoreError> {

@@ -90,10 +90,6 @@ impl Due {
             (Err(_), scope) => *scope = Scope::All,
         }
     }
-
-    fn is_empty(&self) -> bool {
-        self.scope == Scope::Files(Vec::new())
-    }
 }
 
 /// Brings everything, and again whenever something changes; never ends.
@@ -156,15 +152,14 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId, at: watch::Sen
         loop {
             tokio::select! {
                 change = changes.recv() => {
-                    let contents_came = change
-                        .as_ref()
-                        .is_ok_and(|change| change.documents.is_empty());
+                    let matters = match &change {
+                        // What came here without a change of files can be brought, where it is lacking.
+                        Ok(change) => !change.file_events.is_empty()
+                            || change.documents.is_empty() && at.borrow().lacks != (0, 0),
+                        Err(_) => true,
+                    };
                     due.add(change);
-                    let lacks = at.borrow().lacks != (0, 0);
-                    if contents_came && lacks || matches!(&due.scope, Scope::Files(files) if !files.is_empty()) {
-                        break;
-                    }
-                    if !lacks && !due.is_empty() {
+                    if matters {
                         break;
                     }
                 }

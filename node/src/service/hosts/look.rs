@@ -21,7 +21,7 @@ use super::super::running::Running;
 use super::bring::BringError;
 use super::gather::{self, Scope};
 use super::talk::{Talk, TalkError};
-use crate::collect::named;
+use crate::collect::{Names, named};
 use crate::hosts::{ContentKey, HostChange, TroubleKind};
 use crate::net::Net;
 use crate::vault::hosts::Confirmed;
@@ -31,8 +31,10 @@ use crate::vault::{CommitRequest, Core, wall_ms};
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Looks between two challenges, of one range each: a host that lost a hundredth is found within a day.
 const CHALLENGE_EACH: u32 = 5;
-/// Looks between two releases.
-const RELEASE_EACH: u32 = 60;
+/// Looks before the first release: other things come first after a start, but a laptop may not be on for long.
+const FIRST_RELEASE: u32 = 20;
+/// Looks between two releases: all ids that the host has are sent for it, and it frees nothing within a day anyway.
+const RELEASE_EACH: u32 = 360;
 /// For how long a connected host may lag before it is said to withhold: a first sync of much may take minutes.
 const MAY_LAG: Duration = Duration::from_secs(15 * 60);
 /// Most keys that are forgotten in one transaction.
@@ -59,7 +61,7 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId) {
             if looks % CHALLENGE_EACH == 1 {
                 challenge(&running, &net, host).await?;
             }
-            if looks % RELEASE_EACH == RELEASE_EACH - 1 {
+            if looks % RELEASE_EACH == FIRST_RELEASE {
                 release(&running, &net, host).await?;
             }
             Ok::<_, BringError>(())
@@ -203,6 +205,7 @@ async fn release(running: &Arc<Running>, net: &Net, host: DeviceId) -> Result<()
         return Ok(());
     }
     forget_unnamed(running, host).await?;
+    let mut names = named_now(running).await?;
     let mut talk = Talk::open(net, host, vault).await?;
     let mut after = Hash::ZERO;
     loop {
@@ -217,17 +220,13 @@ async fn release(running: &Arc<Running>, net: &Net, host: DeviceId) -> Result<()
         if !ids.is_sorted_by(|a, b| a < b) || ids.first().is_some_and(|first| *first <= after) {
             return Err(TalkError::Nonsense.into());
         }
-        // Gathered anew for each page: what was named meanwhile is not released.
-        let names = named(&running.vault, &running.blobs, wall_ms()).await;
-        let names = match names {
-            Ok(names) => names,
-            Err(error) => return Err(TalkError::Broken(error.to_string()).into()),
-        };
-        let unnamed: Vec<Hash> = ids
-            .iter()
-            .filter(|id| !names.contains(id))
-            .copied()
-            .collect();
+        let mut unnamed = ids.clone();
+        unnamed.retain(|id| !names.contains(id));
+        if !unnamed.is_empty() {
+            // What was named meanwhile is not released.
+            names = named_now(running).await?;
+            unnamed.retain(|id| !names.contains(id));
+        }
         for ids in unnamed.chunks(MAX_RELEASE) {
             let request = Request::Release {
                 vault,
@@ -242,6 +241,11 @@ async fn release(running: &Arc<Running>, net: &Net, host: DeviceId) -> Result<()
             _ => return Ok(()),
         }
     }
+}
+
+async fn named_now(running: &Arc<Running>) -> Result<Names, BringError> {
+    let names = named(&running.vault, &running.blobs, wall_ms()).await;
+    names.map_err(|error| TalkError::Broken(error.to_string()).into())
 }
 
 /// Contents that nothing names any more count as confirmed no longer: who names one of them again claims it first.

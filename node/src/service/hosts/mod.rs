@@ -2,6 +2,7 @@
 //! and a look at whether it can be trusted.
 //!
 //! - `add.rs`, `remove.rs`, `rows.rs`: requests · `talk.rs`: conversations with a host
+//! - `keep.rs`: whether contents may be dropped here because hosts keep them
 //! - `link.rs`: replication · `bring.rs`, `gather.rs`: contents to it · `look.rs`: challenges, withholding, releases
 //!
 //! [`run`] has one task for each host in use, and ends it when the host is not in use any more.
@@ -9,6 +10,7 @@
 mod add;
 mod bring;
 mod gather;
+mod keep;
 mod link;
 mod look;
 mod remove;
@@ -16,11 +18,12 @@ mod rows;
 mod talk;
 
 pub use add::add;
+pub use keep::{keep, may_keep};
 pub use remove::remove;
 pub use rows::{list, rows, warnings};
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use coffer_protocol::identity::DeviceId;
 use tokio::sync::broadcast::error::RecvError;
@@ -52,6 +55,7 @@ pub struct At {
 #[derive(Default)]
 pub struct Hosts {
     at: Mutex<BTreeMap<DeviceId, watch::Receiver<At>>>,
+    net: OnceLock<Net>,
 }
 
 impl Hosts {
@@ -73,6 +77,7 @@ fn network(node: &Node) -> Result<&Net, ControlError> {
 
 /// Runs until `stop`.
 pub async fn run(running: Arc<Running>, net: Net, mut stop: watch::Receiver<bool>) {
+    let _ = running.hosts.net.set(net.clone());
     let mut tasks = JoinSet::new();
     let mut in_use: BTreeMap<DeviceId, AbortHandle> = BTreeMap::new();
     let mut members = running.vault.members();
