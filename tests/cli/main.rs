@@ -18,6 +18,7 @@ mod listener;
 mod on_demand;
 mod pairing;
 mod relay;
+mod relay_host;
 mod scenarios;
 mod scripts;
 mod secrets;

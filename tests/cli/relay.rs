@@ -146,12 +146,12 @@ fn changing_hosts_fills_the_new_one_and_leaves_a_signed_receipt_of_the_old_one()
 fn a_full_host_is_named_and_what_it_holds_stays() {
     let host = Host::started();
     let device = Device::founded("first");
-    add(&device, &host, "3MiB");
+    add(&device, &host, "16MiB");
     let path = |name: &str| device.path(name);
-    write(&path("fits.bin"), noise(1, 2 << 20));
+    write(&path("fits.bin"), noise(1, 6 << 20));
     device.ok(&["file", "add", path("fits.bin").to_str().unwrap()]);
     brought(&device);
-    write(&path("more.bin"), noise(2, 4 << 20));
+    write(&path("more.bin"), noise(2, 14 << 20));
     device.ok(&["file", "add", path("more.bin").to_str().unwrap()]);
     eventually("a person is told", || {
         let status = device.status();

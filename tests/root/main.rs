@@ -3,7 +3,7 @@
 //! `cargo test -p coffer --features root-tests --test root`, as root; without root it fails and says so.
 //!
 //! Tests make file systems of their own in files (ext4 on a loop device), mounted in temporary folders, and networks of
-//! their own, and take them down again. They need `mkfs.ext4`, `mount`, `perl` and `ip`.
+//! their own, and take them down again. They need `mkfs.ext4`, `mount`, `perl`, `ip` and `ldd`.
 
 #[path = "../cli/device.rs"]
 #[allow(dead_code, reason = "each of the two targets needs a part of it")]
@@ -13,3 +13,4 @@ mod full_disk;
 mod no_home;
 mod no_multicast;
 mod power_loss;
+mod relay_container;

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::config::RelayConfig;
 use super::control::{HostRequest, Server};
 use super::door::HostDoor;
 use super::host::{Host, Parts};
 use super::store::RelayStore;
+use super::store::embedded::EmbeddedStore;
 use super::{asked, clients, folder, following, freeing, http, places, resting, serving, stating};
 use crate::control::{ControlError, DataLock, ErrorKind};
 use crate::net::{HostOptions as NetOptions, Incoming, Multiaddr, Net, NetConfig, Role};
@@ -54,8 +55,6 @@ pub async fn run(
     let HostOptions { data_dir, config } = options;
     let identity = folder::identity(&data_dir)?;
     let _lock = DataLock::acquire(&data_dir)?;
-    let store = open_store(&data_dir).await?;
-    let (net, incoming) = start_network(&config, &identity).await?;
     let listener = match config.http {
         Some(address) => Some(http::bind(address).await.map_err(|error| {
             ControlError::io(format_args!("answer monitoring on {address}"), &error)
@@ -67,55 +66,85 @@ pub async fn run(
         .and_then(|listener| listener.local_addr().ok());
     let server = Server::bind(&data_dir)
         .map_err(|error| ControlError::io("open the control socket", &error))?;
-    let mut mark_key = [0; 32];
-    rand::Rng::fill_bytes(&mut random(), &mut mark_key);
-    let (host, to_state, to_look_at) = Host::new(Parts {
-        sealing: identity.sealing.public(),
-        key: identity.key,
-        config,
-        store,
-        net,
-        mark_key,
-    });
-    let said = HostReady {
-        host: host.id.to_string(),
-        addresses: host
-            .net
-            .listen_addresses()
-            .iter()
-            .map(show_address)
-            .collect(),
-        http: address.map(|address| address.to_string()),
-        data_dir: data_dir.clone(),
-    };
-    let (stop, stopping) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(stating::run(host.clone(), to_state, stopping.clone()));
-    tasks.spawn(freeing::run(host.clone(), stopping.clone()));
-    tasks.spawn(following::run(host.clone(), stopping.clone()));
-    tasks.spawn(clients::run(host.clone(), to_look_at, stopping.clone()));
-    tasks.spawn(resting::run(host.clone(), stopping.clone()));
+    let store = open_store(&data_dir).await?;
+    let mut serving = Serving::start(config, identity, store).await?;
+    let host = serving.host.clone();
     if let Some(listener) = listener {
-        tasks.spawn(http::serve(listener, host.clone(), stopping.clone()));
+        let stopping = serving.stop.subscribe();
+        serving
+            .tasks
+            .spawn(http::serve(listener, host.clone(), stopping));
     }
-    tasks.spawn(commands(server, host.clone(), &data_dir, stopping));
+    let commands = commands(server, host.clone(), &data_dir, serving.stop.subscribe());
+    serving.tasks.spawn(commands);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the host serves");
-    ready(said);
-    tokio::select! {
-        () = serving::run(host.clone(), incoming) => {}
-        () = async {
-            shutdown.await;
-            tracing::info!("the host ends: nothing new begins");
-            host.drain();
-            std::future::pending().await
-        } => {}
-    }
-    stop.send_replace(true);
-    while tasks.join_next().await.is_some() {}
-    host.store.close().await;
-    host.net.shutdown().await;
+    let listening = host.net.listen_addresses();
+    ready(HostReady {
+        data_dir,
+        host: host.id.to_string(),
+        addresses: listening.iter().map(show_address).collect(),
+        http: address.map(|address| address.to_string()),
+    });
+    shutdown.await;
+    tracing::info!("the host ends: nothing new begins");
+    serving.stop().await;
     tracing::info!("the host has ended");
     Ok(())
+}
+
+/// A host that serves.
+pub(super) struct Serving {
+    /// What its parts share.
+    pub host: Arc<Host>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    streams: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Starts the network and everything that serves.
+    pub async fn start(
+        config: RelayConfig,
+        identity: Identity,
+        store: Arc<dyn RelayStore>,
+    ) -> Result<Serving, ControlError> {
+        let (net, incoming) = start_network(&config, &identity).await?;
+        let mut mark_key = [0; 32];
+        rand::Rng::fill_bytes(&mut random(), &mut mark_key);
+        let (host, to_state, to_look_at) = Host::new(Parts {
+            sealing: identity.sealing.public(),
+            key: identity.key,
+            config,
+            store,
+            net,
+            mark_key,
+        });
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(stating::run(host.clone(), to_state, stopping.clone()));
+        tasks.spawn(freeing::run(host.clone(), stopping.clone()));
+        tasks.spawn(following::run(host.clone(), stopping.clone()));
+        tasks.spawn(clients::run(host.clone(), to_look_at, stopping.clone()));
+        tasks.spawn(resting::run(host.clone(), stopping));
+        Ok(Serving {
+            streams: tokio::spawn(serving::run(host.clone(), incoming)),
+            host,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Ends in order; see the module.
+    pub async fn stop(mut self) {
+        self.host.drain();
+        if let Err(error) = self.streams.await {
+            tracing::error!(%error, "what serves streams failed");
+        }
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        self.host.store.close().await;
+        self.host.net.shutdown().await;
+    }
 }
 
 fn commands(
@@ -201,7 +230,15 @@ fn external(config: &RelayConfig) -> Vec<Multiaddr> {
         .collect()
 }
 
+/// Name of the store's folder in the data folder.
+const STORE: &str = "store";
+
 /// Opens the store in the data folder.
 async fn open_store(data_dir: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
-    Err(ControlError::internal(format!("{}", data_dir.display())))
+    let folder = data_dir.join(STORE);
+    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder)).await;
+    let store = opened
+        .map_err(|error| ControlError::internal(error.to_string()))?
+        .map_err(|error| asked::store_error(&error))?;
+    Ok(Arc::new(store))
 }

@@ -1,1 +1,6 @@
-//! The host over real sockets.
+//! The host over real sockets, with devices whose keys the test has made.
+
+mod admission;
+mod blobs;
+mod puppet;
+mod replication;
