@@ -74,6 +74,9 @@ pub enum Command {
     /// The devices of your vault
     #[command(subcommand)]
     Device(commands::device::Device),
+    /// Hosts: always on, they keep an encrypted copy of your vault, and can read none of it
+    #[command(subcommand)]
+    Relay(commands::relay::Relay),
     /// Documents: notes, contacts, bills, anything that is JSON
     #[command(subcommand)]
     Doc(commands::doc::Doc),
@@ -100,9 +103,6 @@ pub enum Command {
     Check(commands::check::Check),
     Export(commands::export::Export),
     Events(commands::events::Events),
-    /// Hosts: always on, keep what your devices send them, can read none of it
-    #[command(subcommand)]
-    Relay(commands::relay::Relay),
     /// Start coffer whenever you log in
     #[command(subcommand)]
     Service(commands::service::Service),

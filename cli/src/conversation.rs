@@ -263,6 +263,15 @@ fn words(question: &Question) -> (String, String) {
             String::new(),
             format!("Let the device \"{}\" into your vault?", shown(name)),
         ),
+        Question::RemoveHost { name, files } => (
+            format!(
+                "{} {} not on this device, nor known to be kept anywhere but on the host \"{}\", which will erase them.",
+                count(*files, "file", "files"),
+                if *files == 1 { "is" } else { "are" },
+                shown(name)
+            ),
+            "Remove the host all the same?".to_owned(),
+        ),
         Question::ReplaceEmptyVault => (
             "This device has started a vault of its own, with nothing in it yet.".to_owned(),
             "Leave it, and join the other vault?".to_owned(),

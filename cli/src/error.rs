@@ -143,6 +143,18 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "start-failed" => {
             "the file coffer.log in the data folder says more; `coffer start` shows it here"
         }
+        "not-a-host-invitation" | "bad-host-invitation" => {
+            "give the invitation that `coffer relay invite` shows on the host (it begins with coffer:relay/), or the picture of its QR code"
+        }
+        "host-unreachable" | "host-unavailable" => {
+            "see that the host runs and that its address is right, then try again"
+        }
+        "host-not-asked" => "try again when it is reached, or remove it with --without-erasing",
+        "host-invitation-unknown" | "host-invitation-expired" | "host-invitation-used" => {
+            "ask for a new invitation: `coffer relay invite` on the host"
+        }
+        "host-name-taken" => "choose another name with --name",
+        "no-such-host" => "`coffer relay list` shows the hosts in use",
         "too-large" => "put large contents into a file with `coffer file add`",
         "deleted" => {
             "`coffer doc history` lists what it was, `coffer doc get --at` shows it, and `coffer doc put` brings it back"

@@ -7,6 +7,7 @@
 //! store/     the tables of the one database
 //! blobs/     bytes of files: cutting, sealing, finding, serving, fetching
 //! folder/    folders on disk kept equal to folders of the vault
+//! hosts/     relay hosts, as a device sees them
 //! index/     the derived index for queries
 //! net/       one libp2p swarm behind a handle
 //! relay/     the host: what it keeps for vaults that it cannot read
@@ -18,6 +19,7 @@ pub mod blobs;
 pub mod collect;
 pub mod control;
 pub mod folder;
+pub mod hosts;
 pub mod index;
 pub mod net;
 mod private_file;

@@ -1,7 +1,9 @@
 //! `coffer status`: the honest sync state in words.
 
+mod hosts;
 mod words;
 
+pub use hosts::describe_host;
 pub use words::{describe_folder, describe_limits, describe_pause};
 
 use std::time::{Duration, Instant};

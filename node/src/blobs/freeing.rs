@@ -81,7 +81,7 @@ impl Blobs {
     }
 
     /// Calls `add` for every blob that a content is made of: pieces of its list, and chunks. Of a list that was never
-    /// here, for what is known of it. Blocking.
+    /// here, for what is known of it; says whether that is all. Blocking.
     ///
     /// # Errors
     /// [`BlobsError::Store`] where a piece should be here and cannot be read.
@@ -89,9 +89,9 @@ impl Blobs {
         &self,
         root: &ChunkRoot,
         mut add: impl FnMut(&Hash),
-    ) -> Result<(), BlobsError> {
+    ) -> Result<bool, BlobsError> {
         let Ok(mut expansion) = Expansion::of(root) else {
-            return Ok(());
+            return Ok(false);
         };
         let reader = self.shared.reader()?;
         let mut seam = Seam::new(&self.shared)?;
@@ -100,7 +100,7 @@ impl Blobs {
             match expansion {
                 Expansion::Chunks(chunks) => {
                     chunks.iter().for_each(|chunk| add(&chunk.blob));
-                    return Ok(());
+                    return Ok(true);
                 }
                 Expansion::Pieces(pieces, depth) => {
                     pieces.iter().for_each(|piece| add(&piece.blob));
@@ -112,14 +112,14 @@ impl Blobs {
                                     "the list piece {} is damaged or gone",
                                     piece.blob
                                 ))),
-                                false => Ok(()),
+                                false => Ok(false),
                             };
                         }
                         bytes.extend_from_slice(&plain);
                     }
                     // A list that a faulty device wrote can be read by nobody.
                     let Ok(next) = Expansion::next(&bytes, depth) else {
-                        return Ok(());
+                        return Ok(false);
                     };
                     expansion = next;
                 }

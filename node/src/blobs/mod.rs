@@ -14,6 +14,7 @@
 //! checked wherever they come in, also from this device's own disk; and what it says is done is durable.
 
 mod board;
+mod bring;
 pub mod chunking;
 mod content;
 mod drop;
@@ -53,6 +54,7 @@ use coffer_protocol::keys::Keyring;
 use redb::ReadableDatabase;
 use tokio::sync::{mpsc, watch};
 
+pub use bring::Filled;
 pub use content::Named;
 pub use drop::{Dropped, Dropping, file_of};
 pub use error::{BlobsError, ImportError, ServeError, WriteError};

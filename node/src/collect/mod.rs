@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use coffer_protocol::identity::Hash;
 
-pub use names::{Names, gather};
+pub use names::{Names, gather, kept};
 use survey::Survey;
 
 use crate::blobs::placement::{Placement, decode_places};

@@ -1,7 +1,7 @@
 //! Which blobs anything still names: present contents, in the trash or not, and earlier ones that the rule keeps.
 
 use coffer_crdt::chunks::ChunkRoot;
-use coffer_crdt::files::{FileId, FileState};
+use coffer_crdt::files::{Content, FileId, FileState};
 use coffer_crdt::retention::{Rule, Version, VersionId, retained};
 use coffer_protocol::identity::Hash;
 use redb::{ReadableTable, TableDefinition};
@@ -136,15 +136,43 @@ fn add(names: &mut Names, blobs: &Blobs, root: &ChunkRoot) -> Result<(), Collect
                 .sorted
                 .extend(chunks.map(|chunk| beginning(&chunk.blob)));
         }
-        ChunkRoot::Indirect { .. } => blobs
-            .names_of(root, |blob| names.sorted.push(beginning(&blob.0)))
-            .map_err(CollectError::List)?,
+        ChunkRoot::Indirect { .. } => {
+            blobs
+                .names_of(root, |blob| names.sorted.push(beginning(&blob.0)))
+                .map_err(CollectError::List)?;
+        }
     }
     // Lists of one file after another name mostly the same.
     if names.sorted.len() == names.sorted.capacity() {
         names.settle();
     }
     Ok(())
+}
+
+/// The earlier contents of a file that the rule keeps, beside the `present` one.
+pub fn kept(
+    read: &redb::ReadTransaction,
+    id: FileId,
+    present: Option<&Content>,
+    rule: &Rule,
+    now_ms: u64,
+) -> Result<Vec<Content>, StoreError> {
+    let mut contents = past::past_contents(read, id)?;
+    if contents.is_empty() {
+        return Ok(contents);
+    }
+    let tags = past::tags(read, id)?;
+    let versions: Vec<Version> = contents
+        .iter()
+        .chain(present)
+        .map(|content| Version {
+            id: content.version(),
+            tagged: tags.contains_key(&content.version()),
+        })
+        .collect();
+    let kept = retained(&versions, now_ms, rule);
+    contents.retain(|content| kept.contains(&content.version()));
+    Ok(contents)
 }
 
 type FilesTable = redb::ReadOnlyTable<&'static [u8; 18], &'static [u8]>;

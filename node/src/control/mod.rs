@@ -12,6 +12,7 @@
 mod check;
 mod client;
 mod error;
+mod hosts;
 mod keeping;
 mod launch;
 pub(crate) mod lines;
@@ -29,6 +30,7 @@ mod tests;
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
 pub use error::{ControlError, ErrorKind};
+pub use hosts::{HostFill, HostHolding, HostReceipt, HostRow, HostTrouble};
 pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
 pub use launch::{
     NewVault, Options, Ready, StartError, data_folder_is_used, default_data_dir, leave_session,

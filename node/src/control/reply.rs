@@ -185,6 +185,21 @@ pub enum Reply {
     FolderIgnored(IgnoredRow),
     /// What this device keeps.
     Storage(Box<super::StorageStatus>),
+    /// A host keeps the vault from now on.
+    HostAdded {
+        /// The host.
+        host: super::HostRow,
+    },
+    /// A host is not used any more.
+    HostRemoved {
+        /// The host.
+        host: super::HostRow,
+    },
+    /// The hosts of the vault, those in use first.
+    Hosts {
+        /// By name.
+        hosts: Vec<super::HostRow>,
+    },
     /// Everything was written.
     Exported {
         /// Documents written as JSON.

@@ -310,6 +310,23 @@ pub enum Request {
         bytes: Option<u64>,
     },
 
+    /// Let a host keep the vault. → `Reply::HostAdded`
+    HostAdd {
+        /// The host's invitation.
+        invitation: String,
+        /// What to call it; by default what it calls itself.
+        name: Option<String>,
+    },
+    /// Use a host no longer, and have it erase what it keeps. → `Reply::HostRemoved`
+    HostRemove {
+        /// Its name, or the beginning of its id.
+        host: String,
+        /// Do not ask it to erase anything: it is gone, or out of reach for good.
+        without_erasing: bool,
+    },
+    /// → `Reply::Hosts`
+    HostList,
+
     /// Write everything as plain files and JSON. Sends progress. → `Reply::Exported`. Cancelled when the client hangs up.
     Export {
         /// Absolute path; created if need be, and must be empty.
@@ -387,6 +404,9 @@ impl Request {
             Request::StorageShow => "storage-show",
             Request::StorageSet { .. } => "storage-set",
             Request::StorageLimit { .. } => "storage-limit",
+            Request::HostAdd { .. } => "host-add",
+            Request::HostRemove { .. } => "host-remove",
+            Request::HostList => "host-list",
             Request::Export { .. } => "export",
             Request::Events { .. } => "events",
         }
@@ -490,6 +510,13 @@ pub enum Question {
     ReplaceEmptyVault,
     /// Merge a folder that is not empty? Nothing is deleted whatever the answer. Answer `Yes` or `No`.
     MergeFolder(super::FolderMerge),
+    /// Remove a host that alone is known to keep contents? Answer `Yes` or `No`.
+    RemoveHost {
+        /// Its name.
+        name: String,
+        /// Files that are neither here nor known to be elsewhere.
+        files: u64,
+    },
     /// Purge so much for good, on every device? Answer `Yes` or `No`.
     EmptyTrash {
         /// Files.

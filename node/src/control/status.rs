@@ -22,8 +22,11 @@ pub struct Status {
     pub listening: Vec<String>,
     /// The vault; absent on a node that waits to join one.
     pub vault: Option<VaultStatus>,
-    /// All devices, this one first.
+    /// All devices, this one first; hosts are apart.
     pub devices: Vec<DeviceStatus>,
+    /// The relay hosts in use.
+    #[serde(default)]
+    pub hosts: Vec<super::HostRow>,
     /// Nothing is left to do here: no folder being looked through, nothing waiting to be read, committed, fetched or
     /// applied. Says nothing of other devices.
     pub idle: bool,

@@ -10,6 +10,10 @@ const MAX_CONDITIONS: usize = 32;
 /// Levels of a field's name, at most.
 const MAX_DEPTH: usize = 16;
 
+/// What people call documents: neither files, nor what coffer keeps for itself (its hosts, its settings).
+const PEOPLES: &str =
+    "doctype <> 'io.cozy.files' AND doctype NOT GLOB 'coffer.*' AND doctype NOT GLOB 'io.coffer.*'";
+
 /// A field that must have a value.
 #[derive(Clone, Debug)]
 pub struct Condition {
@@ -100,7 +104,8 @@ impl Index {
         .collect()
     }
 
-    /// Type and id of documents after (`doctype`, `id`), in that order: at most `limit`. Of one type only where `only` says so.
+    /// Type and id of documents after (`doctype`, `id`), in that order: at most `limit`. Of one type only where `only`
+    /// says so; else of all that people know of.
     pub fn list(
         &self,
         only: Option<&str>,
@@ -109,7 +114,7 @@ impl Index {
     ) -> Result<Vec<(String, String)>, IndexError> {
         let connection = self.reader()?;
         let mut statement = connection.prepare(
-            "SELECT doctype, id FROM documents WHERE (doctype, id) > (?1, ?2) AND (?3 IS NULL OR doctype = ?3) ORDER BY doctype, id LIMIT ?4",
+            &format!("SELECT doctype, id FROM documents WHERE (doctype, id) > (?1, ?2) AND (doctype = ?3 OR ?3 IS NULL AND {PEOPLES}) ORDER BY doctype, id LIMIT ?4"),
         )?;
         let rows = statement.query_map(
             rusqlite::params![
@@ -132,12 +137,14 @@ impl Index {
         Ok(rows.next().transpose()?)
     }
 
-    /// How many documents there are that are no files.
+    /// How many documents there are that are neither files nor the program's own.
     pub fn count(&self) -> Result<u64, IndexError> {
         let count: i64 = self.reader()?.query_row(
-            // In two halves, each a range of the index: there may be very many files between them.
-            "SELECT (SELECT count(*) FROM documents WHERE doctype < ?1)
-                  + (SELECT count(*) FROM documents WHERE doctype > ?1)",
+            // In two ranges of the index: there may be very many files between them.
+            &format!(
+                "SELECT (SELECT count(*) FROM documents WHERE doctype < ?1 AND {PEOPLES})
+                      + (SELECT count(*) FROM documents WHERE doctype > ?1 AND {PEOPLES})"
+            ),
             [crate::vault::FILES],
             |row| row.get(0),
         )?;

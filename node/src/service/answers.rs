@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    Node, check, conflicts, documents, events, export, files, folders, limits, lines, pairing,
-    recovery, status, storage, trash, unsyncing, versions,
+    Node, check, conflicts, documents, events, export, files, folders, hosts, limits, lines,
+    pairing, recovery, status, storage, trash, unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -151,6 +151,12 @@ async fn answer(
         Request::StorageShow => storage::show(node).await,
         Request::StorageSet { path, keep } => storage::set(node, path, keep).await,
         Request::StorageLimit { bytes } => storage::limit(node, bytes).await,
+        Request::HostAdd { invitation, name } => hosts::add(node, &invitation, name, session).await,
+        Request::HostRemove {
+            host,
+            without_erasing,
+        } => hosts::remove(node, &host, without_erasing, session).await,
+        Request::HostList => hosts::list(node).await,
         Request::Export { dir } => export::export(node, dir, session).await,
         Request::Events { doctype, values } => events::events(node, doctype, values, session).await,
     }

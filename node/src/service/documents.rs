@@ -16,7 +16,7 @@ use crate::control::{
 use crate::index::{Condition, IndexError};
 use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, Row, read_document, read_row};
-use crate::vault::{CommitRequest, FILES, Operation};
+use crate::vault::{CommitRequest, Operation};
 
 /// Documents in one item of a list: keeps a line of the control protocol well under its limit.
 const LISTED_AT_ONCE: u64 = 256;
@@ -370,7 +370,6 @@ pub async fn list(
         }
         let rows: Vec<DocumentRow> = page
             .into_iter()
-            .filter(|(found, _)| doctype.is_some() || found != FILES)
             .map(|(doctype, id)| DocumentRow {
                 doctype,
                 id,

@@ -15,6 +15,7 @@ mod export;
 mod figures;
 mod files;
 mod folders;
+mod hosts;
 mod ignored;
 mod keeper;
 mod limits;

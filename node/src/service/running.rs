@@ -45,6 +45,8 @@ pub struct Running {
     pub checking: check::Checking,
     /// What frees what nothing names.
     pub collector: super::collecting::Collector,
+    /// The relay hosts, and how far each is.
+    pub hosts: super::hosts::Hosts,
     /// What is kept here on demand.
     pub keeping: super::storage::Keeping,
     /// What all files come to in numbers.
@@ -118,6 +120,7 @@ impl Running {
             limiting,
             checking,
             collector: super::collecting::Collector::default(),
+            hosts: super::hosts::Hosts::default(),
             keeping: super::storage::Keeping::default(),
             figures: super::figures::Figures::default(),
             stop,
@@ -147,6 +150,13 @@ impl Running {
                     stopping.clone(),
                 ));
             }
+        }
+        if let Some(net) = &node.net {
+            running.spawn(super::hosts::run(
+                running.clone(),
+                net.clone(),
+                stopping.clone(),
+            ));
         }
         running.spawn(memory::give_back(vault.activity(), stopping.clone()));
         running.spawn(prune_feed(running.clone(), stopping.clone()));
@@ -325,12 +335,11 @@ async fn follow_members(
         members.borrow_and_update();
         let found = running.vault.inspect(|core| {
             let state = core.state();
+            let devices = state.membership.devices().iter();
             (
-                state
-                    .membership
-                    .devices()
-                    .keys()
-                    .copied()
+                devices
+                    .filter(|(_, device)| device.role.holds_keys())
+                    .map(|(device, _)| *device)
                     .collect::<Vec<DeviceId>>(),
                 state.keyring.clone(),
             )
@@ -345,19 +354,34 @@ async fn follow_members(
                     .unwrap_or_default()
                     .into_iter()
                     .collect();
+            let parsed = |texts: &[String]| -> Vec<Multiaddr> {
+                let texts = texts.iter();
+                texts.filter_map(|text| text.parse().ok()).collect()
+            };
+            let reached = |device: &DeviceId| {
+                known
+                    .get(device)
+                    .map(|texts| parsed(texts))
+                    .unwrap_or_default()
+            };
             let wanted = devices
                 .into_iter()
                 .filter(|device| *device != running.vault.device())
-                .map(|device| {
-                    let addresses: Vec<Multiaddr> = known
-                        .get(&device)
-                        .into_iter()
-                        .flatten()
-                        .filter_map(|text| text.parse().ok())
-                        .collect();
-                    (device.0, addresses)
-                });
+                .map(|device| (device.0, reached(&device)));
             net.set_wanted(wanted.collect()).await;
+            let hosts = running.vault.hosts().await.unwrap_or_default();
+            let hosts = hosts.into_iter().filter(|(_, setting)| setting.in_use);
+            let hosts = hosts.map(|(host, setting)| {
+                // Where its person says that it is comes first: what was learnt may be of an earlier place.
+                let mut addresses = parsed(&setting.addresses);
+                let more = reached(&host);
+                addresses.extend(
+                    more.into_iter()
+                        .filter(|one| !setting.addresses.contains(&one.to_string())),
+                );
+                (host.0, addresses)
+            });
+            net.set_relays(hosts.collect()).await;
         }
         tokio::select! {
             () = stopped(&mut stop) => return,

@@ -1,4 +1,5 @@
-//! Replication with connected devices: one stream per device, opened by the side with the smaller id.
+//! Replication with connected devices: one stream per device, opened by the side with the smaller id. Those to hosts are
+//! always opened here, by `hosts/link.rs`.
 //!
 //! A session moves frames between the stream and the vault's core and decides nothing. Strangers never get here: the
 //! accepting side checks membership before it reads a byte, and says nothing to those who are not in the vault.
@@ -68,9 +69,11 @@ pub async fn run(
                 }
             }
             Some((device, stream)) = incoming.recv() => {
-                if is_member(&vault, device).await {
+                if holds_keys(&vault, device).await {
                     let vault = vault.clone();
-                    sessions.spawn(async move { hold(&vault, stream).await });
+                    sessions.spawn(async move {
+                        let _ = hold(&vault, stream).await;
+                    });
                 } else {
                     tracing::debug!("a device that is not in the vault asked to replicate");
                     drop(stream);
@@ -92,7 +95,7 @@ async fn open_to(
 ) {
     let ours = vault.device().0 < device;
     let under_way = opening.get(&device).is_some_and(|task| !task.is_finished());
-    if !ours || under_way || !is_member(vault, device).await {
+    if !ours || under_way || !holds_keys(vault, device).await {
         return;
     }
     let (vault, net) = (vault.clone(), net.clone());
@@ -123,12 +126,13 @@ async fn open_to(
     opening.insert(device, task);
 }
 
-/// One session, until either side ends it.
-async fn hold(vault: &VaultHandle, stream: Stream) {
+/// One session, until either side ends it. Says whether the other side said anything.
+pub(super) async fn hold(vault: &VaultHandle, stream: Stream) -> bool {
     let device = DeviceId(stream.device());
     let Ok(queue) = vault.connected(device).await else {
-        return;
+        return false;
     };
+    let heard = std::sync::atomic::AtomicBool::new(false);
     let (mut read, write) = stream.split();
     let receive = async {
         let mut frame = Vec::new();
@@ -143,6 +147,7 @@ async fn hold(vault: &VaultHandle, stream: Stream) {
             }
             match Message::decode(&frame) {
                 Ok(message) => {
+                    heard.store(true, std::sync::atomic::Ordering::Relaxed);
                     if !vault.is_current(device, &queue)
                         || vault.message(device, message).await.is_err()
                     {
@@ -165,6 +170,7 @@ async fn hold(vault: &VaultHandle, stream: Stream) {
         }
     }
     vault.disconnected(device, &queue).await;
+    heard.into_inner()
 }
 
 async fn send(
@@ -212,10 +218,13 @@ async fn send(
     Ok(())
 }
 
-/// Whether a device belongs to the vault.
-pub async fn is_member(vault: &VaultHandle, device: Device) -> bool {
+/// Whether a device belongs to the vault and may read it. Hosts do not: they are asked, and ask nothing.
+pub async fn holds_keys(vault: &VaultHandle, device: Device) -> bool {
     vault
-        .inspect(move |core| core.state().membership.is_member(&DeviceId(device)))
+        .inspect(move |core| {
+            let role = core.state().membership.role(&DeviceId(device));
+            role.is_some_and(|role| role.holds_keys())
+        })
         .await
         .unwrap_or(false)
 }

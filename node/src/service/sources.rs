@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::version;
@@ -10,11 +11,15 @@ use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::sessions::is_member;
+use super::sessions::holds_keys;
 use super::stopped;
 use crate::blobs::{Blobs, ByteStream, Limits, Sources};
 use crate::net::{Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol};
 use crate::vault::VaultHandle;
+
+/// After a host said something, how long more is let come: while another device brings it contents it says so all the
+/// time, and each time it is asked for all that is missing.
+const NEWS_GATHER: Duration = Duration::from_millis(400);
 
 /// Connected devices as sources of bytes.
 pub struct Connected {
@@ -72,6 +77,9 @@ impl Sources for Connected {
         };
         let mut events = net.events();
         let mut sessions = self.vault.sessions_changed();
+        // A host that says something has something new, mostly.
+        let mut news = self.vault.hosts_news();
+        news.mark_unchanged();
         let mut limits = self.limits.clone();
         limits.mark_unchanged();
         async move {
@@ -83,6 +91,10 @@ impl Sources for Connected {
                     },
                     changed = sessions.changed() => {
                         let _ = changed;
+                        return;
+                    }
+                    _ = news.changed() => {
+                        tokio::time::sleep(NEWS_GATHER).await;
                         return;
                     }
                     // Only a pause changes who can be asked, but that is rare enough.
@@ -109,7 +121,7 @@ pub async fn serve(
             Some(_) = serving.join_next() => {}
             next = streams.recv() => {
                 let Some((device, stream)) = next else { break };
-                if !is_member(&vault, device).await {
+                if !holds_keys(&vault, device).await {
                     tracing::debug!("a device that is not in the vault asked for contents");
                     continue;
                 }

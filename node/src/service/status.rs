@@ -18,7 +18,7 @@ use crate::control::{
     HeldLog, Holding, LimitsRow, Missing, Reach, RecoveryState, Reply, Status, StorageStatus,
     Transfer, VaultStatus, Warning,
 };
-use crate::net::{ConnectionInfo, Multiaddr, Transport};
+use crate::net::{Multiaddr, Transport};
 use crate::vault::Core;
 use crate::vault::storage::Storage;
 
@@ -148,6 +148,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
             .unwrap_or_default(),
         vault: None,
         devices: Vec::new(),
+        hosts: Vec::new(),
         idle: true,
         in_sync: false,
         only_here: Missing::default(),
@@ -200,45 +201,18 @@ async fn fill(
         file_bytes: look.files.bytes,
     });
     let due = look.due;
-    let connections = connections(node);
     let rates = running.blobs.rates();
-    for (device, ..) in &known.devices {
+    for (device, ..) in known
+        .devices
+        .iter()
+        .filter(|(_, role, ..)| role.holds_keys())
+    {
         let row = row(node, &known, *device, me, running);
         let rate = rates.get(device).copied().unwrap_or_default();
-        let reach = match connections.get(device) {
-            _ if *device == me => Reach::Here,
-            Some(connection) => Reach::Connected {
-                address: show_address(&connection.address),
-                transport: transport(connection.transport).into(),
-                relayed: connection.relayed.is_some(),
-                through: connection.relayed.map(|host| DeviceId(host).to_string()),
-                since_ms: connection
-                    .since
-                    .duration_since(UNIX_EPOCH)
-                    .map_or(0, |since| since.as_millis() as u64),
-                in_per_s: rate.received_per_second,
-                out_per_s: rate.sent_per_second,
-                bytes_in: connection.bytes_in,
-                bytes_out: connection.bytes_out,
-            },
-            None => {
-                let addresses =
-                    super::founding::addresses(running.vault.database()).unwrap_or_default();
-                let addresses: Vec<String> = addresses
-                    .into_iter()
-                    .filter(|(known, _)| known == device)
-                    .flat_map(|(_, list)| list)
-                    .filter_map(|text| text.parse().ok().map(|address| show_address(&address)))
-                    .collect();
-                if addresses.is_empty() {
-                    Reach::Unknown
-                } else {
-                    Reach::Trying {
-                        addresses,
-                        last_error: None,
-                    }
-                }
-            }
+        let reach = if *device == me {
+            Reach::Here
+        } else {
+            reach(node, *device, rate, last_addresses(running, *device))
         };
         let holding = known
             .held
@@ -278,6 +252,7 @@ async fn fill(
             });
         }
     }
+    status.hosts = super::hosts::rows(node, running).await?;
     status.only_here = figures::missing(changes_only_here(&known, me), look.only_here);
     status.missing_here = figures::missing(missing_changes(&known), due);
     status.limits = running.limiting.row();
@@ -298,7 +273,7 @@ async fn fill(
                 .into(),
         });
     }
-    if known.devices.len() == 1 {
+    if status.devices.len() == 1 && status.hosts.is_empty() {
         status.warnings.push(Warning {
             code: "one-device".into(),
             text: "This is the only device of the vault, so what it holds is nowhere else.".into(),
@@ -336,6 +311,9 @@ async fn fill(
             ),
         });
     }
+    status
+        .warnings
+        .extend(super::hosts::warnings(&status.hosts));
     status.warnings.extend(running.checking.warnings());
     Ok(())
 }
@@ -417,18 +395,51 @@ fn missing_changes(known: &Known) -> u64 {
         .sum()
 }
 
-fn connections(node: &Node) -> BTreeMap<DeviceId, ConnectionInfo> {
-    let all = node
-        .net
-        .as_ref()
-        .map(|net| net.connections())
-        .unwrap_or_default();
+/// How another device or a host is reached; `addresses` are where it may be, should it not be connected.
+pub(super) fn reach(
+    node: &Node,
+    device: DeviceId,
+    rate: crate::blobs::Rate,
+    addresses: Vec<String>,
+) -> Reach {
+    let connections = node.net.as_ref().map(|net| net.connections());
     // Of several, a direct one is in use.
-    let (direct, relayed): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|one| one.relayed.is_none());
-    let in_order = relayed.into_iter().chain(direct);
-    in_order
-        .map(|connection| (DeviceId(connection.device), connection))
+    let connection = connections
+        .into_iter()
+        .flatten()
+        .filter(|connection| connection.device == device.0)
+        .min_by_key(|connection| connection.relayed.is_some());
+    match connection {
+        Some(connection) => Reach::Connected {
+            address: show_address(&connection.address),
+            transport: transport(connection.transport).into(),
+            relayed: connection.relayed.is_some(),
+            through: connection.relayed.map(|host| DeviceId(host).to_string()),
+            since_ms: connection
+                .since
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
+            in_per_s: rate.received_per_second,
+            out_per_s: rate.sent_per_second,
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
+        },
+        None if addresses.is_empty() => Reach::Unknown,
+        None => Reach::Trying {
+            addresses,
+            last_error: None,
+        },
+    }
+}
+
+/// Where a device was reached last.
+fn last_addresses(running: &Running, device: DeviceId) -> Vec<String> {
+    let addresses = super::founding::addresses(running.vault.database()).unwrap_or_default();
+    addresses
+        .into_iter()
+        .filter(|(known, _)| *known == device)
+        .flat_map(|(_, list)| list)
+        .filter_map(|text| text.parse().ok().map(|address| show_address(&address)))
         .collect()
 }
 
@@ -487,6 +498,7 @@ pub async fn devices(node: &Arc<Node>) -> Result<Reply, ControlError> {
     let mut devices: Vec<DeviceRow> = known
         .devices
         .iter()
+        .filter(|(_, role, ..)| role.holds_keys())
         .map(|(device, ..)| row(node, &known, *device, me, &running))
         .collect();
     devices.sort_by_key(|device| (!device.this, device.admitted_ms));

@@ -67,6 +67,11 @@ pub const USED: TableDefinition<&[u8; 16], u64> = TableDefinition::new("used_1")
 /// Files of the blob store, by their hash, which may name nothing any more since contents were dropped: nothing.
 pub const DROPPING: TableDefinition<&[u8; 32], ()> = TableDefinition::new("dropping_1");
 
+/// What this device remembers of each relay host: host ‖ piece (u16) → [`crate::hosts::Memory`].
+pub const HOSTS: TableDefinition<&[u8; 34], &[u8]> = TableDefinition::new("hosts_1");
+/// Contents that a host has confirmed to keep: host ‖ [`crate::hosts::ContentKey`] → nothing.
+pub const AT_HOST: TableDefinition<&[u8; 64], ()> = TableDefinition::new("at_host_1");
+
 /// Names in [`META`].
 pub mod meta {
     /// [`super::LAYOUT`] as u32.

@@ -81,6 +81,8 @@ pub enum Output {
     MembersChanged,
     /// What some device holds changed; `status` may differ.
     HeldChanged,
+    /// What is known of a relay host changed: it said something, or it was found out about.
+    HostsChanged,
     /// The database takes nothing more: drop this core and all readers, and open it anew.
     StoreClosed(String),
     /// A log was seen to fork: what is known of it.
@@ -308,7 +310,9 @@ impl Core {
                 match step {
                     Step::Ingest(from, entries, round) => work.ingest(*from, entries, *round)?,
                     Step::Grants(from, grants) => work.ingest_grants(*from, grants)?,
-                    Step::Held(from, statement) => work.ingest_held(*from, statement)?,
+                    Step::Held(from, device, statement) => {
+                        work.ingest_held(*from, *device, statement)?;
+                    }
                     Step::StateHeld => state_held = true,
                     Step::Commit(ticket, request) => work
                         .request(*ticket, request)
@@ -384,6 +388,9 @@ impl Core {
         if done.held_changed {
             out.push(Output::HeldChanged);
         }
+        if done.hosts_changed {
+            out.push(Output::HostsChanged);
+        }
         if let Some(statement) = done.own_held {
             actions.extend(
                 self.replicator
@@ -430,8 +437,10 @@ impl Core {
                     round,
                 } => steps.push(Step::Ingest(peer, entries, round)),
                 Action::IngestHeld {
-                    peer, statement, ..
-                } => steps.push(Step::Held(peer, statement)),
+                    peer,
+                    device,
+                    statement,
+                } => steps.push(Step::Held(peer, device, statement)),
                 Action::Fork { writer, seq, .. } => out.push(Output::Forked(writer, seq)),
                 Action::Send { peer, .. }
                 | Action::SendEntries { peer, .. }
@@ -523,7 +532,7 @@ enum Step {
     Admit(Ticket, Admission),
     Ingest(DeviceId, Vec<Vec<u8>>, u32),
     Grants(DeviceId, Vec<Vec<u8>>),
-    Held(DeviceId, Vec<u8>),
+    Held(DeviceId, DeviceId, Vec<u8>),
     StateHeld,
 }
 
@@ -542,6 +551,8 @@ pub(super) struct Done {
     pub wanted_changed: bool,
     pub own_held: Option<Vec<u8>>,
     pub others_held: Vec<(DeviceId, Vec<u8>, DeviceId)>,
+    /// What is known of hosts changed.
+    pub hosts_changed: bool,
     /// Whether anything was written at all.
     pub wrote: bool,
 }

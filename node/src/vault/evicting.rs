@@ -77,6 +77,12 @@ impl State {
             .map(|held| (held.pinned, held.device, held.counter))
             .collect();
         seen.sort_unstable();
+        // Hosts last: what they were heard to say shows others whether they are told less.
+        let told = self.hosts.iter().filter_map(|(host, memory)| {
+            let told = memory.record.told.as_ref()?;
+            is_member(&self.membership, host).then(|| (true, *host, told.value().counter))
+        });
+        seen.extend(told);
         seen.truncate(MAX_SEEN);
         let mut seen: Vec<_> = seen
             .into_iter()
@@ -235,7 +241,9 @@ impl Work<'_, '_> {
                 actor: content.dot.writer,
                 seq: content.dot.seq,
             };
-            if !keepers.enough(naming, || id.to_string()) {
+            if !keepers.enough(naming, || id.to_string())
+                && !self.kept_by_hosts(&content.root, Copies::default().hosts)?
+            {
                 return Err(refused(
                     "a content would be dropped that no other device is known to keep",
                 ));

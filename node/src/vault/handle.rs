@@ -82,6 +82,7 @@ pub struct VaultHandle {
     /// One message of entries is in the inbox at a time: each is many changes, and whoever asks something of the core
     /// would else wait for all of them.
     entries: Arc<Semaphore>,
+    hosts_news: watch::Sender<u64>,
     store_closed: watch::Sender<bool>,
     label: Arc<str>,
     labels: Arc<RwLock<BTreeMap<[u8; 16], String>>>,
@@ -123,6 +124,7 @@ impl VaultHandle {
             activity: watch::channel(0).0,
             session_count: watch::channel(0).0,
             entries: Arc::new(Semaphore::new(1)),
+            hosts_news: watch::channel(0).0,
             store_closed: watch::channel(false).0,
             label: core.label.as_str().into(),
             labels: Arc::default(),
@@ -206,6 +208,11 @@ impl VaultHandle {
     /// Counts up whenever the sync state may have changed.
     pub fn activity(&self) -> watch::Receiver<u64> {
         self.activity.subscribe()
+    }
+
+    /// Counts up when something is learnt of a relay host.
+    pub fn hosts_news(&self) -> watch::Receiver<u64> {
+        self.hosts_news.subscribe()
     }
 
     /// Resolves when the database takes nothing more until it is opened anew: after a failure of the disk.
@@ -493,6 +500,7 @@ impl Thread {
             }
             Output::MembersChanged => self.handle.members.send_modify(|count| *count += 1),
             Output::HeldChanged => {}
+            Output::HostsChanged => self.handle.hosts_news.send_modify(|count| *count += 1),
             Output::StoreClosed(reason) => {
                 if !self.handle.store_closed.send_replace(true) {
                     tracing::error!(reason, "the disk failed the data folder");

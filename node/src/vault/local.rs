@@ -103,6 +103,7 @@ impl Work<'_, '_> {
         self.brakes(request)?;
         self.settings(request)?;
         self.storage(&request.storage)?;
+        self.hosts(&request.hosts)?;
         if self.all_placed(request)? {
             for (id, hash) in &request.held {
                 self.got(*id, *hash)?;

@@ -9,6 +9,7 @@ pub mod core;
 mod evicting;
 pub mod founding;
 pub mod handle;
+pub mod hosts;
 pub mod identity;
 mod local;
 mod mend;

@@ -314,9 +314,17 @@ impl Work<'_, '_> {
         Ok(Ok(()))
     }
 
-    /// Takes in a statement of what a device holds.
-    pub fn ingest_held(&mut self, from: DeviceId, statement: &[u8]) -> Result<(), StoreError> {
+    /// Takes in a statement of what the device `of` holds.
+    pub fn ingest_held(
+        &mut self,
+        from: DeviceId,
+        of: DeviceId,
+        statement: &[u8],
+    ) -> Result<(), StoreError> {
         let state = &self.core.state;
+        if state.membership.role(&of) == Some(Role::Relay) {
+            return self.ingest_host(from, of, statement);
+        }
         let held = match state::open_held(statement, &state.vault, &state.keyring) {
             Ok(held) if state.membership.is_member(&held.device) => held,
             Ok(_) => return Ok(()),

@@ -16,6 +16,7 @@ use super::collect::Collect;
 use super::storage::StorageChange;
 use crate::blobs::placement::{ChunkRow, Placement};
 use crate::blobs::{Hold, Imported};
+use crate::hosts::HostChange;
 
 /// One thing that a person or a program does to the vault. The variants' fields are what their names say.
 #[derive(Clone, Debug)]
@@ -218,6 +219,8 @@ pub struct CommitRequest {
     pub meta: Vec<(&'static str, Vec<u8>)>,
     /// What this device keeps.
     pub storage: Vec<StorageChange>,
+    /// What is known of relay hosts.
+    pub hosts: Vec<HostChange>,
 }
 
 /// What became of a request.

@@ -13,7 +13,9 @@ use coffer_protocol::keys::Keyring;
 use coffer_protocol::log::Clock;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
+use super::hosts::read_memories;
 use super::storage::Storage;
+use crate::hosts::Memory;
 use crate::store::documents::DocumentKey;
 use crate::store::{StoreError, logs, pieces, records, tables};
 
@@ -58,6 +60,8 @@ pub struct State {
     /// Files named up to where the newest own statement says that contents are here, and of which bytes are not; `None`
     /// once they are more than a statement names.
     pub lost: Option<Arc<BTreeSet<FileId>>>,
+    /// What is remembered of the vault's hosts.
+    pub hosts: Arc<BTreeMap<DeviceId, Memory>>,
 }
 
 impl State {
@@ -110,6 +114,7 @@ impl State {
             announced: false,
             restate: false,
             lost: Some(Arc::default()),
+            hosts: Arc::new(read_memories(&read)?),
         };
         let mut statements = Vec::new();
         let table = read.open_table(tables::HELD)?;
@@ -127,6 +132,11 @@ impl State {
                 } else {
                     state.held.insert(held.device, held);
                 }
+            }
+        }
+        for (host, memory) in state.hosts.iter() {
+            if let Some(furthest) = &memory.record.furthest {
+                statements.push((*host, furthest.bytes().to_vec()));
             }
         }
         let mut wanted = Vec::new();

@@ -16,6 +16,8 @@ use super::{CommitError, CommitRequest, Committed, ContentDraft, Core, Input, Op
 use super::{founding, wall_ms};
 use crate::store;
 
+mod hosts;
+
 fn vault() -> Core {
     let mut rng = StdRng::seed_from_u64(1);
     let identity = Identity::generate(&mut rng);

@@ -195,6 +195,7 @@ impl Fleet {
                 .bytes("changed", format!("{changes:?}").as_bytes()),
             Output::MembersChanged => self.trace.bytes("members", &[]),
             Output::HeldChanged => self.trace.bytes("held", &[]),
+            Output::HostsChanged => self.trace.bytes("hosts", &[]),
             // The disks of the fleet die with their node.
             Output::StoreClosed(_) => {}
             Output::Forked(writer, seq) => panic!("the log of {writer} forks at {seq}"),

@@ -1,8 +1,12 @@
-//! `coffer relay`: hosts, from the side of who runs one (`init`, `start`, `invite`, `vault`, `status`).
+//! `coffer relay`: hosts, from the side of devices (`add`, `list`, `remove`), and from the side of who runs one (`init`,
+//! `start`, `invite`, `vault`, `status`).
 
+pub mod add;
 mod folder;
 pub mod init;
 pub mod invite;
+pub mod list;
+pub mod remove;
 pub mod start;
 pub mod status;
 mod unit;
@@ -17,6 +21,9 @@ use crate::error::Failure;
 /// What can be done about hosts.
 #[derive(Debug, Subcommand)]
 pub enum Relay {
+    Add(add::Add),
+    List(list::List),
+    Remove(remove::Remove),
     Init(init::Init),
     Start(start::Start),
     Invite(invite::Invite),
@@ -30,6 +37,9 @@ impl Relay {
     /// Runs the command.
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
+            Relay::Add(args) => one_thread(args.run(context)),
+            Relay::List(args) => one_thread(args.run(context)),
+            Relay::Remove(args) => one_thread(args.run(context)),
             Relay::Init(args) => args.run(context),
             Relay::Start(args) => args.run(context),
             Relay::Invite(args) => one_thread(args.run(context)),

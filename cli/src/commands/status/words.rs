@@ -112,6 +112,7 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
             describe_device(&mut text, device, state, now_ms);
         }
     }
+    super::hosts::describe_hosts(&mut text, &state.hosts);
     if !state.transfers.is_empty() {
         text.push_str("\nTransfers\n");
     }
@@ -207,7 +208,8 @@ fn keeps_all(device: &DeviceStatus) -> bool {
     holding.is_none_or(|holding| holding.keeps_all)
 }
 
-fn missing(missing: &Missing) -> String {
+/// How much is lacking, in words.
+pub fn missing(missing: &Missing) -> String {
     let mut parts = Vec::new();
     if missing.changes > 0 {
         parts.push(count(missing.changes, "change", "changes"));

@@ -7,7 +7,7 @@ mod fetch;
 mod survey;
 mod trim;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -206,6 +206,27 @@ impl<'a> Has<'a> {
             && (self.0.exceptions.is_empty()
                 || self.0.exceptions.binary_search(&id.to_string()).is_err())
     }
+}
+
+/// Those of `files`, which are not here, that no other device is known to keep.
+pub async fn kept_by_nobody(
+    running: &Arc<Running>,
+    files: &BTreeSet<FileId>,
+) -> Result<Vec<FileId>, ControlError> {
+    let (storage, others) = running
+        .vault
+        .inspect(|core| (core.state().storage.clone(), Others::read(core)))
+        .await
+        .map_err(commit_error)?;
+    let keepers = others.known();
+    let survey = Survey::of(running, &storage)?;
+    Ok(survey
+        .files
+        .iter()
+        .filter(|file| files.contains(&file.id) && file.size > 0)
+        .filter(|file| !keepers.enough(file.naming, || file.id.to_string()))
+        .map(|file| file.id)
+        .collect())
 }
 
 /// What this device keeps, in numbers. Who knows what `all` files come to spares it looking at each where everything is

@@ -18,7 +18,7 @@ use tokio::sync::broadcast::{self, error::TryRecvError};
 use tokio::sync::watch;
 
 use super::super::running::Running;
-use super::super::{keeper, stopped};
+use super::super::{hosts, keeper, stopped};
 use super::survey::{Seen, Survey, used_at};
 use super::{Others, settings};
 use crate::blobs::{Dropping, Fetch, file_of};
@@ -142,12 +142,17 @@ async fn round(running: &Arc<Running>) -> Result<Round, String> {
         return Ok(Round::Nothing);
     }
     let used = used_at(running).map_err(text)?;
-    let mut may_go: Vec<&Seen> = survey
-        .files
-        .iter()
-        .filter(|file| file.may_be_dropped())
-        .filter(|file| keepers.enough(file.naming, || file.id.to_string()))
-        .collect();
+    let droppable = survey.files.iter().filter(|file| file.may_be_dropped());
+    let (mut may_go, others): (Vec<&Seen>, Vec<&Seen>) =
+        droppable.partition(|file| keepers.enough(file.naming, || file.id.to_string()));
+    let others = others.iter().map(|file| file.id).collect();
+    let at_hosts = hosts::may_keep(running, others).await?;
+    may_go.extend(
+        survey
+            .files
+            .iter()
+            .filter(|file| at_hosts.contains(&file.id)),
+    );
     may_go.sort_by_key(|file| (used.get(&file.id).copied().unwrap_or(0), file.id));
     // A little below the limit, so that not every file that is asked for makes the next look at all of them.
     let mut over = (survey.used.bytes + parts.bytes).saturating_sub(limit - limit / 10);
@@ -156,12 +161,20 @@ async fn round(running: &Arc<Running>) -> Result<Round, String> {
         over = over.saturating_sub(parts.bytes);
     }
     let mut going = parts.files;
+    let mut to_ask = Vec::new();
     for file in may_go.into_iter().take(AT_ONCE) {
         if over == 0 {
             break;
         }
         over = over.saturating_sub(file.size);
         going.push((file.id, file.hash));
+        if at_hosts.contains(&file.id) {
+            to_ask.push(file.id);
+        }
+    }
+    if !to_ask.is_empty() {
+        let kept = hosts::keep(running, &to_ask).await?;
+        going.retain(|(id, _)| !at_hosts.contains(id) || kept.contains(id));
     }
     if going.is_empty() {
         return Ok(Round::Nothing);

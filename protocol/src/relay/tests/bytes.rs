@@ -24,7 +24,10 @@ fn frozen_invitation() {
         HostInvitation::parse(&invitation().to_qr_text(), 0),
         Ok(invitation())
     );
-    assert_eq!(invitation().id().to_string(), "5846171ef91c393353b38b73af5d26ec7729ceb9ea8c3a3b2b4fccc3cca46552");
+    assert_eq!(
+        invitation().id().to_string(),
+        "5846171ef91c393353b38b73af5d26ec7729ceb9ea8c3a3b2b4fccc3cca46552"
+    );
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! Contents that are brought to a host together.
+//!
+//! A lot holds some contents and all blobs that they are made of, each once, in an order that tells nothing of which
+//! belong together. The host is asked which it has, and given those that it lacks; when it has all blobs of a content,
+//! the content is confirmed.
+
+use std::collections::HashSet;
+
+use coffer_protocol::identity::Hash;
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+use super::content::ContentKey;
+
+/// Blobs of one lot, unless a single content has more: one question to the host.
+pub const LOT_BLOBS: usize = coffer_protocol::relay::MAX_HAVE;
+/// Bytes of one lot, unless a single content has more: what is confirmed at a time, some seconds' worth.
+pub const LOT_BYTES: u64 = 256 << 20;
+
+/// A content that is brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Which.
+    pub key: ContentKey,
+    /// Bytes of it, as people count them.
+    pub bytes: u64,
+    /// Whether the host had confirmed it before.
+    pub confirmed: bool,
+    /// The blobs that it is made of.
+    pub blobs: Vec<Hash>,
+}
+
+/// See above.
+#[derive(Debug, Default)]
+pub struct Lot {
+    contents: Vec<Content>,
+    count: usize,
+    bytes: u64,
+    there: HashSet<Hash>,
+}
+
+impl Lot {
+    /// Adds a content.
+    pub fn add(&mut self, content: Content) {
+        self.count += content.blobs.len();
+        self.bytes += content.bytes;
+        self.contents.push(content);
+    }
+
+    /// Whether it should be brought before more is added.
+    pub fn is_full(&self) -> bool {
+        self.count >= LOT_BLOBS || self.bytes >= LOT_BYTES || self.contents.len() >= LOT_BLOBS
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.contents.is_empty()
+    }
+
+    /// All blobs, each once, shuffled.
+    pub fn blobs(&self, rng: &mut impl Rng) -> Vec<Hash> {
+        let blobs = self.contents.iter().flat_map(|content| &content.blobs);
+        let mut blobs: Vec<Hash> = blobs.copied().collect();
+        blobs.sort_unstable();
+        blobs.dedup();
+        blobs.shuffle(rng);
+        blobs
+    }
+
+    /// The host has these.
+    pub fn has(&mut self, blobs: impl IntoIterator<Item = Hash>) {
+        self.there.extend(blobs);
+    }
+
+    /// Contents of which the host has all blobs, and those of which it has not.
+    pub fn split(&self) -> (Vec<&Content>, Vec<&Content>) {
+        self.contents.iter().partition(|content| {
+            let mut blobs = content.blobs.iter();
+            blobs.all(|blob| self.there.contains(blob))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    fn hash(n: u8) -> Hash {
+        Hash([n; 32])
+    }
+
+    fn content(n: u8, blobs: Vec<Hash>, bytes: u64) -> Content {
+        Content {
+            key: ContentKey([n; 32]),
+            bytes,
+            confirmed: false,
+            blobs,
+        }
+    }
+
+    fn keys(contents: Vec<&Content>) -> Vec<u8> {
+        contents.iter().map(|content| content.key.0[0]).collect()
+    }
+
+    #[test]
+    fn a_content_is_confirmed_when_all_its_blobs_are_there_and_not_before() {
+        let mut lot = Lot::default();
+        lot.add(content(1, vec![hash(1), hash(2)], 10));
+        lot.add(content(2, vec![hash(2), hash(3)], 10));
+        lot.add(content(3, Vec::new(), 0));
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        let mut blobs = lot.blobs(&mut rng);
+        blobs.sort_unstable();
+        assert_eq!(blobs, [hash(1), hash(2), hash(3)]);
+        lot.has([hash(1)]);
+        assert_eq!(keys(lot.split().0), [3]);
+        lot.has([hash(2)]);
+        let (whole, lacking) = lot.split();
+        assert_eq!((keys(whole), keys(lacking)), (vec![1, 3], vec![2]));
+    }
+
+    #[test]
+    fn a_lot_is_full_by_blobs_or_by_bytes() {
+        let mut many = Lot::default();
+        many.add(content(1, vec![hash(1); LOT_BLOBS], 1));
+        let mut large = Lot::default();
+        large.add(content(1, vec![hash(1)], LOT_BYTES));
+        assert!(many.is_full() && large.is_full());
+        assert!(Lot::default().is_empty() && !Lot::default().is_full());
+    }
+}

@@ -1,0 +1,345 @@
+//! Brings a host what it lacks, and learns what it has.
+//!
+//! A pass goes over all contents that the vault keeps, lot by lot: the host is asked which of their blobs it has (that
+//! claims them, so that no other device's word frees them), given those that it lacks and that are here, and what it has
+//! whole is noted as confirmed. What was confirmed before is passed over, so a pass goes on where one broke off; now and
+//! then all of it is asked about again, which finds what the host has lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_protocol::identity::{DeviceId, Hash};
+use coffer_protocol::relay::{Answer, MAX_PUT, MAX_PUT_BYTES, Request};
+use redb::ReadableDatabase;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::super::random;
+use super::super::running::Running;
+use super::At;
+use super::gather::{self, Scope};
+use super::talk::{Talk, TalkError};
+use crate::blobs::{BlobsError, Filled};
+use crate::hosts::lot::{Content, Lot};
+use crate::hosts::{ContentKey, HostChange, TroubleKind};
+use crate::net::Net;
+use crate::store::StoreError;
+use crate::vault::hosts::Confirmed;
+use crate::vault::{Changes, CommitError, CommitRequest};
+
+/// After a change, how long more of them are let come.
+const GATHER: Duration = Duration::from_millis(100);
+/// Pause after a pass that did not bring everything, unless something happens before.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Pause after a pass that broke: the host may be starting.
+const BROKEN_AFTER: Duration = Duration::from_secs(2);
+/// How often a host is asked about all that it had confirmed. Well below the grace after which a host may free what
+/// every device has released: so whatever is named again in between is claimed in time.
+const AGAIN_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// Bytes of one batch, unless a single blob has more: large enough for the host's disk, small enough for two in memory.
+const BATCH_BYTES: usize = 8 << 20;
+/// Files that changed since the last pass, at most: of more than these all are looked at.
+const MOST_FILES: usize = 4096;
+/// Batches that were sent and not answered yet.
+const UNANSWERED: usize = 2;
+
+const _: () = assert!(
+    (BATCH_BYTES + coffer_protocol::blobs::MAX_BLOB) as u64 <= MAX_PUT_BYTES,
+    "a batch and one blob more are one Put"
+);
+
+/// Why a pass did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BringError {
+    /// The host.
+    #[error(transparent)]
+    Talk(#[from] TalkError),
+    /// The vault or the contents here cannot be read.
+    #[error(transparent)]
+    Gather(#[from] gather::GatherError),
+    /// The contents here cannot be read.
+    #[error(transparent)]
+    Blobs(#[from] BlobsError),
+    /// What was learnt could not be noted.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// What is to be looked at next.
+struct Due {
+    /// Files that changed; all of them where that is not known.
+    scope: Scope,
+    /// When everything is asked about again.
+    again_at: Instant,
+}
+
+impl Due {
+    /// Adds what happened.
+    fn add(&mut self, change: Result<Arc<Changes>, RecvError>) {
+        match (change, &mut self.scope) {
+            (Ok(change), Scope::Files(files)) => {
+                files.extend(change.file_events.iter().map(|(id, _)| *id));
+                files.sort_unstable();
+                files.dedup();
+                if files.len() > MOST_FILES {
+                    self.scope = Scope::All;
+                }
+            }
+            (Ok(_), Scope::All) => {}
+            (Err(_), scope) => *scope = Scope::All,
+        }
+    }
+}
+
+/// Brings everything, and again whenever something changes; never ends.
+pub async fn run(running: Arc<Running>, net: Net, host: DeviceId, at: watch::Sender<At>) {
+    let mut due = Due {
+        scope: Scope::All,
+        again_at: Instant::now(),
+    };
+    let mut changes = running.vault.subscribe();
+    let mut news = running.vault.hosts_news();
+    let mut sessions = running.vault.sessions_changed();
+    let mut limits = running.blobs.limits();
+    loop {
+        while !running.vault.has_session(host) || limits.borrow_and_update().paused {
+            tokio::select! {
+                _ = sessions.changed() => {}
+                _ = limits.changed() => {}
+            }
+        }
+        while let Ok(change) = changes.try_recv() {
+            due.add(Ok(change));
+        }
+        news.borrow_and_update();
+        let again = Instant::now() >= due.again_at;
+        if again {
+            due.scope = Scope::All;
+        }
+        let paused = async {
+            let _ = limits.wait_for(|limits| limits.paused).await;
+        };
+        at.send_modify(|at| at.working = true);
+        let outcome = tokio::select! {
+            outcome = pass(&running, &net, host, &due.scope, again, &at) => Some(outcome),
+            () = paused => None,
+        };
+        at.send_modify(|at| at.working = false);
+        let after = match outcome {
+            None => continue,
+            Some(Ok(())) => {
+                if again {
+                    due.again_at = Instant::now() + AGAIN_EVERY;
+                }
+                // What is lacking may be brought by somebody else, or may have come here meanwhile.
+                let lacks = at.borrow().lacks != (0, 0);
+                due.scope = match lacks {
+                    true => Scope::All,
+                    false => Scope::Files(Vec::new()),
+                };
+                match lacks {
+                    true => RETRY_AFTER,
+                    false => due.again_at.saturating_duration_since(Instant::now()),
+                }
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%host, %error, "contents were not brought to a host");
+                BROKEN_AFTER
+            }
+        };
+        let wake = tokio::time::Instant::now() + after;
+        loop {
+            tokio::select! {
+                change = changes.recv() => {
+                    let matters = match &change {
+                        // What came here without a change of files can be brought, where it is lacking.
+                        Ok(change) => !change.file_events.is_empty()
+                            || change.documents.is_empty() && at.borrow().lacks != (0, 0),
+                        Err(_) => true,
+                    };
+                    due.add(change);
+                    if matters {
+                        break;
+                    }
+                }
+                // It has room again, or does not have any more what it had.
+                _ = news.changed() => {
+                    if at.borrow().full || void(&running, host).await {
+                        due.scope = Scope::All;
+                        break;
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => break,
+            }
+        }
+        at.send_modify(|at| at.as_of = None);
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Whether nothing at all is confirmed by the host, as after it was put back.
+async fn void(running: &Arc<Running>, host: DeviceId) -> bool {
+    let database = running.vault.database().clone();
+    let look = tokio::task::spawn_blocking(move || -> Result<bool, StoreError> {
+        Confirmed::new(&database.begin_read()?, host)?.is_empty()
+    });
+    matches!(look.await, Ok(Ok(true)))
+}
+
+/// One pass over contents.
+async fn pass(
+    running: &Arc<Running>,
+    net: &Net,
+    host: DeviceId,
+    scope: &Scope,
+    again: bool,
+    at: &watch::Sender<At>,
+) -> Result<(), BringError> {
+    let (vault, as_of) = running
+        .vault
+        .inspect(|core| (core.state().vault, core.state().transaction))
+        .await?;
+    let mut talk = None;
+    let (mut after, mut lacks, mut full) = (None, (0, 0), false);
+    loop {
+        let (handle, blobs, scope) = (running.vault.clone(), running.blobs.clone(), scope.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            gather::next(&handle, &blobs, host, &scope, after, again)
+        });
+        let mut read = match read.await {
+            Ok(read) => read?,
+            Err(error) => return Err(BringError::Talk(TalkError::Broken(error.to_string()))),
+        };
+        lacks.0 += read.unknown.0;
+        lacks.1 += read.unknown.1;
+        if !read.lot.is_empty() {
+            let talk = match &mut talk {
+                Some(talk) => talk,
+                none => none.insert(Talk::open(net, host, vault).await?),
+            };
+            let brought = bring(running, talk, host, &mut read.lot, full).await;
+            let (whole, lacking) = read.lot.split();
+            note(running, host, &whole, &lacking).await?;
+            for content in lacking {
+                lacks.0 += 1;
+                lacks.1 += content.bytes;
+            }
+            full |= brought?;
+        }
+        after = read.after;
+        if after.is_none() {
+            break;
+        }
+    }
+    at.send_modify(|at| {
+        (at.lacks, at.full, at.as_of) = (lacks, full, Some(as_of));
+    });
+    Ok(())
+}
+
+/// Notes what a host has whole, and what it has lost.
+async fn note(
+    running: &Arc<Running>,
+    host: DeviceId,
+    whole: &[&Content],
+    lacking: &[&Content],
+) -> Result<(), CommitError> {
+    let keys = |contents: &[&Content], confirmed: bool| -> Vec<ContentKey> {
+        let contents = contents.iter();
+        let contents = contents.filter(|content| content.confirmed == confirmed);
+        contents.map(|content| content.key).collect()
+    };
+    let mut hosts = Vec::new();
+    let (confirmed, lost) = (keys(whole, false), keys(lacking, true));
+    if !confirmed.is_empty() {
+        hosts.push(HostChange::Confirmed(host, confirmed));
+    }
+    if !lost.is_empty() {
+        tracing::warn!(%host, count = lost.len(), "a host lost contents that it had confirmed");
+        hosts.push(HostChange::Unconfirmed(host, lost));
+        hosts.push(HostChange::Trouble(host, TroubleKind::LostContents));
+    }
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    let request = CommitRequest {
+        hosts,
+        ..Default::default()
+    };
+    running.vault.commit(request).await.map(drop)
+}
+
+/// Asks about a lot, and gives what is lacking and here. Says whether the host turned out to be full.
+async fn bring(
+    running: &Arc<Running>,
+    talk: &mut Talk,
+    host: DeviceId,
+    lot: &mut Lot,
+    full: bool,
+) -> Result<bool, BringError> {
+    let blobs = lot.blobs(&mut random());
+    let (there, lacking) = talk.have(&blobs, true).await?;
+    lot.has(there);
+    if lacking.is_empty() || full {
+        return Ok(full);
+    }
+    let vault = talk.vault;
+    let (ready, mut batches) = mpsc::channel::<Filled>(1);
+    let (sent, mut unanswered) = mpsc::channel::<Vec<Hash>>(UNANSWERED - 1);
+    let (used, mut reusable) = mpsc::channel::<Vec<u8>>(UNANSWERED);
+    let fill = async move {
+        let mut rest = lacking;
+        while !rest.is_empty() {
+            let buffer = reusable.try_recv().unwrap_or_default();
+            let next = rest.iter().take(MAX_PUT).copied().collect();
+            let filled = running.blobs.fill_put(next, BATCH_BYTES, buffer).await?;
+            rest.drain(..filled.looked_at);
+            if !filled.blobs.is_empty() && ready.send(filled).await.is_err() {
+                break;
+            }
+        }
+        Ok::<_, BringError>(())
+    };
+    let write = async {
+        let writer = &mut talk.write;
+        while let Some(batch) = batches.recv().await {
+            let put = Request::Put {
+                vault,
+                count: batch.blobs.len() as u16,
+                bytes: batch.blob_bytes(),
+            };
+            Talk::send(writer, &put).await?;
+            running
+                .blobs
+                .send_up(host, writer, &batch.buffer)
+                .await
+                .map_err(|error| TalkError::Broken(error.to_string()))?;
+            let _ = used.try_send(batch.buffer);
+            if sent.send(batch.blobs).await.is_err() {
+                break;
+            }
+        }
+        drop(sent);
+        Ok(())
+    };
+    let answers = &mut talk.read;
+    let read = async {
+        let mut full = false;
+        while let Some(blobs) = unanswered.recv().await {
+            match answers.answer().await {
+                Ok(Answer::Stored { .. }) => lot.has(blobs),
+                Ok(_) => return Err(TalkError::Nonsense.into()),
+                // What was sent before it was known is refused as well.
+                Err(TalkError::Full) => {
+                    full = true;
+                    unanswered.close();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(full)
+    };
+    let (_, (), full) = futures::try_join!(fill, write, read)?;
+    Ok(full)
+}

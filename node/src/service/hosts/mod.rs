@@ -1,0 +1,186 @@
+//! The vault's relay hosts: adding and removing them, and for each that is in use a session, the bringing of contents,
+//! and a look at whether it can be trusted.
+//!
+//! - `add.rs`, `remove.rs`, `rows.rs`: requests · `talk.rs`: conversations with a host
+//! - `keep.rs`: whether contents may be dropped here because hosts keep them
+//! - `link.rs`: replication · `bring.rs`, `gather.rs`: contents to it · `look.rs`: challenges, withholding, releases
+//!
+//! [`run`] has one task for each host in use, and ends it when the host is not in use any more.
+
+mod add;
+mod bring;
+mod gather;
+mod keep;
+mod link;
+mod look;
+mod remove;
+mod rows;
+mod talk;
+
+pub use add::add;
+pub use keep::{keep, may_keep};
+pub use remove::remove;
+pub use rows::{list, rows, warnings};
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use coffer_protocol::identity::DeviceId;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::running::Running;
+use super::{Node, stopped};
+use crate::control::ControlError;
+use crate::hosts::setting::DOCTYPE;
+use crate::hosts::{HostChange, Setting, TroubleKind};
+use crate::net::Net;
+use crate::vault::CommitRequest;
+
+/// How far a host is, as its task last found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct At {
+    /// Transaction as of which it was looked through, once it was.
+    pub as_of: Option<u64>,
+    /// Contents that it lacks, and their bytes.
+    pub lacks: (u64, u64),
+    /// It refused contents because they do not fit.
+    pub full: bool,
+    /// Something is asked of it, or brought to it.
+    pub working: bool,
+}
+
+/// The tasks of hosts, and what they found.
+#[derive(Default)]
+pub struct Hosts {
+    at: Mutex<BTreeMap<DeviceId, watch::Receiver<At>>>,
+    net: OnceLock<Net>,
+}
+
+impl Hosts {
+    /// How far a host in use is.
+    pub fn at(&self, host: &DeviceId) -> At {
+        let all = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(host)
+            .map(|at| at.borrow().clone())
+            .unwrap_or_default()
+    }
+}
+
+/// The network, which hosts are of no use without.
+fn network(node: &Node) -> Result<&Net, ControlError> {
+    node.net
+        .as_ref()
+        .ok_or_else(|| ControlError::unavailable("this node was started without a network"))
+}
+
+/// Runs until `stop`.
+pub async fn run(running: Arc<Running>, net: Net, mut stop: watch::Receiver<bool>) {
+    let _ = running.hosts.net.set(net.clone());
+    let mut tasks = JoinSet::new();
+    let mut in_use: BTreeMap<DeviceId, AbortHandle> = BTreeMap::new();
+    let mut members = running.vault.members();
+    let mut changes = running.vault.subscribe();
+    loop {
+        members.borrow_and_update();
+        match running.vault.hosts().await {
+            Ok(hosts) => {
+                settle(&running, &hosts).await;
+                let hosts: Vec<DeviceId> = hosts
+                    .into_iter()
+                    .filter(|(_, setting)| setting.in_use)
+                    .map(|(host, _)| host)
+                    .collect();
+                adapt(&running, &net, &hosts, &mut in_use, &mut tasks);
+            }
+            Err(error) => tracing::warn!(%error, "the hosts of the vault cannot be read"),
+        }
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => {
+                    tasks.shutdown().await;
+                    return;
+                }
+                changed = members.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                change = changes.recv() => match change {
+                    Ok(change) if change.documents.iter().all(|(doctype, _)| doctype != DOCTYPE) => {}
+                    // Who is to be kept connected follows from the hosts in use.
+                    Ok(_) | Err(RecvError::Lagged(_)) => running.vault.members_changed(),
+                    Err(RecvError::Closed) => return,
+                },
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+    }
+}
+
+/// Forgets what was known of a host that is not in use any more, or was added anew since: a person knows of it.
+async fn settle(running: &Arc<Running>, hosts: &[(DeviceId, Setting)]) {
+    let known = running.vault.inspect(|core| core.state().hosts.clone());
+    let Ok(known) = known.await else { return };
+    let over = hosts.iter().filter(|(host, setting)| {
+        known.get(host).is_some_and(|memory| {
+            let mut troubles = memory.troubles.iter();
+            let told = memory.record.told.as_ref().map(|told| told.value().store);
+            !setting.in_use
+                || troubles.any(|trouble| {
+                    trouble.last_ms < setting.added_ms
+                        || trouble.kind == TroubleKind::BeganAnew && told == setting.store
+                })
+        })
+    });
+    let forget: Vec<HostChange> = over.map(|(host, _)| HostChange::Forget(*host)).collect();
+    if forget.is_empty() {
+        return;
+    }
+    let request = CommitRequest {
+        hosts: forget,
+        ..Default::default()
+    };
+    if let Err(error) = running.vault.commit(request).await {
+        tracing::warn!(%error, "what was known of a host could not be forgotten");
+    }
+}
+
+/// Begins the tasks of new hosts, and ends those of hosts that are not in use any more.
+fn adapt(
+    running: &Arc<Running>,
+    net: &Net,
+    hosts: &[DeviceId],
+    in_use: &mut BTreeMap<DeviceId, AbortHandle>,
+    tasks: &mut JoinSet<()>,
+) {
+    let mut at = running
+        .hosts
+        .at
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    in_use.retain(|host, task| {
+        let keep = hosts.contains(host);
+        if !keep {
+            task.abort();
+            at.remove(host);
+        }
+        keep
+    });
+    for host in hosts {
+        if in_use.contains_key(host) {
+            continue;
+        }
+        let (sender, receiver) = watch::channel(At::default());
+        at.insert(*host, receiver);
+        let (running, net, id) = (running.clone(), net.clone(), *host);
+        let task = tasks.spawn(async move {
+            tokio::join!(
+                link::run(running.clone(), net.clone(), id),
+                bring::run(running.clone(), net.clone(), id, sender),
+                look::run(running, net, id),
+            );
+        });
+        in_use.insert(*host, task);
+    }
+}

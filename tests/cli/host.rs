@@ -1,0 +1,144 @@
+//! A machine that runs a relay host, as a test sees one.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::device::{Outcome, SOON, first_line};
+
+/// A host.
+pub struct Host {
+    /// Its data folder.
+    pub data: PathBuf,
+    home: TempDir,
+    process: Option<Child>,
+    port: u16,
+}
+
+impl Host {
+    /// A host that has begun to serve.
+    pub fn started() -> Host {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let data = home.path().join("host");
+        let mut host = Host {
+            data,
+            home,
+            process: None,
+            port: free_port(),
+        };
+        host.start();
+        host
+    }
+
+    /// `coffer` with the environment of this machine.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
+        command
+            .env_clear()
+            .env("COFFER_DATA_DIR", &self.data)
+            .env("HOME", self.home.path())
+            .env("COFFER_RELAY_NETWORK_PORT", self.port.to_string())
+            .env("COFFER_RELAY_NETWORK_LISTEN", "127.0.0.1")
+            .env("COFFER_RELAY_HOST_NAME", "attic")
+            .env("COFFER_RELAY_HTTP_LISTEN", "off")
+            .args(arguments)
+            .current_dir(self.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Serves, on the port that it had before.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "the host runs already");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.home.path().join("host.log"))
+            .expect("a log file");
+        let mut child = self
+            .command(&["relay", "start", "--init", "--json"])
+            .env("COFFER_LOG", "info")
+            .stderr(log)
+            .spawn()
+            .expect("coffer starts");
+        let out = child.stdout.take().expect("standard output is a pipe");
+        self.process = Some(child);
+        let ready = first_line(out, SOON);
+        assert!(
+            ready.is_some(),
+            "the host does not get ready: {}",
+            self.log()
+        );
+    }
+
+    /// Ends it, at once.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("it can be killed");
+            process.wait().expect("it ends");
+        }
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().expect("a running host");
+        let sent = Command::new("kill")
+            .args(["-TERM", &process.id().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(sent.success());
+        let status = process.wait().expect("it ends");
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+
+    /// An invitation for one vault.
+    pub fn invite(&self, quota: &str) -> String {
+        let outcome = self.run(&["relay", "invite", "--quota", quota, "--json"]);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        let said: Value = serde_json::from_str(&outcome.out).expect("JSON");
+        let link = said["invitation"]["link"].as_str();
+        link.expect("an invitation").to_owned()
+    }
+
+    /// Runs a command on this machine.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        let output = self.command(arguments).output().expect("coffer runs");
+        Outcome {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// What it wrote to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("host.log")).unwrap_or_default()
+    }
+
+    /// A place on this machine.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of the host:\n{}", self.log());
+        }
+    }
+}
+
+/// A port that nobody listens on now. A host must know its port before it starts: invitations name it.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}

@@ -1,0 +1,230 @@
+//! Relay hosts, from the side of devices: adding and removing them, what goes by way of them, and hosts that lie.
+
+use serde_json::Value;
+
+use crate::device::{Device, eventually, noise, pair_of_devices, tree, write};
+use crate::host::Host;
+
+/// The row of the one host in use.
+fn host_of(device: &Device) -> Value {
+    device.status()["hosts"][0].clone()
+}
+
+fn holds_everything(device: &Device) -> bool {
+    host_of(device)["holding"]["everything"] == true
+}
+
+/// Waits until the host is known to hold all that this device has.
+#[track_caller]
+fn brought(device: &Device) {
+    eventually("the host holds everything", || holds_everything(device));
+}
+
+fn add(device: &Device, host: &Host, quota: &str) {
+    let said = device.row(&["relay", "add", &host.invite(quota)]);
+    assert_eq!(said["host"]["name"], "attic");
+}
+
+#[test]
+fn two_devices_that_are_never_up_together_exchange_documents_and_a_folder_through_a_host() {
+    let host = Host::started();
+    let (mut first, mut second) = pair_of_devices();
+    add(&first, &host, "1GiB");
+    eventually("the other device knows the host", || {
+        host_of(&second)["name"] == "attic"
+    });
+    let (mine, theirs) = (first.path("mine"), second.path("theirs"));
+    for (device, dir) in [(&first, &mine), (&second, &theirs)] {
+        std::fs::create_dir(dir).unwrap();
+        device.ok(&[
+            "folder",
+            "add",
+            dir.to_str().unwrap(),
+            "--to",
+            "shared",
+            "--yes",
+        ]);
+    }
+    first.in_sync();
+    second.stop();
+    for n in 0..40 {
+        write(&mine.join(format!("small/{n}.bin")), noise(n, 3_000));
+    }
+    write(&mine.join("large.bin"), noise(99, 3 << 20));
+    first.ok(&[
+        "doc",
+        "put",
+        "notes",
+        "ada",
+        r#"{"text":"by way of the host"}"#,
+    ]);
+    eventually("the folder is recorded", || {
+        first.status()["folders"][0]["files"] == 41
+    });
+    brought(&first);
+    first.stop();
+    second.start();
+    eventually("everything came", || tree(&mine) == tree(&theirs));
+    assert!(
+        second
+            .ok(&["doc", "get", "notes", "ada"])
+            .contains("by way of the host")
+    );
+    // And the other way: the first one was away.
+    write(&theirs.join("answer.txt"), b"back");
+    eventually("it is recorded", || {
+        second.status()["folders"][0]["files"] == 42
+    });
+    brought(&second);
+    second.stop();
+    first.start();
+    eventually("the answer came", || mine.join("answer.txt").exists());
+}
+
+#[test]
+fn a_device_that_was_admitted_while_the_host_was_away_makes_itself_known() {
+    let mut host = Host::started();
+    let mut first = Device::founded("first");
+    add(&first, &host, "1GiB");
+    first.ok(&["doc", "put", "notes", "ada", "{}"]);
+    brought(&first);
+    host.stop();
+    let second = Device::waiting("second");
+    crate::device::pair(&first, &second);
+    first.stop();
+    host.start();
+    eventually("the host knows the second device", || {
+        host_of(&second)["holding"]["everything"] == true
+    });
+}
+
+#[test]
+fn changing_hosts_fills_the_new_one_and_leaves_a_signed_receipt_of_the_old_one() {
+    let (old, new) = (Host::started(), Host::started());
+    let device = Device::founded("first");
+    let file = device.path("file.bin");
+    write(&file, noise(1, 2 << 20));
+    device.ok(&["file", "add", file.to_str().unwrap()]);
+    add(&device, &old, "1GiB");
+    brought(&device);
+    device
+        .run(&["relay", "add", &new.invite("1GiB")])
+        .fails(4, "--name");
+    let invitation = new.invite("1GiB");
+    device.ok(&["relay", "add", &invitation, "--name", "cellar"]);
+    eventually("both hold everything", || {
+        let hosts = device.status()["hosts"].clone();
+        let hosts = hosts.as_array().unwrap();
+        hosts.len() == 2
+            && hosts
+                .iter()
+                .all(|host| host["holding"]["everything"] == true)
+    });
+    let said = device.row(&["relay", "remove", "attic"]);
+    assert!(
+        said["host"]["receipt"]["bytes"].as_u64().unwrap() > 2 << 20,
+        "{said}"
+    );
+    assert_eq!(host_of(&device)["name"], "cellar");
+    let kept = device.rows(&["relay", "list"]);
+    assert_eq!(kept.len(), 2);
+    assert_eq!(kept[1]["in_use"], false);
+    assert_eq!(kept[1]["receipt"], said["host"]["receipt"]);
+    // Nothing of it is a document of people's.
+    assert!(device.rows(&["doc", "list"]).is_empty());
+    // An invitation serves one vault.
+    let stranger = Device::founded("stranger");
+    stranger
+        .run(&["relay", "add", &invitation])
+        .fails(7, "relay invite");
+    stranger
+        .run(&["relay", "remove", "attic"])
+        .fails(3, "relay list");
+}
+
+#[test]
+fn a_full_host_is_named_and_what_it_holds_stays() {
+    let host = Host::started();
+    let device = Device::founded("first");
+    add(&device, &host, "16MiB");
+    let path = |name: &str| device.path(name);
+    write(&path("fits.bin"), noise(1, 6 << 20));
+    device.ok(&["file", "add", path("fits.bin").to_str().unwrap()]);
+    brought(&device);
+    write(&path("more.bin"), noise(2, 14 << 20));
+    device.ok(&["file", "add", path("more.bin").to_str().unwrap()]);
+    eventually("a person is told", || {
+        let status = device.status();
+        status["hosts"][0]["holding"]["fill"] == "full"
+            && status["warnings"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|warning| warning["code"] == "host-full")
+    });
+    let row = host_of(&device);
+    assert_eq!(row["holding"]["everything"], false);
+    assert_eq!(row["holding"]["lacks"]["files"], 1);
+    assert!(device.ok(&["status"]).contains("full"));
+    // Documents go on: deleting must.
+    device.ok(&["doc", "put", "notes", "ada", "{}"]);
+    eventually("the host has the change", || {
+        host_of(&device)["holding"]["lacks"]["changes"] == 0
+    });
+}
+
+#[test]
+fn a_host_that_was_put_back_to_an_earlier_state_is_named_and_filled_again() {
+    let mut host = Host::started();
+    let device = Device::founded("first");
+    add(&device, &host, "1GiB");
+    device.ok(&["doc", "put", "notes", "ada", "{}"]);
+    brought(&device);
+    host.stop();
+    let copy = host.path("copy");
+    copy_folder(&host.data, &copy);
+    host.start();
+    let file = device.path("file.bin");
+    write(&file, noise(1, 1 << 20));
+    device.ok(&["file", "add", file.to_str().unwrap()]);
+    brought(&device);
+    host.stop();
+    std::fs::remove_dir_all(&host.data).unwrap();
+    std::fs::rename(&copy, &host.data).unwrap();
+    host.start();
+    eventually("it is found out", || {
+        host_of(&device)["troubles"][0]["code"] == "rolled-back"
+    });
+    brought(&device);
+    let warnings = device.status()["warnings"].clone();
+    assert!(
+        warnings.to_string().contains("host-rolled-back"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn nonsense_is_no_invitation_and_each_command_says_the_way_out() {
+    let device = Device::founded("first");
+    for nonsense in ["coffer:pair/1/ABC", "nowhere.png", ""] {
+        device
+            .run(&["relay", "add", nonsense])
+            .fails(2, "relay invite");
+    }
+    device
+        .run(&["relay", "add", "coffer:relay/1/ABC"])
+        .fails(15, "relay invite");
+    assert!(device.ok(&["relay", "list"]).contains("relay add"));
+    for help in ["add", "list", "remove"] {
+        assert!(device.ok(&["relay", help, "--help"]).contains("Examples"));
+    }
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    let done = std::process::Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .status()
+        .unwrap();
+    assert!(done.success());
+}
