@@ -117,12 +117,14 @@ pub enum Reach {
     Here,
     /// Connected.
     Connected {
-        /// `HOST:PORT`.
+        /// `HOST:PORT/TRANSPORT`; of a path through a host, that host's.
         address: String,
         /// `tcp` or `quic`.
         transport: String,
         /// Through a host of the person's own rather than directly.
         relayed: bool,
+        /// The id of that host.
+        through: Option<String>,
         /// Since when.
         since_ms: u64,
         /// Bytes per second arriving from it, over the last seconds.

@@ -135,6 +135,41 @@ pub(super) fn normalised(address: &Multiaddr, device: &Device) -> Option<Multiad
     place.is_dialable().then(|| place.address())
 }
 
+/// The host in the middle of a relayed path, `…/p2p/HOST/p2p-circuit…`, and where it is, as far as the address says so;
+/// `None` for every direct address.
+pub(super) fn through(address: &Multiaddr) -> Option<(Device, Multiaddr)> {
+    let mut first = Multiaddr::empty();
+    let mut host = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => host = device_of(&peer),
+            Protocol::P2pCircuit => return host.map(|host| (host, first)),
+            part => first.push(part),
+        }
+    }
+    None
+}
+
+/// The address of `device` through a host that is connected at `first`; `None` if either key is none.
+pub(super) fn circuit_address(
+    first: &Multiaddr,
+    host: &Device,
+    device: &Device,
+) -> Option<Multiaddr> {
+    let circuit = listening_address(first, host)?;
+    Some(circuit.with(Protocol::P2p(peer_of(device)?)))
+}
+
+/// The address with which this node asks a host to take connections for it.
+pub(super) fn listening_address(first: &Multiaddr, host: &Device) -> Option<Multiaddr> {
+    let first = Place::of(first)?.address();
+    Some(
+        first
+            .with(Protocol::P2p(peer_of(host)?))
+            .with(Protocol::P2pCircuit),
+    )
+}
+
 /// Whether an address at which this node listens may be told to others at all; `same_machine` includes loopback.
 pub(super) fn is_tellable(address: &Multiaddr, same_machine: bool) -> bool {
     Place::of(address)
@@ -207,6 +242,21 @@ mod tests {
         ] {
             assert_eq!(normalised(&at(&refused), &device), None, "{refused}");
         }
+    }
+
+    #[test]
+    fn a_relayed_address_names_its_host_and_a_direct_one_none() {
+        let first = at("/ip4/203.0.113.5/udp/5/quic-v1");
+        let (host, other) = (device(2), device(3));
+        let circuit = circuit_address(&first, &host, &other).expect("keys");
+        assert_eq!(through(&circuit), Some((host, first.clone())));
+        // As the accepting side sees it.
+        let local = listening_address(&first, &host).expect("a key");
+        assert_eq!(through(&local), Some((host, first.clone())));
+        let peer = peer_of(&host).expect("a key");
+        assert_eq!(through(&first.with(Protocol::P2p(peer))), None);
+        assert_eq!(through(&at("/p2p-circuit")), None);
+        assert_eq!(normalised(&circuit, &other), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! When to dial whom, and where: the state behind "keep these devices connected".
 //!
-//! Pure: it is told what happened and at what time, and says which dials are due. The swarm actor does them.
+//! Pure, and about direct ways only ([`super::circuits`] knows those through hosts): it is told what happened and at what time, and says which dials are due. The swarm actor does them.
 //!
 //! *Order of a dial.* The address that worked last, if it is a preferred one, else all preferred addresses (TCP near by,
 //! QUIC elsewhere); the others [`FALLBACK_DELAY`] later or as soon as those have failed: so that normally one connection
@@ -36,7 +36,7 @@ pub(super) const SETTLED: Duration = Duration::from_secs(30);
 /// Dials of one transport to one device at a time, when news overtake a dial that hangs.
 const MOST_IN_FLIGHT: usize = 3;
 /// How far ahead a planned dial counts as "a connection is on its way" for those who wait to open a stream.
-const SOON: Duration = Duration::from_millis(1500);
+pub(super) const SOON: Duration = Duration::from_millis(1500);
 
 /// One dial to be done: all addresses are of one transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,7 @@ struct Target {
     addresses: Vec<Multiaddr>,
     /// Whether the first of them is one that worked, as far as is known.
     best_worked: bool,
+    /// Direct connections: those through a host do not end the search for a direct way.
     connections: usize,
     connected_at: Option<Instant>,
     /// Dials started and not yet settled, of each [`Transport`].
@@ -89,7 +90,7 @@ impl Dialing {
     }
 
     /// Replaces the wanted set. Addresses learned so far of devices that stay are kept; `connections` says how many
-    /// connections there already are to a device.
+    /// direct connections there already are to a device.
     pub fn set_wanted(
         &mut self,
         wanted: BTreeMap<Device, Vec<Multiaddr>>,
@@ -178,7 +179,7 @@ impl Dialing {
         Some(target.addresses.clone())
     }
 
-    /// A connection came up. `worked` is the address at which the device can be dialled, if the connection shows one.
+    /// A direct connection came up. `worked` is the address at which the device can be dialled, if the connection shows one.
     pub fn connected(&mut self, device: Device, worked: Option<&Multiaddr>, now: Instant) {
         let Some(target) = self.targets.get_mut(&device) else {
             return;
@@ -194,7 +195,7 @@ impl Dialing {
         }
     }
 
-    /// A connection went; `remaining` are left.
+    /// A direct connection went; `remaining` are left.
     pub fn disconnected(&mut self, device: Device, remaining: usize, now: Instant) {
         let own = self.own;
         if let Some(target) = self.targets.get_mut(&device) {
@@ -468,13 +469,17 @@ fn normal(device: &Device, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
 /// The delay at a position of the backoff sequence, stretched by up to a fifth that depends on our key, so that two devices
 /// that lost each other do not dial in lockstep.
 fn delay(attempts: u32, own: &Device) -> Duration {
-    let base = match attempts.checked_sub(1) {
-        None => REDIAL_DELAY,
-        Some(doublings) => FIRST_BACKOFF
-            .saturating_mul(1 << doublings.min(16))
-            .min(MAX_BACKOFF),
+    let base = match attempts {
+        0 => REDIAL_DELAY,
+        attempts => backoff(attempts, FIRST_BACKOFF, MAX_BACKOFF),
     };
     base + base.mul_f64(f64::from(own[31]) / 255.0 / 5.0)
+}
+
+/// The delay after a number of failures, at least one: twice as long each time.
+pub(super) fn backoff(failures: u32, first: Duration, most: Duration) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    first.saturating_mul(1 << doublings).min(most)
 }
 
 fn is_preferred(address: &Multiaddr) -> bool {
@@ -482,7 +487,7 @@ fn is_preferred(address: &Multiaddr) -> bool {
 }
 
 /// How long this device lets the other's dial go first.
-fn yielding(own: &Device, other: &Device) -> Duration {
+pub(super) fn yielding(own: &Device, other: &Device) -> Duration {
     if own < other {
         Duration::ZERO
     } else {

@@ -63,6 +63,22 @@ pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses of one device dialled at once.
 pub(super) const DIAL_CONCURRENCY: u8 = super::address::MAX_ADDRESSES as u8;
 
+/// A host and whether we can be reached from there: candidates are tried this often while there is something to try, which
+/// is within this long after the last news.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// See [`PROBE_INTERVAL`]: two probes of 10 s each.
+pub(super) const PROBE_ATTENTION: Duration = Duration::from_secs(30);
+
+/// Where hosts say that we can be reached: addresses kept of it, fewer than fill a message of identify.
+pub(super) const EXTERNAL: usize = 16;
+
+/// Hosts in use: a person has one or two.
+pub(super) const RELAYS: usize = 8;
+
+/// What is left on a relayed connection when a direct one has proved itself has this long to end, from the birth of the
+/// direct one: most exchanges end by themselves, and transfers resume.
+pub(super) const RELAYED_GRACE: Duration = Duration::from_secs(3);
+
 /// How long the closing of all connections may take at shutdown.
 pub(super) const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -84,6 +100,7 @@ pub(super) const DISCOVERED: usize = 256;
 pub(super) struct Patience {
     pub stranger_idle: Duration,
     pub surplus_idle: Duration,
+    pub relayed_grace: Duration,
     pub check_interval: Duration,
     pub check_timeout: Duration,
 }
@@ -93,6 +110,7 @@ impl Default for Patience {
         Self {
             stranger_idle: STRANGER_IDLE,
             surplus_idle: SURPLUS_IDLE,
+            relayed_grace: RELAYED_GRACE,
             check_interval: CHECK_INTERVAL,
             check_timeout: CHECK_TIMEOUT,
         }

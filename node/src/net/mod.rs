@@ -7,20 +7,33 @@
 //! - `address.rs`: devices, peer ids, addresses · `limits.rs`: every bound and its reason
 //! - `swarm.rs`: the actor · `transport.rs`: what its swarm is made of · `discovery.rs`: mDNS
 //! - `dialing.rs`: when to dial whom (pure) · `listen.rs`: which port
-//! - `roster.rs`: the table of connections, and which one is used · `streams.rs`: how streams open and are refused
+//! - `roster.rs`: the table of connections, and which one is used · `usage.rs`: how much one is used, and its gate
+//! - `connections.rs`: which connections are let in · `streams.rs`: how streams open and are refused
+//! - `role.rs`: devices and hosts, and a host's bounds · `circuits.rs`: reservations at hosts and dials through them (pure)
+//! - `foreign.rs`: libp2p's own behaviours, kept within bounds
 //! - `presence.rs`: are you there, and where do you listen · `stream.rs`, `framing.rs`: what users hold
 //!
 //! Transports: TCP with TLS (or Noise, for peers without it) and yamux, and QUIC; both are listened on, over IPv4 and IPv6.
 //! Devices find each other by the addresses their user gives, by mDNS, and by what they told each other when last connected.
 //! Multicast that does not work costs only discovery.
+//!
+//! *Through hosts.* A node in the role of a host carries connections of its clients (circuit relay v2). A device keeps a
+//! reservation at every host of [`Net::set_relays`], and reaches wanted devices through the nearest host that has both,
+//! while it goes on looking for a direct way: known addresses, those that the other side tells, and hole punching (DCUtR).
+//! The host says from where it sees a device and tries whether it can be reached there (AutoNAT v2); such an address is told
+//! to wanted devices. A direct path replaces a relayed one: see `roster.rs`.
 
 mod address;
+mod circuits;
+mod connections;
 mod dialing;
 mod discovery;
+mod foreign;
 mod framing;
 mod limits;
 mod listen;
 mod presence;
+mod role;
 mod roster;
 mod stream;
 mod streams;
@@ -28,6 +41,7 @@ mod swarm;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -40,6 +54,7 @@ pub use address::{Device, MAX_ADDRESSES, Transport, device_of, peer_of};
 pub use framing::{FrameError, read_frame, write_frame};
 pub use libp2p::{Multiaddr, PeerId, StreamProtocol};
 pub use limits::{DEFAULT_PORT, OPEN_TIMEOUT};
+pub use role::{HostOptions, Role};
 pub use stream::{Stream, TokioStream};
 pub use streams::Inbound;
 use tokio::{
@@ -76,6 +91,8 @@ pub struct NetConfig {
     pub mdns: bool,
     /// What this node answers.
     pub protocols: Vec<Protocol>,
+    /// Device or host.
+    pub role: Role,
 }
 
 impl NetConfig {
@@ -117,6 +134,24 @@ pub enum NetEvent {
         address: Multiaddr,
         /// How it is carried.
         transport: Transport,
+        /// The host that carries it, if it is not direct; address and transport are those of the way to that host.
+        relayed: Option<Device>,
+    },
+    /// A direct connection with a device that was connected through a host exists, and replaces that one.
+    Direct {
+        /// Who.
+        device: Device,
+        /// Where its end is.
+        address: Multiaddr,
+        /// How it is carried.
+        transport: Transport,
+    },
+    /// A host of [`Net::set_relays`] takes connections for this device, or does no more.
+    Reservation {
+        /// The host.
+        host: Device,
+        /// Whether it does.
+        holds: bool,
     },
     /// The last connection with a device has gone.
     Disconnected {
@@ -153,6 +188,8 @@ pub struct ConnectionInfo {
     pub address: Multiaddr,
     /// How it is carried.
     pub transport: Transport,
+    /// The host that carries it, if it is not direct; address and transport are those of the way to that host.
+    pub relayed: Option<Device>,
     /// Whether we dialled it.
     pub outbound: bool,
     /// Payload bytes received in streams.
@@ -280,6 +317,7 @@ impl Net {
         let shared = Arc::new(Shared {
             roster: roster.clone(),
             served,
+            role: config.role,
         });
         let (commands, inbox) = mpsc::channel(limits::COMMANDS);
         let events = broadcast::Sender::new(limits::EVENTS);
@@ -395,13 +433,38 @@ impl Net {
     /// without addresses is dialled when mDNS shows it, or waited for. Those that leave the set keep their connections
     /// while they use them, and 20 s more.
     pub async fn set_wanted(&self, wanted: BTreeMap<Device, Vec<Multiaddr>>) {
+        self.tell_actor(|done| Command::SetWanted { wanted, done })
+            .await;
+    }
+
+    /// Replaces the set of hosts in use (8 at most), with the addresses that the caller knows, best first. They are kept
+    /// connected, take connections for this device, and wanted devices are reached through them. Connections to those that
+    /// leave the set are closed.
+    pub async fn set_relays(&self, relays: BTreeMap<Device, Vec<Multiaddr>>) {
+        self.tell_actor(|done| Command::SetRelays { relays, done })
+            .await;
+    }
+
+    /// Hosts that take connections for this device now.
+    pub fn reservations(&self) -> BTreeSet<Device> {
+        self.roster.reserved()
+    }
+
+    /// Replaces the set of devices that may use this host: be reached through it, and reach others. Their connections are
+    /// kept while idle and count as no strangers'; those that leave the set are cut off. Of no effect on a device.
+    pub async fn set_relay_clients(&self, clients: BTreeSet<Device>) {
+        self.tell_actor(|done| Command::SetClients { clients, done })
+            .await;
+    }
+
+    /// Where this node can be reached from outside, as its hosts have tried; on a host, what it announces.
+    pub fn external_addresses(&self) -> Vec<Multiaddr> {
+        self.roster.external().into_iter().collect()
+    }
+
+    async fn tell_actor(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
         let (done, waiting) = oneshot::channel();
-        if self
-            .commands
-            .send(Command::SetWanted { wanted, done })
-            .await
-            .is_ok()
-        {
+        if self.commands.send(command(done)).await.is_ok() {
             waiting.await.ok();
         }
     }
@@ -417,6 +480,7 @@ impl Net {
             device: connection.device,
             address: connection.address.clone(),
             transport: connection.transport,
+            relayed: connection.relayed,
             outbound: connection.outbound,
             bytes_in: connection.usage.bytes_in(),
             bytes_out: connection.usage.bytes_out(),
@@ -447,15 +511,8 @@ impl Net {
     /// Closes all connections with a device, and breaks its streams. One that is wanted is dialled again: take it from the
     /// set first.
     pub async fn close_peer(&self, device: Device) {
-        let (done, waiting) = oneshot::channel();
-        if self
-            .commands
-            .send(Command::Close { device, done })
-            .await
-            .is_ok()
-        {
-            waiting.await.ok();
-        }
+        self.tell_actor(|done| Command::Close { device, done })
+            .await;
     }
 
     /// Closes everything; returns when the swarm has ended. All later calls fail with `Closed`.

@@ -1,7 +1,7 @@
 //! `/coffer/presence/1`: is the other end alive, and where does each side listen?
 //!
 //! The opener sends one message, the other side answers with one. A message is a list of addresses as text, one a line,
-//! empty for devices that are not wanted: strangers learn nothing of our networks. Any answer proves the connection alive.
+//! empty for devices that are not known: strangers learn nothing of our networks, and hosts no more than they see anyway. Any answer proves the connection alive.
 
 use std::{collections::BTreeSet, io};
 
@@ -22,13 +22,15 @@ pub(super) const MAX_MESSAGE: usize = 4 * 1024;
 
 /// What to tell the other end of this connection.
 pub(super) fn own_message(roster: &Roster, connection: &Connection) -> Vec<u8> {
-    if !roster.is_wanted(&connection.device) {
+    if !roster.is_known(&connection.device) || roster.is_relay(&connection.device) {
         return Vec::new();
     }
     let same_machine = connection.is_loopback();
+    let external = roster.external();
     let tellable = roster
         .listening()
         .into_iter()
+        .chain(external)
         .filter(|address| is_tellable(address, same_machine));
     let lines: Vec<_> = tellable
         .take(MAX_ADDRESSES)

@@ -5,15 +5,15 @@
 //! the others once they carry no stream; the larger one never does: so the two can never close each other's choice, whatever
 //! they think of the addresses. A connection is closed through the gate in [`Usage`], which admits no stream afterwards, and
 //! a stream refused there is opened again elsewhere by [`super::Net::open`]: none is lost.
+//!
+//! *A direct path comes before one through a host.* No stream is opened over a relayed connection while a direct one exists,
+//! and the relayed one is closed by either side, with what is still on it, once the direct one has proved itself.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant, SystemTime},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::{Instant, SystemTime},
 };
 
 use libp2p::{Multiaddr, swarm::ConnectionId};
@@ -23,105 +23,8 @@ use super::{
     address::{Device, Place, Transport},
     limits::REPLACED_AFTER,
     streams::OpenRequest,
+    usage::Usage,
 };
-
-/// How much a connection is used, and the gate that closes it only when it is not used at all.
-pub(super) struct Usage {
-    /// Streams open or being opened; [`SHUT`] once the gate is shut.
-    gate: AtomicUsize,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    born: Instant,
-    /// Milliseconds from `born` to the last opening or ending of a stream.
-    last_used_ms: AtomicU64,
-    /// Whether the swarm waits for the last stream to end.
-    tell: AtomicBool,
-    idle: Arc<Notify>,
-}
-
-const SHUT: usize = 1 << (usize::BITS - 1);
-
-impl Usage {
-    fn new(idle: Arc<Notify>) -> Self {
-        Self {
-            gate: AtomicUsize::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            born: Instant::now(),
-            last_used_ms: AtomicU64::new(0),
-            tell: AtomicBool::new(false),
-            idle,
-        }
-    }
-
-    /// Counts a stream in; `None` if the connection is being closed.
-    pub fn enter(self: &Arc<Self>) -> Option<InUse> {
-        self.touch();
-        self.gate
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
-                (open & SHUT == 0).then_some(open + 1)
-            })
-            .ok()
-            .map(|_| InUse(self.clone()))
-    }
-
-    /// Shuts the gate if no stream is open; the connection must then be closed.
-    pub fn shut_if_idle(&self) -> bool {
-        self.gate
-            .compare_exchange(0, SHUT, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
-    }
-
-    pub fn is_shut(&self) -> bool {
-        self.gate.load(Ordering::SeqCst) & SHUT != 0
-    }
-
-    /// Streams open now.
-    pub fn open(&self) -> usize {
-        self.gate.load(Ordering::SeqCst) & !SHUT
-    }
-
-    /// Since when no stream was open; `None` while one is, and then the swarm is woken when the last one ends.
-    pub fn idle_since(&self) -> Option<Instant> {
-        self.tell.store(true, Ordering::SeqCst);
-        (self.open() == 0)
-            .then(|| self.born + Duration::from_millis(self.last_used_ms.load(Ordering::Acquire)))
-    }
-
-    pub fn add_in(&self, bytes: usize) {
-        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub fn add_out(&self, bytes: usize) {
-        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    pub fn bytes_in(&self) -> u64 {
-        self.bytes_in.load(Ordering::Relaxed)
-    }
-
-    pub fn bytes_out(&self) -> u64 {
-        self.bytes_out.load(Ordering::Relaxed)
-    }
-
-    fn touch(&self) {
-        let at = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_used_ms.store(at, Ordering::Release);
-    }
-}
-
-/// A stream's part in the use of its connection; ends with it.
-pub(super) struct InUse(pub Arc<Usage>);
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        self.0.touch();
-        let before = self.0.gate.fetch_sub(1, Ordering::SeqCst);
-        if before & !SHUT == 1 && self.0.tell.swap(false, Ordering::SeqCst) {
-            self.0.idle.notify_one();
-        }
-    }
-}
 
 /// One connection.
 pub(super) struct Connection {
@@ -129,6 +32,8 @@ pub(super) struct Connection {
     pub device: Device,
     pub address: Multiaddr,
     pub transport: Transport,
+    /// The host that carries it, if it is not direct; address and transport are then those of the way to that host.
+    pub relayed: Option<Device>,
     pub outbound: bool,
     pub since: Instant,
     pub since_wall: SystemTime,
@@ -146,12 +51,21 @@ pub(super) struct Connection {
 impl Connection {
     /// Whether the other end is this very machine.
     pub fn is_loopback(&self) -> bool {
-        Place::of(&self.address).is_some_and(|place| place.ip.is_loopback())
+        self.relayed.is_none()
+            && Place::of(&self.address).is_some_and(|place| place.ip.is_loopback())
     }
 }
 
-/// The order of preference among the connections of a device; the smallest is used. Both ends compute the same, but for
-/// clocks and translated addresses.
+/// What is known of a connection when its record is made.
+pub(super) struct Whence {
+    pub address: Multiaddr,
+    pub transport: Transport,
+    pub relayed: Option<Device>,
+    pub outbound: bool,
+}
+
+/// The order of preference among the connections of a device, direct ones or relayed ones; the smallest is used. Both ends
+/// compute the same, but for clocks and translated addresses.
 type Rank = (bool, bool, bool, Reverse<Instant>);
 
 /// What there is for someone who wants to open a stream.
@@ -168,15 +82,33 @@ pub(super) enum Pick {
 struct Table {
     devices: BTreeMap<Device, Entry>,
     wanted: BTreeSet<Device>,
+    /// Hosts in use.
+    relays: BTreeSet<Device>,
+    /// Those of them that take connections for us.
+    reserved: BTreeSet<Device>,
+    /// Devices that may use this node as a host.
+    clients: BTreeSet<Device>,
     expected: BTreeSet<Device>,
     discovered: BTreeMap<Device, BTreeSet<Multiaddr>>,
     listening: Vec<Multiaddr>,
+    /// Where a host has reached us from outside.
+    external: BTreeSet<Multiaddr>,
+    /// Dials of the swarm actor itself, as opposed to those of libp2p's behaviours.
+    dialled: BTreeSet<ConnectionId>,
     closed: bool,
 }
 
 struct Entry {
     inbound: Arc<[Arc<Semaphore>]>,
     connections: Vec<Arc<Connection>>,
+}
+
+impl Table {
+    fn knows(&self, device: &Device) -> bool {
+        self.wanted.contains(device)
+            || self.relays.contains(device)
+            || self.clients.contains(device)
+    }
 }
 
 /// The table.
@@ -226,7 +158,7 @@ impl Roster {
     pub fn prepare(
         &self,
         (id, device): (ConnectionId, Device),
-        (address, transport, outbound): (Multiaddr, Transport, bool),
+        whence: Whence,
         opener: mpsc::Sender<OpenRequest>,
         slots: usize,
         per_device: &[usize],
@@ -241,9 +173,10 @@ impl Roster {
         Arc::new(Connection {
             id,
             device,
-            address,
-            transport,
-            outbound,
+            address: whence.address,
+            transport: whence.transport,
+            relayed: whence.relayed,
+            outbound: whence.outbound,
             since: Instant::now(),
             since_wall: SystemTime::now(),
             opener,
@@ -279,7 +212,7 @@ impl Roster {
             });
             if entry.connections.is_empty() {
                 table.devices.remove(device);
-                if table.wanted.contains(device) {
+                if table.wanted.contains(device) || table.relays.contains(device) {
                     // The swarm will dial again in a moment: those who open a stream now may wait for it.
                     table.expected.insert(*device);
                 }
@@ -297,12 +230,12 @@ impl Roster {
             .get(device)
             .map(|entry| entry.connections.as_slice())
             .unwrap_or_default();
-        if let Some(best) = self.best(
-            device,
-            connections
-                .iter()
-                .filter(|one| !refused_by.contains(&one.id)),
-        ) {
+        // A direct one that refuses is about to go: the relayed one is not for the time until then.
+        let any_direct = connections.iter().any(|one| one.relayed.is_none());
+        let usable = connections
+            .iter()
+            .filter(|one| one.relayed.is_none() == any_direct && !refused_by.contains(&one.id));
+        if let Some(best) = self.best(device, usable) {
             return Pick::Use(best.clone());
         }
         if !table.closed && (!connections.is_empty() || table.expected.contains(device)) {
@@ -312,7 +245,7 @@ impl Roster {
         }
     }
 
-    /// The connections of a device that are not the best one.
+    /// The connections of a device that are not the best one: those that are as direct, since others go by another rule.
     pub fn surplus(&self) -> Vec<Arc<Connection>> {
         let table = self.table();
         let several = table
@@ -321,13 +254,13 @@ impl Roster {
             .filter(|(_, entry)| entry.connections.len() > 1);
         several
             .flat_map(|(device, entry)| {
-                let best = self
-                    .best(device, entry.connections.iter())
-                    .map(|best| best.id);
-                entry
+                let any_direct = entry.connections.iter().any(|one| one.relayed.is_none());
+                let alike = entry
                     .connections
                     .iter()
-                    .filter(move |one| Some(one.id) != best)
+                    .filter(move |one| one.relayed.is_none() == any_direct);
+                let best = self.best(device, alike.clone()).map(|best| best.id);
+                alike.filter(move |one| Some(one.id) != best)
             })
             .cloned()
             .collect()
@@ -354,9 +287,14 @@ impl Roster {
         )
     }
 
-    /// Whether it is for this side to close surplus connections with `device`.
+    /// Whether it is for this side to close surplus connections with `device`. Between a host and its client it is the
+    /// client, which knows what it has reserved on which.
     pub fn closes_surplus(&self, device: &Device) -> bool {
-        self.own < *device
+        let table = self.table();
+        if table.clients.contains(device) {
+            return false;
+        }
+        table.relays.contains(device) || self.own < *device
     }
 
     pub fn connections(&self) -> Vec<Arc<Connection>> {
@@ -379,13 +317,13 @@ impl Roster {
         self.table().devices.contains_key(device)
     }
 
-    /// Inbound connections of devices that are not wanted.
+    /// Inbound connections of devices that are not known.
     pub fn strangers(&self) -> usize {
         let table = self.table();
         let strange = table
             .devices
             .iter()
-            .filter(|(device, _)| !table.wanted.contains(*device));
+            .filter(|(device, _)| !table.knows(device));
         strange
             .flat_map(|(_, entry)| &entry.connections)
             .filter(|connection| !connection.outbound)
@@ -394,12 +332,69 @@ impl Roster {
 
     // ---- what the swarm knows besides
 
+    /// Whether a device is kept connected: it is wanted, or a host in use.
     pub fn is_wanted(&self, device: &Device) -> bool {
-        self.table().wanted.contains(device)
+        let table = self.table();
+        table.wanted.contains(device) || table.relays.contains(device)
+    }
+
+    /// Whether its connections are kept while nothing uses them: it is wanted, a host in use, or a client of this host.
+    pub fn is_known(&self, device: &Device) -> bool {
+        self.table().knows(device)
+    }
+
+    pub fn is_relay(&self, device: &Device) -> bool {
+        self.table().relays.contains(device)
+    }
+
+    pub fn is_client(&self, device: &Device) -> bool {
+        self.table().clients.contains(device)
     }
 
     pub fn set_wanted(&self, wanted: BTreeSet<Device>) {
         self.table().wanted = wanted;
+    }
+
+    pub fn set_relays(&self, relays: BTreeSet<Device>) {
+        self.table().relays = relays;
+    }
+
+    pub fn set_clients(&self, clients: BTreeSet<Device>) {
+        self.table().clients = clients;
+    }
+
+    /// Hosts that take connections for us.
+    pub fn reserved(&self) -> BTreeSet<Device> {
+        self.table().reserved.clone()
+    }
+
+    /// Notes whether a host takes connections for us; returns whether that is new.
+    pub fn set_reserved(&self, host: Device, holds: bool) -> bool {
+        let mut table = self.table();
+        let is_new = if holds {
+            table.reserved.insert(host)
+        } else {
+            table.reserved.remove(&host)
+        };
+        drop(table);
+        if is_new {
+            self.bump();
+        }
+        is_new
+    }
+
+    /// Marks a dial as the swarm actor's own, before it begins.
+    pub fn dialling(&self, id: ConnectionId) {
+        self.table().dialled.insert(id);
+    }
+
+    /// Such a dial has ended; returns whether it was one.
+    pub fn dialled(&self, id: ConnectionId) -> bool {
+        self.table().dialled.remove(&id)
+    }
+
+    pub fn is_dialling(&self, id: ConnectionId) -> bool {
+        self.table().dialled.contains(&id)
     }
 
     pub fn set_expected(&self, expected: BTreeSet<Device>) {
@@ -417,6 +412,15 @@ impl Roster {
 
     pub fn set_listening(&self, addresses: Vec<Multiaddr>) {
         self.table().listening = addresses;
+    }
+
+    /// Where this node can be reached from outside, as hosts have tried.
+    pub fn external(&self) -> BTreeSet<Multiaddr> {
+        self.table().external.clone()
+    }
+
+    pub fn with_external<T>(&self, act: impl FnOnce(&mut BTreeSet<Multiaddr>) -> T) -> T {
+        act(&mut self.table().external)
     }
 
     pub fn discovered(&self) -> BTreeMap<Device, BTreeSet<Multiaddr>> {

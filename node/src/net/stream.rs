@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     address::{Device, Transport},
-    roster::{Connection, InUse},
+    roster::Connection,
+    usage::InUse,
 };
 
 /// Resolves when the connection beneath has died.
@@ -25,6 +26,7 @@ pub struct Stream {
     inner: libp2p::Stream,
     device: Device,
     transport: Transport,
+    relayed: Option<Device>,
     in_use: InUse,
     /// The place that it takes: among our outbound streams, or among the device's inbound ones of its protocol.
     _permit: OwnedSemaphorePermit,
@@ -45,6 +47,7 @@ impl Stream {
             inner,
             device: connection.device,
             transport: connection.transport,
+            relayed: connection.relayed,
             in_use,
             _permit: permit,
             death: connection.dead.subscribe(),
@@ -61,6 +64,11 @@ impl Stream {
     /// How the connection beneath is carried.
     pub fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// The host that carries the connection beneath; `None` if it is direct.
+    pub fn relayed(&self) -> Option<Device> {
+        self.relayed
     }
 
     /// The same stream with tokio's traits.

@@ -1,14 +1,14 @@
-//! Streams on connections: the libp2p behaviour and connection handler of a node.
+//! Streams on one connection: the libp2p connection handler of a node.
 //!
 //! Our own, because `libp2p-stream` drops inbound streams silently when its reader is late. Here the side that accepts a
 //! stream answers with one byte after protocol negotiation: accepted (it *is* in the queue of its protocol), busy, moved (the
 //! connection is closing, try another) or unserved. The opener learns what became of its stream, at no extra round trip.
 //!
-//! Neighbours: [`super::roster`] holds the connections that the behaviour announces; [`super::Net::open`] talks to the
-//! handler of a connection through [`Connection::opener`].
+//! Neighbours: [`super::connections`] makes a [`Handler`] for each connection; [`super::Net::open`] talks to it through
+//! [`Connection::opener`].
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     convert::Infallible,
     io,
     sync::{Arc, atomic::Ordering},
@@ -20,12 +20,10 @@ use futures::{
     io::{AsyncReadExt, AsyncWriteExt},
 };
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol,
-    core::{Endpoint, transport::PortUse, upgrade::UpgradeInfo},
-    multiaddr::Protocol as Part,
+    Multiaddr, StreamProtocol,
+    core::upgrade::UpgradeInfo,
     swarm::{
-        ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-        NetworkBehaviour, StreamUpgradeError, SubstreamProtocol, THandlerInEvent, ToSwarm,
+        ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
         handler::{
             ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
         },
@@ -34,9 +32,10 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    address::{Device, Place, Transport, device_of},
-    limits::{OPEN_TIMEOUT, OUTBOUND_STREAMS, QUEUE_PATIENCE, STRANGERS},
+    address::Device,
+    limits::{OPEN_TIMEOUT, QUEUE_PATIENCE},
     presence::{self, PRESENCE},
+    role::Role,
     roster::{Connection, Roster},
     stream::Stream,
 };
@@ -55,6 +54,7 @@ pub(super) struct Served {
 pub(super) struct Shared {
     pub roster: Arc<Roster>,
     pub served: Vec<Served>,
+    pub role: Role,
 }
 
 /// The accepting side's answer; the numbers are on the wire.
@@ -277,6 +277,21 @@ pub(super) struct Handler {
     told: VecDeque<Vec<Multiaddr>>,
 }
 
+impl Handler {
+    pub fn new(
+        shared: Arc<Shared>,
+        connection: Arc<Connection>,
+        requests: mpsc::Receiver<OpenRequest>,
+    ) -> Self {
+        Self {
+            shared,
+            connection,
+            requests,
+            told: VecDeque::new(),
+        }
+    }
+}
+
 impl ConnectionHandler for Handler {
     type FromBehaviour = Infallible;
     type ToBehaviour = Vec<Multiaddr>;
@@ -351,155 +366,6 @@ impl ConnectionHandler for Handler {
                 self.told.push_back(told);
             }
             _ => {}
-        }
-    }
-}
-
-// ---- all connections
-
-/// Someone told us where it listens.
-#[derive(Debug)]
-pub(super) struct Heard {
-    pub device: Device,
-    pub addresses: Vec<Multiaddr>,
-}
-
-/// Keeps the roster of connections and makes a [`Handler`] for each.
-pub(super) struct Streams {
-    shared: Arc<Shared>,
-    per_device: Vec<usize>,
-    /// Connections for which a handler was made and which are not yet announced as established.
-    joining: HashMap<ConnectionId, Arc<Connection>>,
-    heard: VecDeque<Heard>,
-}
-
-impl Streams {
-    pub fn new(shared: Arc<Shared>) -> Self {
-        let per_device = shared
-            .served
-            .iter()
-            .map(|served| served.per_device)
-            .collect();
-        Self {
-            shared,
-            per_device,
-            joining: HashMap::new(),
-            heard: VecDeque::new(),
-        }
-    }
-
-    fn join(
-        &mut self,
-        id: ConnectionId,
-        peer: &PeerId,
-        address: &Multiaddr,
-        outbound: bool,
-    ) -> Result<Handler, ConnectionDenied> {
-        let roster = &self.shared.roster;
-        let Some(device) = device_of(peer) else {
-            return Err(ConnectionDenied::new(Denied::NoDevice));
-        };
-        if !outbound && !roster.is_wanted(&device) && roster.strangers() >= STRANGERS {
-            return Err(ConnectionDenied::new(Denied::TooManyStrangers));
-        }
-        let is_quic = address.iter().any(|part| part == Part::QuicV1);
-        let transport = if is_quic {
-            Transport::Quic
-        } else {
-            Transport::Tcp
-        };
-        let (opener, requests) = mpsc::channel(OUTBOUND_STREAMS);
-        let plain = Place::of(address).map_or_else(|| address.clone(), |place| place.address());
-        let whence = (plain, transport, outbound);
-        let connection = roster.prepare(
-            (id, device),
-            whence,
-            opener,
-            OUTBOUND_STREAMS,
-            &self.per_device,
-        );
-        self.joining.insert(id, connection.clone());
-        Ok(Handler {
-            shared: self.shared.clone(),
-            connection,
-            requests,
-            told: VecDeque::new(),
-        })
-    }
-}
-
-/// Why a connection was refused.
-#[derive(Debug, thiserror::Error)]
-enum Denied {
-    #[error("the other end's key is not an Ed25519 key")]
-    NoDevice,
-    #[error("too many connections from unknown devices")]
-    TooManyStrangers,
-}
-
-impl NetworkBehaviour for Streams {
-    type ConnectionHandler = Handler;
-    type ToSwarm = Heard;
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        _: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<Handler, ConnectionDenied> {
-        self.join(id, &peer, remote, false)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        _: Endpoint,
-        _: PortUse,
-    ) -> Result<Handler, ConnectionDenied> {
-        self.join(id, &peer, address, true)
-    }
-
-    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        match event {
-            FromSwarm::ConnectionEstablished(established) => {
-                if let Some(connection) = self.joining.remove(&established.connection_id) {
-                    self.shared.roster.insert(connection);
-                }
-            }
-            FromSwarm::ConnectionClosed(closed) => {
-                if let Some(device) = device_of(&closed.peer_id) {
-                    self.shared.roster.remove(&device, closed.connection_id);
-                }
-            }
-            // Another behaviour refused the connection after this one had made a handler for it.
-            FromSwarm::DialFailure(failure) => {
-                self.joining.remove(&failure.connection_id);
-            }
-            FromSwarm::ListenFailure(failure) => {
-                self.joining.remove(&failure.connection_id);
-            }
-            _ => {}
-        }
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        _: ConnectionId,
-        addresses: Vec<Multiaddr>,
-    ) {
-        if let Some(device) = device_of(&peer) {
-            self.heard.push_back(Heard { device, addresses });
-        }
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Heard, THandlerInEvent<Self>>> {
-        match self.heard.pop_front() {
-            Some(heard) => Poll::Ready(ToSwarm::GenerateEvent(heard)),
-            None => Poll::Pending,
         }
     }
 }

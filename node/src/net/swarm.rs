@@ -8,9 +8,10 @@
 //! wait.
 
 mod checks;
+mod paths;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU8,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -18,7 +19,9 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
-    Multiaddr, PeerId, mdns,
+    Multiaddr, PeerId,
+    core::transport::ListenerId,
+    mdns,
     swarm::{
         ConnectionId, Swarm, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -29,13 +32,16 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{
     DialError, NetEvent, StartError,
     address::{Device, Place, Transport, device_of, peer_of, shown_order},
+    circuits::Circuits,
+    connections::Heard,
     dialing::{Dial, Dialing},
     discovery,
     limits::{DIAL_CONCURRENCY, DOUBT_TIMEOUT, Patience, SHUTDOWN_PATIENCE, START_PATIENCE},
     listen,
     presence::{self, PRESENCE},
+    role::Role,
     roster::{Connection, Roster},
-    streams::{Failure, Heard, Shared},
+    streams::{Failure, Shared},
     transport::{Behaviour, BehaviourEvent, build},
 };
 
@@ -54,6 +60,14 @@ pub(super) enum Command {
         wanted: BTreeMap<Device, Vec<Multiaddr>>,
         done: oneshot::Sender<()>,
     },
+    SetRelays {
+        relays: BTreeMap<Device, Vec<Multiaddr>>,
+        done: oneshot::Sender<()>,
+    },
+    SetClients {
+        clients: BTreeSet<Device>,
+        done: oneshot::Sender<()>,
+    },
     Close {
         device: Device,
         done: oneshot::Sender<()>,
@@ -69,10 +83,23 @@ struct Watched {
     bytes_seen: u64,
     checking: bool,
     doubted: bool,
+    /// The other side has answered over it.
+    proven: bool,
+    /// The other side has said what it offers.
+    identified: bool,
 }
 
-/// The end of a check: what the other side said, or why nothing came back.
-type Checked = (ConnectionId, Result<Vec<Multiaddr>, Failure>);
+/// A dial of ours that is under way.
+enum Attempt {
+    Direct(Device, Transport),
+    Through(Device),
+}
+
+/// The end of a check: what the other side said and how long that took, or why nothing came back.
+type Checked = (ConnectionId, Result<(Vec<Multiaddr>, Duration), Failure>);
+
+/// The side that is asked waits so much longer with asking itself: where the other side asks regularly, it never has to.
+const HEARD_INSTEAD: f64 = 1.5;
 
 /// Who waits for the first of several dials, until one has connected.
 type UnknownDial = Arc<Mutex<Option<oneshot::Sender<Result<Device, DialError>>>>>;
@@ -81,12 +108,17 @@ type UnknownDial = Arc<Mutex<Option<oneshot::Sender<Result<Device, DialError>>>>
 pub(super) struct Actor {
     swarm: Swarm<Behaviour>,
     patience: Patience,
+    role: Role,
     roster: Arc<Roster>,
     events: broadcast::Sender<NetEvent>,
     commands: mpsc::Receiver<Command>,
     dialing: Dialing,
+    circuits: Circuits<ListenerId>,
+    /// What the handles want to be connected, and the hosts in use, with the addresses that they know.
+    wanted: BTreeMap<Device, Vec<Multiaddr>>,
+    relays: BTreeMap<Device, Vec<Multiaddr>>,
     /// Dials under way.
-    attempts: HashMap<ConnectionId, (Device, Transport)>,
+    attempts: HashMap<ConnectionId, Attempt>,
     watched: BTreeMap<ConnectionId, Watched>,
     checks: FuturesUnordered<BoxFuture<'static, Checked>>,
     /// Those who wait for the outcome of a dial.
@@ -108,12 +140,17 @@ impl Actor {
         events: broadcast::Sender<NetEvent>,
     ) -> Result<Self, StartError> {
         let roster = shared.roster.clone();
+        let role = shared.role.clone();
         let swarm = build(keypair, with_mdns, shared)
             .map_err(|error| StartError::Transport(error.to_string()))?;
         let mut actor = Self {
             swarm,
             patience,
+            role,
             dialing: Dialing::new(roster.own()),
+            circuits: Circuits::new(roster.own()),
+            wanted: BTreeMap::new(),
+            relays: BTreeMap::new(),
             roster,
             events,
             commands,
@@ -124,6 +161,9 @@ impl Actor {
             unknown: HashMap::new(),
             reasons: BTreeMap::new(),
         };
+        for address in actor.role.external().to_vec() {
+            actor.announce(address);
+        }
         let mut silent = listen::listen(&mut actor.swarm, addresses).map_err(StartError::Listen)?;
         tokio::time::timeout(START_PATIENCE, async {
             while !silent.is_empty() {
@@ -169,6 +209,7 @@ impl Actor {
     async fn stop(mut self) {
         self.roster.close();
         self.dialing.clear();
+        self.circuits.clear();
         self.waiting.clear();
         let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
@@ -194,12 +235,24 @@ impl Actor {
         for dial in self.dialing.due(now) {
             self.dial(dial, now);
         }
-        let next = [self.check(now), self.close_unused(now), self.dialing.next()]
-            .into_iter()
-            .flatten()
-            .min();
-        self.roster.set_expected(self.dialing.expected(now));
-        next
+        for act in self.circuits.due(now) {
+            self.act_on_host(act, now);
+        }
+        let due = [
+            self.check(now),
+            self.close_unused(now),
+            self.close_relayed(now),
+            self.dialing.next(),
+            self.circuits.next(),
+        ];
+        self.tell_expected(now);
+        due.into_iter().flatten().min()
+    }
+
+    fn tell_expected(&self, now: Instant) {
+        let mut expected = self.dialing.expected(now);
+        expected.extend(self.circuits.expected(now));
+        self.roster.set_expected(expected);
     }
 
     fn dial(&mut self, dial: Dial, now: Instant) {
@@ -215,17 +268,33 @@ impl Actor {
             None => options,
         };
         // QUIC dials from the listener's socket, so that the other side sees where we can be reached. TCP does not: two
-        // sides that dial each other from their listening ports would meet in one connection with two clients.
+        // sides that dial each other from their listening ports would meet in one connection with two clients. Hosts do
+        // not dial.
         let options = match dial.transport {
-            Transport::Tcp => options.allocate_new_port().build(),
-            Transport::Quic => options.build(),
+            Transport::Tcp if !self.roster.is_relay(&dial.device) => {
+                options.allocate_new_port().build()
+            }
+            _ => options.build(),
         };
+        let attempt = Attempt::Direct(dial.device, dial.transport);
+        if let Err(reason) = self.begin(options, attempt) {
+            self.settled(dial.device, dial.transport, reason, now);
+        }
+    }
+
+    /// Starts a dial of our own.
+    fn begin(&mut self, options: DialOpts, attempt: Attempt) -> Result<(), String> {
         let id = options.connection_id();
+        self.roster.dialling(id);
         match self.swarm.dial(options) {
             Ok(()) => {
-                self.attempts.insert(id, (dial.device, dial.transport));
+                self.attempts.insert(id, attempt);
+                Ok(())
             }
-            Err(error) => self.settled(dial.device, dial.transport, error.to_string(), now),
+            Err(error) => {
+                self.roster.dialled(id);
+                Err(error.to_string())
+            }
         }
     }
 
@@ -254,7 +323,7 @@ impl Actor {
         let all = self.roster.connections();
         let strange = all
             .iter()
-            .filter(|one| !self.roster.is_wanted(&one.device))
+            .filter(|one| !self.roster.is_known(&one.device))
             .map(|one| (one, self.patience.stranger_idle));
         let mut closing = Vec::new();
         for (connection, patience) in surplus.chain(strange) {
@@ -284,11 +353,10 @@ impl Actor {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
-                num_established,
                 ..
             } => {
                 if let Some(device) = device_of(&peer_id) {
-                    self.on_connected(device, connection_id, num_established.get() == 1, now);
+                    self.on_connected(device, connection_id, now);
                 }
             }
             SwarmEvent::ConnectionClosed {
@@ -309,45 +377,101 @@ impl Actor {
                 {
                     answer_unknown(&waiting, Err(DialError::Unreachable(error.to_string())));
                 }
-                if let Some((device, transport)) = self.attempts.remove(&connection_id) {
-                    self.settled(device, transport, error.to_string(), now);
+                self.roster.dialled(connection_id);
+                match self.attempts.remove(&connection_id) {
+                    Some(Attempt::Direct(device, transport)) => {
+                        self.settled(device, transport, error.to_string(), now);
+                    }
+                    Some(Attempt::Through(device)) => {
+                        tracing::debug!(%error, "not reached through a host");
+                        self.circuits.settled(&device, now);
+                    }
+                    None => {}
                 }
             }
-            SwarmEvent::NewListenAddr { address, .. } => {
+            // The others are circuit addresses: they say nothing of this machine's network.
+            SwarmEvent::NewListenAddr { address, .. } if Place::of(&address).is_some() => {
+                if self.role.is_host() {
+                    self.announce(address.clone());
+                }
                 self.on_listening_changed(Some(address), now);
             }
-            SwarmEvent::ExpiredListenAddr { .. } | SwarmEvent::ListenerClosed { .. } => {
+            SwarmEvent::ExpiredListenAddr { address, .. } if Place::of(&address).is_some() => {
+                if self.role.is_host() {
+                    self.withdraw(&address);
+                }
                 self.on_listening_changed(None, now);
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Streams(Heard { device, addresses })) => {
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                reason,
+                ..
+            } => match self.circuits.unreserved(listener_id, now) {
+                Some(host) => self.on_unreserved(host, reason),
+                None => self.on_listening_changed(None, now),
+            },
+            SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address, true),
+            SwarmEvent::ExternalAddrExpired { address } => self.on_external(address, false),
+            SwarmEvent::Behaviour(BehaviourEvent::Streams(heard)) => {
+                let Heard {
+                    device,
+                    connection,
+                    addresses,
+                } = heard;
+                if let Some(watched) = self.watched.get_mut(&connection) {
+                    watched.proven = true;
+                    watched.check_at = now + self.patience.check_interval.mul_f64(HEARD_INSTEAD);
+                }
                 self.on_told(device, &addresses, now);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event, now),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => {
+                self.on_identified(event, now)
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::RelayClient(event)) => self.on_reserved(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dcutr(event)) => {
+                tracing::debug!(outcome = ?event.result, "hole punching ended");
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::AutonatClient(event)) => {
+                tracing::debug!(address = %event.tested_addr, outcome = ?event.result, "a host tried whether we can be reached");
+            }
             _ => {}
         }
     }
 
-    fn on_connected(&mut self, device: Device, id: ConnectionId, is_first: bool, now: Instant) {
+    fn on_connected(&mut self, device: Device, id: ConnectionId, now: Instant) {
         let was_ours = self.attempts.remove(&id);
+        let is_asked = self.unknown.contains_key(&id) || was_ours.is_some();
+        self.roster.dialled(id);
         if let Some(waiting) = self.unknown.remove(&id) {
             answer_unknown(&waiting, Ok(device));
         }
         let connections = self.roster.connections_of(&device);
+        // A probe is in no roster.
         let Some(connection) = connections.iter().find(|one| one.id == id).cloned() else {
             return;
         };
-        tracing::debug!(device = %hex::encode(&device[..4]), address = %connection.address, "connected");
+        let is_first = connections.len() == 1;
+        tracing::debug!(device = %hex::encode(&device[..4]), address = %connection.address, relayed = connection.relayed.is_some(), "connected");
 
-        // An inbound TCP connection comes from a passing port; QUIC's from the one where the device listens.
-        let worked = connection.outbound.then_some(&connection.address);
-        self.dialing.connected(device, worked, now);
-        if !connection.outbound && connection.transport == Transport::Quic {
-            let from = std::slice::from_ref(&connection.address);
-            self.dialing.learned(device, from, now);
+        if connection.relayed.is_none() {
+            // An inbound TCP connection comes from a passing port; QUIC's from the one where the device listens. What
+            // hole punching has found is of no use without it.
+            let worked = (connection.outbound && is_asked).then_some(&connection.address);
+            self.dialing.connected(device, worked, now);
+            if !connection.outbound && connection.transport == Transport::Quic {
+                let from = std::slice::from_ref(&connection.address);
+                self.dialing.learned(device, from, now);
+            }
         }
-        if let Some((device, transport)) = was_ours {
-            self.dialing.settled(device, transport, now);
+        match was_ours {
+            Some(Attempt::Direct(device, transport)) => {
+                self.dialing.settled(device, transport, now);
+            }
+            Some(Attempt::Through(device)) => self.circuits.succeeded(&device),
+            None => {}
         }
+        self.circuits.connected(&device, now);
         for reply in self.waiting.remove(&device).unwrap_or_default() {
             reply.send(Ok(())).ok();
         }
@@ -355,23 +479,35 @@ impl Actor {
 
         // Another connection from the same device: perhaps the others are dead at its end.
         self.doubt(|one| one.device == device, now);
-        // The dialler asks at once where the other side listens.
-        let check_at = if connection.outbound {
+        // The dialler asks at once where the other side listens. A direct path that is to replace one through a host has to
+        // prove itself to both sides.
+        let replaces =
+            connection.relayed.is_none() && connections.iter().any(|one| one.relayed.is_some());
+        let check_at = if connection.outbound || replaces {
             now
         } else {
-            now + self.patience.check_interval
+            now + self.patience.check_interval.mul_f64(HEARD_INSTEAD)
         };
         let watched = Watched {
             connection: connection.clone(),
             check_at,
             bytes_seen: 0,
             checking: false,
-            doubted: false,
+            doubted: replaces,
+            proven: false,
+            identified: false,
         };
         self.watched.insert(id, watched);
+        let (address, transport) = (connection.address.clone(), connection.transport);
         if is_first {
-            let (address, transport) = (connection.address.clone(), connection.transport);
             self.tell(NetEvent::Connected {
+                device,
+                address,
+                transport,
+                relayed: connection.relayed,
+            });
+        } else if replaces {
+            self.tell(NetEvent::Direct {
                 device,
                 address,
                 transport,
@@ -388,15 +524,23 @@ impl Actor {
         let device = watched.connection.device;
         watched.connection.dead.send_replace(true);
         self.roster.remove(&device, id);
-        let remaining = self.roster.connections_of(&device).len();
-        self.dialing.disconnected(device, remaining, now);
-        if remaining == 0 {
+        let connections = self.roster.connections_of(&device);
+        if watched.connection.relayed.is_none() {
+            let direct = connections.iter().filter(|one| one.relayed.is_none());
+            self.dialing.disconnected(device, direct.count(), now);
+        }
+        self.circuits.disconnected(&device, connections.len(), now);
+        if connections.is_empty() {
             self.tell(NetEvent::Disconnected { device });
         }
     }
 
     fn on_listening_changed(&mut self, new: Option<Multiaddr>, now: Instant) {
-        let mut addresses: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
+        let own = self
+            .swarm
+            .listeners()
+            .filter(|one| Place::of(one).is_some());
+        let mut addresses: Vec<Multiaddr> = own.cloned().collect();
         addresses.sort_by_key(shown_order);
         addresses.dedup();
         self.roster.set_listening(addresses);
@@ -408,6 +552,7 @@ impl Actor {
             return;
         }
         self.dialing.network_changed(now);
+        self.circuits.hurry(now);
         self.doubt(|connection| !connection.is_loopback(), now);
         if let Some(address) = new {
             self.tell(NetEvent::Listening { address });
@@ -459,31 +604,20 @@ impl Actor {
             }
             Command::DialUnknown { addresses, reply } => self.dial_unknown(addresses, reply),
             Command::SetWanted { wanted, done } => {
-                let roster = self.roster.clone();
-                for watched in self.watched.values_mut() {
-                    let device = &watched.connection.device;
-                    if wanted.contains_key(device) && !roster.is_wanted(device) {
-                        watched.check_at = now;
-                        watched.bytes_seen = watched.connection.usage.bytes_in();
-                    }
-                }
-                roster.set_wanted(wanted.keys().copied().collect());
-                self.dialing
-                    .set_wanted(wanted, |device| roster.connections_of(device).len(), now);
-                for (device, addresses) in roster.discovered() {
-                    if roster.is_wanted(&device) {
-                        let addresses: Vec<_> = addresses.into_iter().collect();
-                        self.dialing.learned(device, &addresses, now);
-                    }
-                }
-                roster.set_expected(self.dialing.expected(now));
+                self.wanted = wanted;
+                self.set_wanted(now);
+                done.send(()).ok();
+            }
+            Command::SetRelays { relays, done } => {
+                self.set_relays(relays, now);
+                done.send(()).ok();
+            }
+            Command::SetClients { clients, done } => {
+                self.set_clients(clients, now);
                 done.send(()).ok();
             }
             Command::Close { device, done } => {
-                for connection in self.roster.connections_of(&device) {
-                    self.swarm.close_connection(connection.id);
-                    self.gone(connection.id, now);
-                }
+                self.close_all(device, now);
                 done.send(()).ok();
             }
             // The loop ends on it.
@@ -504,11 +638,15 @@ impl Actor {
                 .allocate_new_port()
                 .build();
             let id = options.connection_id();
+            self.roster.dialling(id);
             match self.swarm.dial(options) {
                 Ok(()) => {
                     self.unknown.insert(id, waiting.clone());
                 }
-                Err(error) => refused = error.to_string(),
+                Err(error) => {
+                    self.roster.dialled(id);
+                    refused = error.to_string();
+                }
             }
         }
         if Arc::strong_count(&waiting) == 1 {

@@ -11,6 +11,8 @@ use tokio::{net::TcpStream, sync::watch};
 
 use super::*;
 
+mod relays;
+
 const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
 const OTHER: StreamProtocol = StreamProtocol::new("/test/other/1");
 
@@ -29,6 +31,7 @@ struct Setup {
     queue: usize,
     per_device: usize,
     patience: Patience,
+    role: Role,
 }
 
 impl Setup {
@@ -39,6 +42,7 @@ impl Setup {
             queue: 16,
             per_device: 1024,
             patience: Patience::default(),
+            role: Role::default(),
         }
     }
 
@@ -52,6 +56,7 @@ impl Setup {
                 queue: self.queue,
                 per_device: self.per_device,
             }],
+            role: self.role,
         };
         let (net, incoming) = Net::start_with(config, self.patience)
             .await

@@ -44,7 +44,7 @@ use tokio::sync::{Mutex, RwLock, mpsc, watch};
 use crate::control::{
     ControlError, DataLock, ErrorKind, NewVault, Options, Ready, Server, StartError,
 };
-use crate::net::{Device, Net, NetConfig, Protocol, Stream, StreamProtocol};
+use crate::net::{Device, Net, NetConfig, Protocol, Role, Stream, StreamProtocol};
 use crate::store::{self, StoreError};
 use crate::vault::founding::{self, DATABASE, FoundingError};
 use crate::vault::identity::{Identity, binding};
@@ -356,6 +356,7 @@ async fn start_network(
             protocol(version::BLOBS, BLOBS_PER_DEVICE),
             protocol(version::PAIR, PAIR_PER_DEVICE),
         ],
+        role: Role::default(),
     };
     Net::start(config).await.map_err(|error| {
         ControlError::new(

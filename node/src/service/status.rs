@@ -210,7 +210,8 @@ async fn fill(
             Some(connection) => Reach::Connected {
                 address: show_address(&connection.address),
                 transport: transport(connection.transport).into(),
-                relayed: false,
+                relayed: connection.relayed.is_some(),
+                through: connection.relayed.map(|host| DeviceId(host).to_string()),
                 since_ms: connection
                     .since
                     .duration_since(UNIX_EPOCH)
@@ -422,7 +423,11 @@ fn connections(node: &Node) -> BTreeMap<DeviceId, ConnectionInfo> {
         .as_ref()
         .map(|net| net.connections())
         .unwrap_or_default();
-    all.into_iter()
+    // Of several, a direct one is in use.
+    let (direct, relayed): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|one| one.relayed.is_none());
+    let in_order = relayed.into_iter().chain(direct);
+    in_order
         .map(|connection| (DeviceId(connection.device), connection))
         .collect()
 }

@@ -109,7 +109,7 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
     if !state.devices.is_empty() {
         text.push_str("\nDevices\n");
         for device in &state.devices {
-            describe_device(&mut text, device, now_ms);
+            describe_device(&mut text, device, state, now_ms);
         }
     }
     if !state.transfers.is_empty() {
@@ -226,22 +226,24 @@ fn missing(missing: &Missing) -> String {
     }
 }
 
-fn describe_device(text: &mut String, status: &DeviceStatus, now_ms: u64) {
+fn describe_device(text: &mut String, status: &DeviceStatus, state: &Status, now_ms: u64) {
     let device = &status.device;
     let reach = match &status.reach {
         Reach::Here => "this device".to_owned(),
         Reach::Connected {
             address,
-            transport,
             relayed,
+            through,
             in_per_s,
             out_per_s,
             ..
         } => {
-            let mut reach = format!("connected, {} over {transport}", shown(address));
-            if *relayed {
-                reach.push_str(" through a host");
-            }
+            // The address names the transport.
+            let mut reach = if *relayed {
+                format!("connected through {}", host(through.as_deref(), state))
+            } else {
+                format!("connected, {}", shown(address))
+            };
             if in_per_s + out_per_s > 0 {
                 let _ = write!(
                     reach,
@@ -279,6 +281,17 @@ fn describe_device(text: &mut String, status: &DeviceStatus, now_ms: u64) {
         }
         None => {}
     }
+}
+
+/// The host in the middle, by its name where that is known.
+fn host(id: Option<&str>, state: &Status) -> String {
+    let found = state
+        .devices
+        .iter()
+        .find(|device| Some(device.device.id.as_str()) == id);
+    found.map_or("a host".to_owned(), |device| {
+        format!("the host {}", shown(&device.device.name))
+    })
 }
 
 fn seen(last_seen_ms: Option<u64>, now_ms: u64) -> String {
@@ -426,9 +439,10 @@ mod tests {
             keeps_all: true,
         };
         let connected = Reach::Connected {
-            address: "192.0.2.7:4100".into(),
+            address: "192.0.2.7:4100/tcp".into(),
             transport: "tcp".into(),
             relayed: false,
+            through: None,
             since_ms: 0,
             in_per_s: 0,
             out_per_s: 84_000_000,
@@ -527,6 +541,31 @@ mod tests {
     }
 
     #[test]
+    fn a_path_through_a_host_names_the_host() {
+        let mut state = state();
+        let through = |id: Option<&str>| Reach::Connected {
+            address: "192.0.2.9:26333/quic".into(),
+            transport: "quic".into(),
+            relayed: true,
+            through: id.map(str::to_owned),
+            since_ms: 0,
+            in_per_s: 0,
+            out_per_s: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        state.devices[0].reach = through(Some("desktop-0123456789abcdef"));
+        state.devices[1].reach = through(Some("unknown"));
+        let text = describe(&state, 1_180_000);
+        for line in [
+            "  laptop               connected through the host desktop\n",
+            "  desktop              connected through a host\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
+
+    #[test]
     fn the_state_reads_as_a_page() {
         let expected = "\
 Vault      0123456789ab
@@ -540,7 +579,7 @@ Only here  3 changes, 2 files (1.2 MB), on no other device as far as known
 
 Devices
   laptop               this device
-  desktop              connected, 192.0.2.7:4100 over tcp, 0 B/s in, 84 MB/s out
+  desktop              connected, 192.0.2.7:4100/tcp, 0 B/s in, 84 MB/s out
                        lacks 3 changes, 2 files (1.2 MB) of what is here (said 3 minutes ago)
   attic\\u{1b}[2J       not connected, last seen 3 minutes ago
                        has not said yet what it holds

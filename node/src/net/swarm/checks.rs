@@ -12,7 +12,7 @@ impl Actor {
             let bytes = watched.connection.usage.bytes_in();
             let heard = std::mem::replace(&mut watched.bytes_seen, bytes) != bytes;
             watched.check_at = now + self.patience.check_interval;
-            if !watched.doubted && (heard || !self.roster.is_wanted(&watched.connection.device)) {
+            if !watched.doubted && (heard || !self.roster.is_known(&watched.connection.device)) {
                 continue;
             }
             watched.checking = true;
@@ -46,7 +46,7 @@ impl Actor {
     pub(super) fn on_checked(
         &mut self,
         id: ConnectionId,
-        outcome: Result<Vec<Multiaddr>, Failure>,
+        outcome: Result<(Vec<Multiaddr>, Duration), Failure>,
         now: Instant,
     ) {
         let Some(watched) = self.watched.get_mut(&id) else {
@@ -56,7 +56,13 @@ impl Actor {
         watched.doubted = false;
         let device = watched.connection.device;
         match outcome {
-            Ok(addresses) => self.on_told(device, &addresses, now),
+            Ok((addresses, took)) => {
+                watched.proven = true;
+                if watched.connection.relayed.is_none() {
+                    self.circuits.measured(&device, took);
+                }
+                self.on_told(device, &addresses, now);
+            }
             // An answer is an answer; a connection that is closing ends by itself.
             Err(Failure::Busy | Failure::Moved | Failure::Unsupported | Failure::Gone) => {}
             // It is slow because it is busy.
@@ -79,9 +85,11 @@ async fn checked(
 ) -> Checked {
     let exchange = async {
         let stream = connection.open_bare(&PRESENCE).await?;
-        presence::ask(stream, &own)
+        let began = Instant::now();
+        let addresses = presence::ask(stream, &own)
             .await
-            .map_err(|_| Failure::Broken)
+            .map_err(|_| Failure::Broken)?;
+        Ok((addresses, began.elapsed()))
     };
     (
         id,

@@ -1,0 +1,278 @@
+//! The actor's part in paths through hosts: who is wanted, reservations, circuits, and their end when there is a direct way.
+
+use libp2p::{identify, relay};
+
+use super::*;
+use crate::net::{
+    address::{circuit_address, listening_address},
+    circuits::Act,
+    limits::{EXTERNAL, RELAYS},
+};
+
+impl Actor {
+    // ---- what the handles want
+
+    /// Brings everything up to date with the devices wanted and the hosts in use: both are kept connected.
+    pub(super) fn set_wanted(&mut self, now: Instant) {
+        let roster = self.roster.clone();
+        let mut kept = self.wanted.clone();
+        for (host, addresses) in &self.relays {
+            let known = kept.entry(*host).or_default();
+            known.extend(
+                addresses
+                    .iter()
+                    .filter(|one| !known.contains(*one))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
+        }
+        for watched in self.watched.values_mut() {
+            let device = &watched.connection.device;
+            if kept.contains_key(device) && !roster.is_wanted(device) {
+                watched.check_at = now;
+                watched.bytes_seen = watched.connection.usage.bytes_in();
+            }
+        }
+        roster.set_wanted(self.wanted.keys().copied().collect());
+        roster.set_relays(self.relays.keys().copied().collect());
+        let direct = |device: &Device| {
+            let connections = roster.connections_of(device);
+            connections
+                .iter()
+                .filter(|one| one.relayed.is_none())
+                .count()
+        };
+        self.dialing.set_wanted(kept, direct, now);
+        let mut others: BTreeSet<Device> = self.wanted.keys().copied().collect();
+        others.retain(|device| !self.relays.contains_key(device));
+        let any = |device: &Device| roster.connections_of(device).len();
+        self.circuits.set_targets(&others, any, now);
+        for (device, addresses) in roster.discovered() {
+            if roster.is_wanted(&device) {
+                let addresses: Vec<_> = addresses.into_iter().collect();
+                self.dialing.learned(device, &addresses, now);
+            }
+        }
+        self.tell_expected(now);
+    }
+
+    pub(super) fn set_relays(&mut self, relays: BTreeMap<Device, Vec<Multiaddr>>, now: Instant) {
+        let own = self.roster.own();
+        // Not asked what they offer while they were ordinary devices: they will be on the next connection.
+        let mute: Vec<Device> = relays
+            .keys()
+            .copied()
+            .filter(|host| self.roster.is_wanted(host) && !self.roster.is_relay(host))
+            .collect();
+        self.relays = relays
+            .into_iter()
+            .filter(|(host, _)| *host != own && peer_of(host).is_some())
+            .take(RELAYS)
+            .collect();
+        self.set_wanted(now);
+        let hosts = self.relays.keys().copied().collect();
+        let watched = &self.watched;
+        let known = |host: &Device| {
+            let of_it = watched
+                .values()
+                .filter(|one| one.connection.device == *host);
+            let direct = of_it.filter(|one| one.connection.relayed.is_none());
+            direct.fold((0, false), |(count, any), one| {
+                (count + 1, any || one.identified)
+            })
+        };
+        for host in self.circuits.set_hosts(&hosts, known, now) {
+            // With the connection, the reservation on it ends. (To remove only its listener while libp2p renews the
+            // reservation would trip over the renewal.)
+            self.roster.set_reserved(host, false);
+            self.tell(NetEvent::Reservation { host, holds: false });
+            self.close_all(host, now);
+        }
+        for host in mute {
+            self.close_all(host, now);
+        }
+    }
+
+    /// Replaces the devices that may use this host. Those that may no more are cut off.
+    pub(super) fn set_clients(&mut self, clients: BTreeSet<Device>, now: Instant) {
+        let past: BTreeSet<Device> = self
+            .roster
+            .connections()
+            .iter()
+            .map(|one| one.device)
+            .filter(|device| self.roster.is_client(device) && !clients.contains(device))
+            .collect();
+        self.roster.set_clients(clients);
+        for device in past {
+            self.close_all(device, now);
+        }
+    }
+
+    pub(super) fn close_all(&mut self, device: Device, now: Instant) {
+        for connection in self.roster.connections_of(&device) {
+            self.swarm.close_connection(connection.id);
+            self.gone(connection.id, now);
+        }
+    }
+
+    // ---- hosts
+
+    pub(super) fn act_on_host(&mut self, act: Act, now: Instant) {
+        match act {
+            Act::Reserve(host) => {
+                let address = self
+                    .way_to(&host)
+                    .and_then(|way| listening_address(&way, &host));
+                let Some(address) = address else {
+                    return;
+                };
+                match self.swarm.listen_on(address) {
+                    Ok(listener) => self.circuits.asked(&host, listener),
+                    Err(error) => tracing::debug!(%error, "cannot ask a host to take connections"),
+                }
+            }
+            Act::Dial { device, host } => {
+                let way = self.way_to(&host);
+                let address = way.and_then(|way| circuit_address(&way, &host, &device));
+                let (Some(address), Some(peer)) = (address, peer_of(&device)) else {
+                    self.circuits.settled(&device, now);
+                    return;
+                };
+                let options = DialOpts::peer_id(peer)
+                    .condition(PeerCondition::Always)
+                    .addresses(vec![address])
+                    .build();
+                if let Err(reason) = self.begin(options, Attempt::Through(device)) {
+                    tracing::debug!(reason, "cannot dial through a host");
+                    self.circuits.settled(&device, now);
+                }
+            }
+        }
+    }
+
+    /// The address over which a host is connected.
+    fn way_to(&self, host: &Device) -> Option<Multiaddr> {
+        let connections = self.roster.connections_of(host);
+        let direct = connections.iter().find(|one| one.relayed.is_none());
+        direct.map(|one| one.address.clone())
+    }
+
+    /// Another node says what it offers, and from where it sees us.
+    pub(super) fn on_identified(&mut self, event: identify::Event, now: Instant) {
+        let identify::Event::Received {
+            connection_id,
+            info,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let Some(watched) = self.watched.get_mut(&connection_id) else {
+            return;
+        };
+        watched.identified = true;
+        let connection = &watched.connection;
+        // libp2p takes a QUIC port that it does not know for a passing one, and tells the one on which we listen instead.
+        // Ours is never a passing one: what the other side sees is what a router has made of it.
+        let seen = Place::of(&info.observed_addr);
+        if let Some(seen) = seen.filter(|seen| {
+            connection.outbound && connection.relayed.is_none() && seen.transport == Transport::Quic
+        }) {
+            self.swarm.behaviour_mut().streams.seen_from(seen.address());
+        }
+        let device = connection.device;
+        let offers = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
+        if offers && self.roster.is_relay(&device) {
+            self.circuits.identified(&device, now);
+        }
+    }
+
+    pub(super) fn on_reserved(&mut self, event: relay::client::Event) {
+        if let relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } = event
+            && let Some(host) = device_of(&relay_peer_id)
+        {
+            self.circuits.reserved(&host);
+            if self.roster.set_reserved(host, true) {
+                self.tell(NetEvent::Reservation { host, holds: true });
+            }
+        }
+    }
+
+    pub(super) fn on_unreserved<E: std::fmt::Debug>(&mut self, host: Device, reason: E) {
+        tracing::debug!(host = %hex::encode(&host[..4]), ?reason, "a host takes no connections for us");
+        if self.roster.set_reserved(host, false) {
+            self.tell(NetEvent::Reservation { host, holds: false });
+        }
+    }
+
+    // ---- where this node can be reached
+
+    /// Tells others, and libp2p, of an address of ours.
+    pub(super) fn announce(&mut self, address: Multiaddr) {
+        if self.swarm.external_addresses().count() < EXTERNAL {
+            self.swarm.add_external_address(address.clone());
+            self.on_external(address, true);
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, address: &Multiaddr) {
+        self.swarm.remove_external_address(address);
+        self.on_external(address.clone(), false);
+    }
+
+    /// A host has reached us at an address, or does no more. Circuit addresses are told by nobody: whoever wants this
+    /// device knows its hosts.
+    pub(super) fn on_external(&mut self, address: Multiaddr, is_ours: bool) {
+        let Some(place) = Place::of(&address) else {
+            return;
+        };
+        self.roster.with_external(|external| {
+            if !is_ours {
+                external.remove(&place.address());
+            } else if external.len() < EXTERNAL {
+                external.insert(place.address());
+            }
+        });
+    }
+
+    // ---- a direct path replaces a relayed one
+
+    /// Closes relayed connections of devices with which a direct one has proved itself: when nothing uses them, or after a
+    /// grace with what is left on them. Returns when the next one may be due.
+    pub(super) fn close_relayed(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let mut closing = Vec::new();
+        for relayed in self.watched.values() {
+            let connection = &relayed.connection;
+            if connection.relayed.is_none() || connection.usage.is_shut() {
+                continue;
+            }
+            let direct = self.watched.values().find(|one| {
+                one.connection.device == connection.device
+                    && one.connection.relayed.is_none()
+                    && one.proven
+                    && !one.connection.usage.is_shut()
+            });
+            let Some(direct) = direct else {
+                continue;
+            };
+            let at_last = direct.connection.since + self.patience.relayed_grace;
+            let idle = connection.usage.idle_since();
+            let due = idle.map_or(at_last, |since| {
+                at_last.min(since + self.patience.surplus_idle)
+            });
+            if due > now {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            } else if at_last <= now || connection.usage.shut_if_idle() {
+                connection.usage.shut();
+                closing.push(connection.id);
+            }
+        }
+        for id in closing {
+            tracing::debug!("a direct path replaces the one through a host");
+            self.swarm.close_connection(id);
+            self.gone(id, now);
+        }
+        next
+    }
+}
