@@ -226,13 +226,50 @@ impl Actor {
         let Some(place) = Place::of(&address) else {
             return;
         };
-        self.roster.with_external(|external| {
+        let is_new = self.roster.with_external(|external| {
             if !is_ours {
                 external.remove(&place.address());
-            } else if external.len() < EXTERNAL {
-                external.insert(place.address());
             }
+            is_ours && external.len() < EXTERNAL && external.insert(place.address())
         });
+        if is_new && !self.role.is_host() {
+            // Those who reach us through a host are to try it: the next check tells them.
+            let now = Instant::now();
+            for watched in self.watched.values_mut() {
+                if watched.connection.relayed.is_some() {
+                    watched.check_at = now;
+                    watched.bytes_seen = watched.connection.usage.bytes_in();
+                }
+            }
+        }
+    }
+
+    // ---- on a host
+
+    /// Counts what is done for clients.
+    pub(super) fn on_relay(&mut self, event: relay::Event) {
+        tracing::debug!(?event, "circuits");
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
+                if let Some(client) = device_of(&src_peer_id) {
+                    self.roster.set_reserved(client, true);
+                }
+            }
+            // libp2p says so of every connection that ends.
+            relay::Event::ReservationClosed { src_peer_id }
+            | relay::Event::ReservationTimedOut { src_peer_id } => {
+                let client = device_of(&src_peer_id);
+                if let Some(client) = client.filter(|client| !self.roster.is_connected(client)) {
+                    self.roster.set_reserved(client, false);
+                }
+            }
+            relay::Event::CircuitReqAccepted { .. } => self.roster.load.circuit_began(),
+            relay::Event::CircuitClosed { .. } => self.roster.load.circuit_ended(),
+            relay::Event::ReservationReqDenied { .. } | relay::Event::CircuitReqDenied { .. } => {
+                self.roster.load.refused();
+            }
+            _ => {}
+        }
     }
 
     // ---- a direct path replaces a relayed one
