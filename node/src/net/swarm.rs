@@ -8,6 +8,7 @@
 //! wait.
 
 mod checks;
+mod closing;
 mod commands;
 mod paths;
 
@@ -315,40 +316,6 @@ impl Actor {
         }
     }
 
-    /// Closes connections to strangers and surplus ones that nothing uses; returns when the next one may be due.
-    fn close_unused(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
-        let surplus = self.roster.surplus();
-        let surplus = surplus
-            .iter()
-            .filter(|one| self.roster.closes_surplus(&one.device))
-            .map(|one| (one, self.patience.surplus_idle));
-        let all = self.roster.connections();
-        let strange = all
-            .iter()
-            .filter(|one| !self.roster.is_known(&one.device))
-            .map(|one| (one, self.patience.stranger_idle));
-        let mut closing = Vec::new();
-        for (connection, patience) in surplus.chain(strange) {
-            if connection.usage.is_shut() {
-                continue;
-            }
-            let Some(since) = connection.usage.idle_since() else {
-                continue;
-            };
-            let due = since + patience;
-            if due > now {
-                next = Some(next.map_or(due, |next| next.min(due)));
-            } else if connection.usage.shut_if_idle() {
-                closing.push(connection.id);
-            }
-        }
-        for id in closing {
-            self.swarm.close_connection(id);
-        }
-        next
-    }
-
     // ---- what happened
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>, now: Instant) {
@@ -407,12 +374,15 @@ impl Actor {
             }
             SwarmEvent::ListenerClosed {
                 listener_id,
+                addresses,
                 reason,
-                ..
-            } => match self.circuits.unreserved(listener_id, now) {
-                Some(host) => self.on_unreserved(host, reason),
-                None => self.on_listening_changed(None, now),
-            },
+            } => {
+                if let Some(host) = self.circuits.unreserved(listener_id, now) {
+                    self.on_unreserved(host, reason);
+                } else if addresses.iter().any(|one| Place::of(one).is_some()) {
+                    self.on_listening_changed(None, now);
+                }
+            }
             SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address, true),
             SwarmEvent::ExternalAddrExpired { address } => self.on_external(address, false),
             SwarmEvent::Behaviour(BehaviourEvent::Streams(heard)) => {

@@ -1,4 +1,4 @@
-//! The actor's part in paths through hosts: who is wanted, reservations, circuits, and their end when there is a direct way.
+//! The actor's part in paths through hosts: who is wanted, reservations and circuits.
 
 use libp2p::{identify, relay};
 
@@ -270,46 +270,5 @@ impl Actor {
             }
             _ => {}
         }
-    }
-
-    // ---- a direct path replaces a relayed one
-
-    /// Closes relayed connections of devices with which a direct one has proved itself: when nothing uses them, or after a
-    /// grace with what is left on them. Returns when the next one may be due.
-    pub(super) fn close_relayed(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
-        let mut closing = Vec::new();
-        for relayed in self.watched.values() {
-            let connection = &relayed.connection;
-            if connection.relayed.is_none() || connection.usage.is_shut() {
-                continue;
-            }
-            let direct = self.watched.values().find(|one| {
-                one.connection.device == connection.device
-                    && one.connection.relayed.is_none()
-                    && one.proven
-                    && !one.connection.usage.is_shut()
-            });
-            let Some(direct) = direct else {
-                continue;
-            };
-            let at_last = direct.connection.since + self.patience.relayed_grace;
-            let idle = connection.usage.idle_since();
-            let due = idle.map_or(at_last, |since| {
-                at_last.min(since + self.patience.surplus_idle)
-            });
-            if due > now {
-                next = Some(next.map_or(due, |next| next.min(due)));
-            } else if at_last <= now || connection.usage.shut_if_idle() {
-                connection.usage.shut();
-                closing.push(connection.id);
-            }
-        }
-        for id in closing {
-            tracing::debug!("a direct path replaces the one through a host");
-            self.swarm.close_connection(id);
-            self.gone(id, now);
-        }
-        next
     }
 }

@@ -269,9 +269,8 @@ async fn a_direct_path_replaces_one_through_a_host() {
     assert_eq!(new.relayed(), None);
     a.eventually(|_| a.ways_to(&b) == [None]).await;
     b.eventually(|_| b.ways_to(&a) == [None]).await;
-    within(old.read(&mut [0; 8]))
-        .await
-        .expect_err("is cut after a grace");
+    // The old one is cut after a grace; by whom decides whether that looks like an error or like an end.
+    assert!(!matches!(within(old.read(&mut [0; 8])).await, Ok(1..)));
     within(converse(&a.net, b.device, b"directly"))
         .await
         .expect("opens");
