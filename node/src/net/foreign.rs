@@ -209,3 +209,120 @@ impl<B> Foreign<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::task::noop_waker;
+    use libp2p::{StreamProtocol, core::upgrade::ReadyUpgrade, swarm::OneShotHandler};
+
+    use super::*;
+
+    /// Fails on everything that a peer sends.
+    struct Fragile;
+
+    #[derive(Debug)]
+    struct Sent;
+
+    impl From<libp2p::Stream> for Sent {
+        fn from(_: libp2p::Stream) -> Self {
+            Self
+        }
+    }
+
+    type Upgrade = ReadyUpgrade<StreamProtocol>;
+
+    impl NetworkBehaviour for Fragile {
+        type ConnectionHandler = OneShotHandler<Upgrade, Upgrade, Sent>;
+        type ToSwarm = ();
+
+        fn handle_established_inbound_connection(
+            &mut self,
+            _: ConnectionId,
+            _: PeerId,
+            _: &Multiaddr,
+            _: &Multiaddr,
+        ) -> Result<THandler<Self>, ConnectionDenied> {
+            let upgrade = ReadyUpgrade::new(StreamProtocol::new("/test/1"));
+            let protocol = libp2p::swarm::SubstreamProtocol::new(upgrade, ());
+            Ok(OneShotHandler::new(protocol, Default::default()))
+        }
+
+        fn handle_established_outbound_connection(
+            &mut self,
+            id: ConnectionId,
+            peer: PeerId,
+            address: &Multiaddr,
+            _: Endpoint,
+            _: PortUse,
+        ) -> Result<THandler<Self>, ConnectionDenied> {
+            self.handle_established_inbound_connection(id, peer, address, address)
+        }
+
+        fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+        fn on_connection_handler_event(
+            &mut self,
+            _: PeerId,
+            _: ConnectionId,
+            _: THandlerOutEvent<Self>,
+        ) {
+            unreachable!("as a broken assertion");
+        }
+
+        fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<(), THandlerInEvent<Self>>> {
+            Poll::Ready(ToSwarm::GenerateEvent(()))
+        }
+    }
+
+    fn poll(foreign: &mut Foreign<Fragile>) -> Poll<ToSwarm<(), THandlerInEvent<Fragile>>> {
+        let waker = noop_waker();
+        foreign
+            .poll(&mut Context::from_waker(&waker))
+            .map(|event| event.map_in(|either| either.left().expect("the only kind")))
+    }
+
+    #[test]
+    fn what_breaks_an_assertion_ends_one_connection() {
+        let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(7));
+        let mut foreign = Foreign::new(Fragile);
+        foreign.on_connection_handler_event(peer, id, Either::Left(Ok(Sent)));
+        let Poll::Ready(ToSwarm::CloseConnection {
+            peer_id,
+            connection: CloseConnection::One(closed),
+        }) = poll(&mut foreign)
+        else {
+            panic!("the connection is to be closed");
+        };
+        assert_eq!((peer_id, closed), (peer, id));
+        assert!(matches!(
+            poll(&mut foreign),
+            Poll::Ready(ToSwarm::GenerateEvent(()))
+        ));
+    }
+
+    #[test]
+    fn only_a_chosen_connection_gets_a_handler_that_knows_a_protocol() {
+        let (chosen, other) = (PeerId::random(), PeerId::random());
+        let mut foreign = Foreign::new(Fragile).only(move |peer, _| *peer == chosen);
+        let nowhere = Multiaddr::empty();
+        let mut handler = |peer| {
+            let id = ConnectionId::new_unchecked(1);
+            foreign
+                .handle_established_inbound_connection(id, peer, &nowhere, &nowhere)
+                .expect("is let in")
+        };
+        assert!(handler(chosen).is_left());
+        assert!(handler(other).is_right());
+    }
+
+    #[test]
+    fn at_rest_it_is_polled_only_after_news() {
+        let mut foreign = Foreign::new(Fragile).resting_after(Duration::from_secs(600));
+        foreign.attentive_until = Instant::now() - Duration::from_secs(1);
+        assert!(poll(&mut foreign).is_pending());
+        let seen_from = Multiaddr::empty();
+        let news = libp2p::swarm::NewExternalAddrCandidate { addr: &seen_from };
+        foreign.on_swarm_event(FromSwarm::NewExternalAddrCandidate(news));
+        assert!(poll(&mut foreign).is_ready());
+    }
+}

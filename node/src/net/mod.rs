@@ -210,6 +210,19 @@ pub struct ConnectionInfo {
     pub since: SystemTime,
 }
 
+/// What a host carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelayLoad {
+    /// Clients that can be reached through it now.
+    pub reservations: u64,
+    /// Circuits now.
+    pub circuits: u64,
+    /// Circuits since the start.
+    pub circuits_total: u64,
+    /// Requests refused since the start: of others than clients, beyond a limit, or to whom nobody has reserved.
+    pub refused_total: u64,
+}
+
 /// Why a node's network did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -454,7 +467,7 @@ impl Net {
             .await;
     }
 
-    /// Hosts that take connections for this device now.
+    /// Hosts that take connections for this device now; on a host, the clients for which it does.
     pub fn reservations(&self) -> BTreeSet<Device> {
         self.roster.reserved()
     }
@@ -464,6 +477,17 @@ impl Net {
     pub async fn set_relay_clients(&self, clients: BTreeSet<Device>) {
         self.tell_actor(|done| Command::SetClients { clients, done })
             .await;
+    }
+
+    /// What this host does for its clients as a carrier of connections.
+    pub fn relay_load(&self) -> RelayLoad {
+        let (circuits, circuits_total, refused_total) = self.roster.load.counts();
+        RelayLoad {
+            reservations: self.roster.reserved().len() as u64,
+            circuits,
+            circuits_total,
+            refused_total,
+        }
     }
 
     /// Where this node can be reached from outside, as its hosts have tried; on a host, what it announces.

@@ -23,7 +23,7 @@ use super::{
     address::{Device, Place, Transport},
     limits::REPLACED_AFTER,
     streams::OpenRequest,
-    usage::Usage,
+    usage::{Load, Usage},
 };
 
 /// One connection.
@@ -84,7 +84,7 @@ struct Table {
     wanted: BTreeSet<Device>,
     /// Hosts in use.
     relays: BTreeSet<Device>,
-    /// Those of them that take connections for us.
+    /// Those of them that take connections for us; on a host, the clients for which it does.
     reserved: BTreeSet<Device>,
     /// Devices that may use this node as a host.
     clients: BTreeSet<Device>,
@@ -120,6 +120,8 @@ pub(super) struct Roster {
     pub idle: Arc<Notify>,
     /// Streams refused since the start.
     pub refused: AtomicU64,
+    /// What a host does for its clients.
+    pub load: Load,
 }
 
 impl Roster {
@@ -130,6 +132,7 @@ impl Roster {
             changed: watch::Sender::new(0),
             idle: Arc::default(),
             refused: AtomicU64::new(0),
+            load: Load::default(),
         }
     }
 
@@ -363,7 +366,7 @@ impl Roster {
         self.table().clients = clients;
     }
 
-    /// Hosts that take connections for us.
+    /// Hosts that take connections for us; on a host, the clients for which it does.
     pub fn reserved(&self) -> BTreeSet<Device> {
         self.table().reserved.clone()
     }

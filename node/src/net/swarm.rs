@@ -8,6 +8,8 @@
 //! wait.
 
 mod checks;
+mod closing;
+mod commands;
 mod paths;
 
 use std::{
@@ -28,6 +30,8 @@ use libp2p::{
     },
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
+
+use commands::answer_unknown;
 
 use super::{
     DialError, NetEvent, StartError,
@@ -312,40 +316,6 @@ impl Actor {
         }
     }
 
-    /// Closes connections to strangers and surplus ones that nothing uses; returns when the next one may be due.
-    fn close_unused(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
-        let surplus = self.roster.surplus();
-        let surplus = surplus
-            .iter()
-            .filter(|one| self.roster.closes_surplus(&one.device))
-            .map(|one| (one, self.patience.surplus_idle));
-        let all = self.roster.connections();
-        let strange = all
-            .iter()
-            .filter(|one| !self.roster.is_known(&one.device))
-            .map(|one| (one, self.patience.stranger_idle));
-        let mut closing = Vec::new();
-        for (connection, patience) in surplus.chain(strange) {
-            if connection.usage.is_shut() {
-                continue;
-            }
-            let Some(since) = connection.usage.idle_since() else {
-                continue;
-            };
-            let due = since + patience;
-            if due > now {
-                next = Some(next.map_or(due, |next| next.min(due)));
-            } else if connection.usage.shut_if_idle() {
-                closing.push(connection.id);
-            }
-        }
-        for id in closing {
-            self.swarm.close_connection(id);
-        }
-        next
-    }
-
     // ---- what happened
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>, now: Instant) {
@@ -404,12 +374,15 @@ impl Actor {
             }
             SwarmEvent::ListenerClosed {
                 listener_id,
+                addresses,
                 reason,
-                ..
-            } => match self.circuits.unreserved(listener_id, now) {
-                Some(host) => self.on_unreserved(host, reason),
-                None => self.on_listening_changed(None, now),
-            },
+            } => {
+                if let Some(host) = self.circuits.unreserved(listener_id, now) {
+                    self.on_unreserved(host, reason);
+                } else if addresses.iter().any(|one| Place::of(one).is_some()) {
+                    self.on_listening_changed(None, now);
+                }
+            }
             SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address, true),
             SwarmEvent::ExternalAddrExpired { address } => self.on_external(address, false),
             SwarmEvent::Behaviour(BehaviourEvent::Streams(heard)) => {
@@ -429,6 +402,7 @@ impl Actor {
                 self.on_identified(event, now)
             }
             SwarmEvent::Behaviour(BehaviourEvent::RelayClient(event)) => self.on_reserved(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => self.on_relay(event),
             SwarmEvent::Behaviour(BehaviourEvent::Dcutr(event)) => {
                 tracing::debug!(outcome = ?event.result, "hole punching ended");
             }
@@ -578,82 +552,6 @@ impl Actor {
         }
     }
 
-    fn on_command(&mut self, command: Command, now: Instant) {
-        match command {
-            Command::Dial { device, reply, .. } if self.roster.is_connected(&device) => {
-                reply.send(Ok(())).ok();
-            }
-            Command::Dial {
-                device,
-                addresses,
-                reply,
-            } => {
-                self.dialing.request(device, &addresses, now);
-                if self.dialing.addresses(&device).is_empty() {
-                    reply
-                        .send(Err(DialError::Unreachable(
-                            "no address that this node can dial".into(),
-                        )))
-                        .ok();
-                    self.dialing.forget(&device);
-                } else {
-                    let waiting = self.waiting.entry(device).or_default();
-                    waiting.retain(|reply| !reply.is_closed());
-                    waiting.push(reply);
-                }
-            }
-            Command::DialUnknown { addresses, reply } => self.dial_unknown(addresses, reply),
-            Command::SetWanted { wanted, done } => {
-                self.wanted = wanted;
-                self.set_wanted(now);
-                done.send(()).ok();
-            }
-            Command::SetRelays { relays, done } => {
-                self.set_relays(relays, now);
-                done.send(()).ok();
-            }
-            Command::SetClients { clients, done } => {
-                self.set_clients(clients, now);
-                done.send(()).ok();
-            }
-            Command::Close { device, done } => {
-                self.close_all(device, now);
-                done.send(()).ok();
-            }
-            // The loop ends on it.
-            Command::Shutdown => {}
-        }
-    }
-
-    fn dial_unknown(
-        &mut self,
-        addresses: Vec<Multiaddr>,
-        reply: oneshot::Sender<Result<Device, DialError>>,
-    ) {
-        let waiting: UnknownDial = Arc::new(Mutex::new(Some(reply)));
-        let mut refused = String::from("no address that this node can dial");
-        for address in addresses.into_iter().take(super::address::MAX_ADDRESSES) {
-            let options = DialOpts::unknown_peer_id()
-                .address(address)
-                .allocate_new_port()
-                .build();
-            let id = options.connection_id();
-            self.roster.dialling(id);
-            match self.swarm.dial(options) {
-                Ok(()) => {
-                    self.unknown.insert(id, waiting.clone());
-                }
-                Err(error) => {
-                    self.roster.dialled(id);
-                    refused = error.to_string();
-                }
-            }
-        }
-        if Arc::strong_count(&waiting) == 1 {
-            answer_unknown(&waiting, Err(DialError::Unreachable(refused)));
-        }
-    }
-
     fn tell(&self, event: NetEvent) {
         // Nobody listening is no error.
         self.events.send(event).ok();
@@ -665,15 +563,5 @@ impl Actor {
         {
             self.tell(NetEvent::Addresses { device, addresses });
         }
-    }
-}
-
-fn answer_unknown(waiting: &UnknownDial, outcome: Result<Device, DialError>) {
-    let reply = waiting
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    if let Some(reply) = reply {
-        reply.send(outcome).ok();
     }
 }

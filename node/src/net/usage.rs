@@ -1,4 +1,4 @@
-//! How much a connection is used, and the gate through which it is closed.
+//! How much a connection is used, and the gate through which it is closed; and how much a host is used.
 
 use std::{
     sync::{
@@ -110,5 +110,35 @@ impl Drop for InUse {
         if before & !SHUT == 1 && self.0.tell.swap(false, Ordering::SeqCst) {
             self.0.idle.notify_one();
         }
+    }
+}
+
+/// What a host does for its clients besides reservations, since the start.
+#[derive(Default)]
+pub(super) struct Load {
+    began: AtomicU64,
+    ended: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Load {
+    pub fn circuit_began(&self) {
+        self.began.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn circuit_ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Circuits now, circuits in all, and requests refused.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let ended = self.ended.load(Ordering::Relaxed);
+        let began = self.began.load(Ordering::Relaxed);
+        let refused = self.refused.load(Ordering::Relaxed);
+        (began.saturating_sub(ended), began, refused)
     }
 }

@@ -1,4 +1,4 @@
-//! The actor's part in paths through hosts: who is wanted, reservations, circuits, and their end when there is a direct way.
+//! The actor's part in paths through hosts: who is wanted, reservations and circuits.
 
 use libp2p::{identify, relay};
 
@@ -226,53 +226,49 @@ impl Actor {
         let Some(place) = Place::of(&address) else {
             return;
         };
-        self.roster.with_external(|external| {
+        let is_new = self.roster.with_external(|external| {
             if !is_ours {
                 external.remove(&place.address());
-            } else if external.len() < EXTERNAL {
-                external.insert(place.address());
             }
+            is_ours && external.len() < EXTERNAL && external.insert(place.address())
         });
+        if is_new && !self.role.is_host() {
+            // Those who reach us through a host are to try it: the next check tells them.
+            let now = Instant::now();
+            for watched in self.watched.values_mut() {
+                if watched.connection.relayed.is_some() {
+                    watched.check_at = now;
+                    watched.bytes_seen = watched.connection.usage.bytes_in();
+                }
+            }
+        }
     }
 
-    // ---- a direct path replaces a relayed one
+    // ---- on a host
 
-    /// Closes relayed connections of devices with which a direct one has proved itself: when nothing uses them, or after a
-    /// grace with what is left on them. Returns when the next one may be due.
-    pub(super) fn close_relayed(&mut self, now: Instant) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
-        let mut closing = Vec::new();
-        for relayed in self.watched.values() {
-            let connection = &relayed.connection;
-            if connection.relayed.is_none() || connection.usage.is_shut() {
-                continue;
+    /// Counts what is done for clients.
+    pub(super) fn on_relay(&mut self, event: relay::Event) {
+        tracing::debug!(?event, "circuits");
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
+                if let Some(client) = device_of(&src_peer_id) {
+                    self.roster.set_reserved(client, true);
+                }
             }
-            let direct = self.watched.values().find(|one| {
-                one.connection.device == connection.device
-                    && one.connection.relayed.is_none()
-                    && one.proven
-                    && !one.connection.usage.is_shut()
-            });
-            let Some(direct) = direct else {
-                continue;
-            };
-            let at_last = direct.connection.since + self.patience.relayed_grace;
-            let idle = connection.usage.idle_since();
-            let due = idle.map_or(at_last, |since| {
-                at_last.min(since + self.patience.surplus_idle)
-            });
-            if due > now {
-                next = Some(next.map_or(due, |next| next.min(due)));
-            } else if at_last <= now || connection.usage.shut_if_idle() {
-                connection.usage.shut();
-                closing.push(connection.id);
+            // libp2p says so of every connection that ends.
+            relay::Event::ReservationClosed { src_peer_id }
+            | relay::Event::ReservationTimedOut { src_peer_id } => {
+                let client = device_of(&src_peer_id);
+                if let Some(client) = client.filter(|client| !self.roster.is_connected(client)) {
+                    self.roster.set_reserved(client, false);
+                }
             }
+            relay::Event::CircuitReqAccepted { .. } => self.roster.load.circuit_began(),
+            relay::Event::CircuitClosed { .. } => self.roster.load.circuit_ended(),
+            relay::Event::ReservationReqDenied { .. } | relay::Event::CircuitReqDenied { .. } => {
+                self.roster.load.refused();
+            }
+            _ => {}
         }
-        for id in closing {
-            tracing::debug!("a direct path replaces the one through a host");
-            self.swarm.close_connection(id);
-            self.gone(id, now);
-        }
-        next
     }
 }
