@@ -217,3 +217,36 @@ async fn a_database_that_does_not_answer_is_named() {
         "{refused:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_cost_what_the_capacity_plan_says() {
+    const BLOBS: u64 = 6000;
+    const ENTRIES: u64 = 2000;
+    let services = Services::new().await;
+    let store = serving(&services, PLENTY).await;
+    for batch in 0..6 {
+        let blobs = (0..BLOBS / 6).map(|n| blob(batch << 20 | n, 16)).collect();
+        store.put(vault(0), blobs).await.unwrap();
+    }
+    for batch in 0..20 {
+        let seqs = batch * ENTRIES / 20 + 1..=(batch + 1) * ENTRIES / 20;
+        let entries = seqs.map(|seq| entry(1, seq, 0, 700)).collect();
+        store.append(vault(0), entries).await.unwrap();
+    }
+    let (client, connection) =
+        tokio_postgres::connect(&services.config.postgres, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let size = async |table: &str| -> u64 {
+        let sql = format!("SELECT pg_total_relation_size('{table}')");
+        let row = client.query_one(&sql, &[]).await.unwrap();
+        row.get::<_, i64>(0).unsigned_abs()
+    };
+    let blob = size("blobs").await / BLOBS;
+    let entry = size("entries").await / ENTRIES;
+    println!("a blob's record: {blob} bytes; an entry of 700 bytes: {entry} bytes");
+    // docs/hosting.md plans with these.
+    assert!(blob <= 280, "{blob}");
+    assert!(entry <= 1200, "{entry}");
+}
