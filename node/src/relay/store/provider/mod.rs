@@ -1,6 +1,7 @@
 //! The store of a hosting provider: PostgreSQL for records, S3-compatible object storage for blobs.
 //!
 //! ```text
+//! config.rs     `provider.toml`
 //! database.rs   connections, layout, errors    objects.rs     packs as objects
 //! schema.sql    every table                    listening.rs   what other processes changed
 //! vaults.rs     invitations, vaults            entries.rs     grants, logs, statements
@@ -14,6 +15,7 @@
 //! Connections to PostgreSQL are not encrypted by this program: give it a Unix socket or a network of its own.
 
 mod blobs;
+mod config;
 mod database;
 mod entries;
 mod listening;
@@ -40,6 +42,7 @@ use super::{
     Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
     Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord, What, bounds,
 };
+pub use config::ProviderConfig;
 use database::{connection, found, moment};
 use listening::{Listening, notify};
 use objects::Objects;
@@ -49,29 +52,6 @@ use objects::Objects;
 pub const LINGER: Duration = Duration::from_secs(3600);
 /// How long the object storage is asked again before an error is given.
 const RETRY: Duration = Duration::from_secs(30);
-
-/// Where a provider's records and blobs are.
-#[derive(Clone)]
-pub struct ProviderConfig {
-    /// How PostgreSQL is reached, as in its `libpq`: `host=/run/postgresql user=coffer dbname=coffer`.
-    pub postgres: String,
-    /// Connections to it at most, beside the one that listens.
-    pub connections: usize,
-    /// Address of the object storage, as `https://s3.example.org`.
-    pub endpoint: String,
-    /// Its region, where it has one; most that are not Amazon's take any.
-    pub region: String,
-    /// The bucket, which must exist.
-    pub bucket: String,
-    /// What the names of all objects begin with.
-    pub prefix: String,
-    /// Who asks.
-    pub access_key: String,
-    /// The proof of it.
-    pub secret_key: String,
-    /// See [`LINGER`].
-    pub linger: Duration,
-}
 
 /// A provider's store.
 pub struct ProviderStore {
