@@ -233,8 +233,36 @@ fn external(config: &RelayConfig) -> Vec<Multiaddr> {
 /// Name of the store's folder in the data folder.
 const STORE: &str = "store";
 
-/// Opens the store in the data folder.
+/// Name of the file in the data folder that says where a provider's records and blobs are, if they are not here.
+const PROVIDER: &str = "provider.toml";
+
+#[cfg(feature = "provider")]
+async fn open_provider(settings: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
+    use super::store::StoreError;
+    use super::store::provider::{ProviderConfig, ProviderStore};
+    let text = std::fs::read_to_string(settings).map_err(StoreError::from);
+    let opened = match text.and_then(|text| ProviderConfig::parse(&text)) {
+        Ok(config) => ProviderStore::open(config).await,
+        Err(error) => Err(error),
+    };
+    let store = opened.map_err(|error| asked::store_error(&error))?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(not(feature = "provider"))]
+async fn open_provider(settings: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
+    Err(ControlError::conflict(format!(
+        "{} names a database, and this coffer was built without the feature provider",
+        settings.display()
+    )))
+}
+
+/// Opens the store in the data folder, or the provider's.
 async fn open_store(data_dir: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
+    let provider = data_dir.join(PROVIDER);
+    if provider.exists() {
+        return open_provider(&provider).await;
+    }
     let folder = data_dir.join(STORE);
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder)).await;
     let store = opened

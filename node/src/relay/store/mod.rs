@@ -8,6 +8,7 @@
 //! runs.rs      which reads answer a request for many blobs
 //! bounds.rs    how much may be asked for at once
 //! embedded/    redb and pack files, for a host on one machine
+//! provider/     PostgreSQL and S3-compatible objects, for several processes (cargo feature `provider`)
 //! conformance/ what every store must do, as tests
 //! memory.rs    the plain model: for tests, and what the others are compared with
 //! ```
@@ -32,6 +33,8 @@ pub mod embedded;
 mod error;
 mod logs;
 pub mod memory;
+#[cfg(feature = "provider")]
+pub mod provider;
 mod quota;
 mod records;
 mod runs;

@@ -57,6 +57,7 @@ macro_rules! conformance {
             erasing_hinders_no_other_vault
             everything_survives_reopening
             a_closed_store_refuses
+            what_was_only_dropped_opens_again
             grants_are_kept_once_and_in_order
             too_many_grants_are_refused_as_a_whole
             the_newest_held_statement_stays

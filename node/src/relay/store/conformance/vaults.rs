@@ -252,3 +252,12 @@ pub async fn a_closed_store_refuses(bench: &dyn Bench) {
     assert_eq!(tidied, Err(StoreError::Closed));
     store.close().await;
 }
+
+pub async fn what_was_only_dropped_opens_again(bench: &dyn Bench) {
+    let store = serving(bench, PLENTY).await;
+    fill(&store, vault(0)).await;
+    let before = picture(&store, vault(0)).await;
+    drop(store);
+    let store = bench.open().await;
+    assert_eq!(picture(&store, vault(0)).await, before);
+}

@@ -28,17 +28,24 @@ pub fn put(
     vault: VaultId,
     blobs: Vec<(Hash, Bytes)>,
 ) -> Result<Vec<Put>, StoreError> {
-    let plan = inner.shared.read(|read| plan_put(read, vault, &blobs))?;
-    let places = match plan.new.is_empty() {
-        true => Vec::new(),
-        false => {
-            let new: Vec<_> = plan.new.iter().map(|at| blobs[*at].clone()).collect();
-            inner.write_pack(plan.number, plan.pack, plan.row, &new)?
+    let ids: Arc<[(Hash, usize)]> = blobs.iter().map(|(id, bytes)| (*id, bytes.len())).collect();
+    loop {
+        let plan = inner.shared.read(|read| plan_put(read, vault, &blobs))?;
+        let places = match plan.new.is_empty() {
+            true => Vec::new(),
+            false => {
+                let new: Vec<_> = plan.new.iter().map(|at| blobs[*at].clone()).collect();
+                inner.write_pack(plan.number, plan.pack, plan.row, &new)?
+            }
+        };
+        let ids = Arc::clone(&ids);
+        let outcomes =
+            writer.write_blocking(move |write| commit_put(write, vault, &plan, &places, &ids))?;
+        // `None` if one that was here has been freed meanwhile: it has to be written after all.
+        if let Some(outcomes) = outcomes {
+            return Ok(outcomes);
         }
-    };
-    let ids: Vec<(Hash, usize)> = blobs.iter().map(|(id, bytes)| (*id, bytes.len())).collect();
-    drop(blobs);
-    writer.write_blocking(move |write| commit_put(write, vault, &plan, &places, &ids))
+    }
 }
 
 /// What a put writes, decided before anything is written.
@@ -48,6 +55,8 @@ struct PutPlan {
     row: PackRow,
     /// Which of the blobs are written: they are not here and fit.
     new: Vec<usize>,
+    /// Which were here.
+    had: Vec<usize>,
 }
 
 fn plan_put(
@@ -61,11 +70,14 @@ fn plan_put(
     let table = read.open_table(tables::BLOBS)?;
     let mut usage = row.usage;
     let mut new = BTreeMap::new();
+    let mut had = Vec::new();
     for (at, (id, bytes)) in blobs.iter().enumerate() {
-        if new.contains_key(id) || table.get(&blob_key(row.number, id))?.is_some() {
+        if new.contains_key(id) {
             continue;
         }
-        if usage.fits_blob(bytes.len(), row.quota) {
+        if table.get(&blob_key(row.number, id))?.is_some() {
+            had.push(at);
+        } else if usage.fits_blob(bytes.len(), row.quota) {
             usage.add_blob(bytes.len());
             new.insert(*id, at);
         }
@@ -79,6 +91,7 @@ fn plan_put(
         pack,
         row: pack_row,
         new,
+        had,
     })
 }
 
@@ -126,12 +139,17 @@ fn commit_put(
     plan: &PutPlan,
     places: &[Place],
     ids: &[(Hash, usize)],
-) -> Result<Vec<Put>, StoreError> {
+) -> Result<Option<Vec<Put>>, StoreError> {
     let mut row = vaults::served(write, vault)?;
     if row.number != plan.number {
         return Err(StoreError::NoVault(vault));
     }
     let mut table = write.open_table(tables::BLOBS)?;
+    for at in &plan.had {
+        if table.get(&blob_key(row.number, &ids[*at].0))?.is_none() {
+            return Ok(None);
+        }
+    }
     let mut released = write.open_table(tables::RELEASED)?;
     let written: BTreeMap<usize, Place> = plan
         .new
@@ -167,7 +185,7 @@ fn commit_put(
         packs.insert(&pack_key(row.number, plan.pack), &pack.encode())?;
         vaults::keep(write, vault, &row)?;
     }
-    Ok(outcomes)
+    Ok(Some(outcomes))
 }
 
 pub fn have(read: &ReadTransaction, vault: VaultId, ids: &[Hash]) -> Result<Vec<bool>, StoreError> {

@@ -130,6 +130,12 @@ impl EmbeddedStore {
         }
     }
 
+    /// Takes no more writes. The thread ends when what is under way is finished.
+    fn stop(&self) -> Option<std::thread::JoinHandle<()>> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.take().map(|(_, thread)| thread)
+    }
+
     async fn write<T: Send + 'static>(
         &self,
         act: impl FnOnce(&WriteTransaction) -> Result<T, StoreError> + Send + 'static,
@@ -159,6 +165,15 @@ impl EmbeddedStore {
             act(&inner, &writer)
         })
         .await
+    }
+}
+
+impl Drop for EmbeddedStore {
+    /// Waits for the writing thread, so that the store can be opened again at once.
+    fn drop(&mut self) {
+        if let Some(thread) = self.stop() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -567,13 +582,7 @@ impl RelayStore for EmbeddedStore {
     }
 
     async fn close(&self) {
-        let taken = {
-            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.take()
-        };
-        if let Some((writer, thread)) = taken {
-            drop(writer);
-            // The thread ends when what is under way has dropped its handles too.
+        if let Some(thread) = self.stop() {
             let _ = blocking(move || {
                 let _ = thread.join();
                 Ok(())

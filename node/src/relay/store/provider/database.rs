@@ -59,8 +59,7 @@ pub async fn prepare(pool: &Pool) -> Result<(), StoreError> {
     for step in STEPS.iter().skip(found.unsigned_abs() as usize) {
         transaction.batch_execute(step).await?;
     }
-    let note =
-        format!("DELETE FROM coffer_layout; INSERT INTO coffer_layout VALUES ({LAYOUT})");
+    let note = format!("DELETE FROM coffer_layout; INSERT INTO coffer_layout VALUES ({LAYOUT})");
     transaction.batch_execute(&note).await?;
     Ok(transaction.commit().await?)
 }
@@ -193,19 +192,13 @@ pub async fn found(
 }
 
 /// The same, or [`StoreError::NoVault`].
-pub async fn served(
-    client: &impl GenericClient,
-    vault: VaultId,
-) -> Result<VaultRow, StoreError> {
+pub async fn served(client: &impl GenericClient, vault: VaultId) -> Result<VaultRow, StoreError> {
     let found = found(client, vault).await?;
     found.ok_or(StoreError::NoVault(vault))
 }
 
 /// The row of a vault, which nobody else changes until the transaction ends: every change of a vault begins with it.
-pub async fn locked(
-    client: &impl GenericClient,
-    vault: VaultId,
-) -> Result<VaultRow, StoreError> {
+pub async fn locked(client: &impl GenericClient, vault: VaultId) -> Result<VaultRow, StoreError> {
     let sql = format!("SELECT {VAULT} FROM vaults WHERE vault = $1 FOR UPDATE");
     match row(client, &sql, &[&&vault.0[..]]).await? {
         Some(row) => VaultRow::read(&row),

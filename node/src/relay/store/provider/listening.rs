@@ -96,9 +96,7 @@ impl Follower {
     }
 
     /// Connects, and listens. What is told comes through the channel, which ends with the connection.
-    async fn listen(
-        &self,
-    ) -> Result<(Client, tokio::sync::mpsc::Receiver<String>), StoreError> {
+    async fn listen(&self) -> Result<(Client, tokio::sync::mpsc::Receiver<String>), StoreError> {
         let (client, mut connection): Link = self.config.connect(NoTls).await?;
         let (tell, told) = tokio::sync::mpsc::channel(BACKLOG);
         // Ends when the client is dropped, or the connection is lost.

@@ -69,7 +69,15 @@ fn packs(store: &Path) -> Vec<(PathBuf, u64)> {
 
 /// Histories of the suite, but without pauses.
 fn history(runner: &mut TestRunner) -> Vec<Step> {
-    let mut all = Vec::new();
+    // First a pack of which little stays, so that it is rewritten.
+    let mut all = vec![
+        Step::Invite(0, 100_000),
+        Step::Consume(0, 0, 0),
+        Step::Put(0, vec![3, 7, 11]),
+        Step::Release(0, 0, vec![3, 7], 0),
+        Step::Free(0, 9),
+        Step::Tidy,
+    ];
     while all.len() < 120 {
         let steps = steps().new_tree(runner).unwrap().current();
         let writes =

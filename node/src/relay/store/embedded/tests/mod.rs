@@ -10,6 +10,7 @@ use super::EmbeddedStore;
 use crate::relay::store::conformance::{Bench, Store, conformance};
 
 mod crash;
+mod frozen;
 mod repair;
 
 struct Folder(TempDir);
