@@ -239,8 +239,7 @@ fn monitoring_tells_how_it_is_and_not_who() {
 }
 
 #[test]
-fn two_devices_that_never_meet_share_a_vault_through_a_host() {
-    // The device's side is tested where it is; here is only that the host ends while somebody is connected.
+fn it_ends_in_order_while_somebody_is_connected() {
     let mut host = Host::start(&[("COFFER_RELAY_STOP_DRAIN", "2s")]);
     let address = host.ready["addresses"][0].as_str().unwrap().to_owned();
     let place = address.split('/').next().unwrap();

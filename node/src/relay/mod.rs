@@ -7,7 +7,7 @@
 //! control/      `relay invite`, `vault` and `status`, over a socket · asked.rs  what they are answered
 //! serving.rs    streams come in, and go to the one who speaks their protocol · door.rs  who may connect at all
 //! joining.rs    binding a vault, and hearing of its devices
-//! session.rs    one device replicates · resident.rs  one vault in memory · verify.rs  what is believed
+//! session.rs    one device replicates · resident/  one vault in memory · verify.rs  what is believed
 //! vaults.rs     which vaults are in memory
 //! stating.rs    what the host says of what it has · following.rs  what other processes on the same store did
 //! clients.rs    whose connections it carries

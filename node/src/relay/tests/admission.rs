@@ -10,7 +10,6 @@ use futures::AsyncWriteExt;
 
 use super::puppet::{Puppet, TestHost, TestVault, id_of, rest_of};
 use crate::net::write_frame;
-use crate::relay::store::RelayStore;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_binds_one_vault_and_the_same_one_again() {
@@ -106,7 +105,7 @@ async fn a_stranger_gets_nothing_and_is_not_told_whether_there_is_anything() {
     let (vault, owner) = TestVault::bound_to(&host).await;
     let blob = b"sealed by somebody".to_vec();
     assert!(matches!(
-        owner.put(vault.id, &[blob.clone()]).await,
+        owner.put(vault.id, std::slice::from_ref(&blob)).await,
         Some(Answer::Stored { .. })
     ));
     let stranger = Puppet::new(&DeviceKey::from_secret([9; 32]), &host).await;

@@ -13,7 +13,6 @@ use futures::AsyncWriteExt;
 use super::puppet::{Puppet, TestHost, TestVault, id_of, rest_of};
 use crate::net::write_frame;
 use crate::relay::freeing;
-use crate::relay::store::RelayStore;
 
 fn refusal(answer: Option<Answer>) -> Option<Refusal> {
     match answer {
@@ -133,7 +132,7 @@ async fn beyond_the_quota_nothing_is_taken_and_what_is_there_stays() {
     host.host().store.set_quota(vault.id, 5000).await.unwrap();
     let first = vec![1u8; 3000];
     assert!(matches!(
-        owner.put(vault.id, &[first.clone()]).await,
+        owner.put(vault.id, std::slice::from_ref(&first)).await,
         Some(Answer::Stored { .. })
     ));
     let more = [vec![2u8; 1500], vec![3u8; 1500]];

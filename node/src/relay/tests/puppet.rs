@@ -340,7 +340,6 @@ impl Session {
     }
 
     /// The first message that `wanted` takes; others are passed over.
-    #[track_caller]
     pub async fn hear_until<T>(&mut self, wanted: impl Fn(Message) -> Option<T>) -> T {
         loop {
             let message = self.hear().await.expect("the session goes on");

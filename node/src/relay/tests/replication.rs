@@ -5,12 +5,12 @@ use std::sync::Arc;
 use coffer_protocol::grants::Role;
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceKey, SpaceId};
+use coffer_protocol::keys::SealingKey;
 use coffer_protocol::log::{Clock, Entry};
 use coffer_protocol::replication::Message;
 
 use super::puppet::{Author, Puppet, TestHost, TestVault};
-use crate::relay::store::RelayStore;
-use crate::relay::store::memory::MemoryStore;
+use crate::relay::store::embedded::EmbeddedStore;
 use crate::service::random;
 use crate::vault::identity::Identity;
 
@@ -213,34 +213,32 @@ async fn held_of(host: &TestHost, vault: &TestVault) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_the_counter_goes_on_and_the_vault_is_as_it_was() {
-    let store = Arc::new(MemoryStore::default());
-    let seeds = ([5; 32], [6; 32]);
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("store");
+    let store = || Arc::new(EmbeddedStore::open(&folder).unwrap());
     let identity = || Identity {
-        key: DeviceKey::from_secret(seeds.0),
-        sealing: coffer_protocol::keys::SealingKey::from_seed(seeds.1),
+        key: DeviceKey::from_secret([5; 32]),
+        sealing: SealingKey::from_seed([6; 32]),
     };
-    let (vault, before, author) = {
-        let host = TestHost::on("", store.clone(), identity()).await;
-        let (vault, owner) = TestVault::bound_to(&host).await;
-        let mut session = owner.replicate(&vault, Clock::new()).await;
-        let mut author = Author::new(&vault.owner);
-        session
-            .say(&Message::Entries(vec![author.next(&vault)]))
-            .await;
-        let clock = author.clock();
-        let state = session
-            .hear_that(&vault, host.id(), |state| state.entries == clock)
-            .await;
-        (vault, state, author)
-    };
-    let host = TestHost::on("", store, identity()).await;
+    let host = TestHost::on("", store(), identity()).await;
+    let (vault, owner) = TestVault::bound_to(&host).await;
+    let mut session = owner.replicate(&vault, Clock::new()).await;
+    let mut author = Author::new(&vault.owner);
+    session
+        .say(&Message::Entries(vec![author.next(&vault)]))
+        .await;
+    let clock = author.clock();
+    let before = session
+        .hear_that(&vault, host.id(), |state| state.entries == clock)
+        .await;
+    drop((session, owner));
+    host.stop().await;
+
+    let host = TestHost::on("", store(), identity()).await;
     let owner = Puppet::new(&vault.owner, &host).await;
     let mut session = owner.replicate(&vault, author.clock()).await;
     let after = session.hear_statement(&vault, host.id()).await;
-    assert_eq!(
-        (after.store, after.entries.clone()),
-        (before.store, before.entries)
-    );
+    assert_eq!((after.store, &after.entries), (before.store, &clock));
     assert!(after.counter >= before.counter);
     host.stop().await;
 }

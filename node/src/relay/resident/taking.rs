@@ -1,0 +1,286 @@
+//! What devices bring: entries, grants, statements. All of it is checked, then durable, then told to the others.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use bytes::Bytes;
+use coffer_protocol::grants::{GrantBody, Membership, Role, SignedGrant};
+use coffer_protocol::held::HeldStatement;
+use coffer_protocol::identity::{DeviceId, Hash, SpaceId, VaultId, WriterId};
+use coffer_protocol::relay::HostStatement;
+use coffer_protocol::replication::{Action, Rejection};
+
+use super::{Inner, Resident, roles_of};
+use crate::relay::host::{Host, now_ms};
+use crate::relay::store::{self, Appended, MAX_DEVICES, NewEntry, StoreError};
+use crate::relay::verify::{self, Checked, Ground};
+
+impl Resident {
+    pub(super) async fn carry_out(
+        &self,
+        host: &Host,
+        inner: &mut Inner,
+        action: Action,
+    ) -> Result<(), StoreError> {
+        match action {
+            Action::IngestGrants { peer, grants } => {
+                self.take_grants(host, inner, peer, &grants).await
+            }
+            Action::Ingest {
+                peer,
+                entries,
+                round,
+            } => self.take_entries(host, inner, peer, entries, round).await,
+            Action::IngestHeld {
+                peer,
+                device,
+                statement,
+            } => self.take_held(host, inner, peer, device, statement).await,
+            Action::Fork { peer, seq, .. } => {
+                let (vault, device) = (host.marks.vault(self.vault), host.marks.device(peer));
+                tracing::warn!(%vault, %device, seq, "a log has forked");
+                host.metrics.refused("fork");
+                Ok(())
+            }
+            other => {
+                inner.enqueue(vec![other]);
+                Ok(())
+            }
+        }
+    }
+
+    async fn take_entries(
+        &self,
+        host: &Host,
+        inner: &mut Inner,
+        from: DeviceId,
+        entries: Vec<Vec<u8>>,
+        round: u32,
+    ) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        let ground = Ground {
+            vault: self.vault,
+            roles: self.roles().as_ref().clone(),
+            spaces: spaces_of(&inner.membership),
+            clock: inner.replicator.clock().clone(),
+        };
+        // Signatures of a full message take some hundred milliseconds: not on the threads that carry streams.
+        let checked = tokio::task::spawn_blocking(move || verify::check(&ground, entries)).await;
+        let Checked { good, mut refused } =
+            checked.map_err(|error| StoreError::Failed(error.to_string()))?;
+        let places: Vec<(WriterId, u64, Hash)> = good.iter().map(place_of).collect();
+        let mut durable = Vec::with_capacity(good.len());
+        let mut starved = BTreeSet::new();
+        if !good.is_empty() {
+            let outcomes = host.store.append(self.vault, good).await?;
+            for ((writer, seq, header), outcome) in places.into_iter().zip(outcomes) {
+                match outcome {
+                    Appended::Stored | Appended::Had => durable.push((writer, seq, header)),
+                    // Behind one that found no room.
+                    Appended::Gap { .. } if starved.contains(&writer) => {}
+                    Appended::Gap { .. } => refused.push(Rejection::Gap),
+                    Appended::Forked { seq, ours } => refused.push(Rejection::Forked {
+                        writer,
+                        seq,
+                        ours,
+                        theirs: header,
+                    }),
+                    Appended::Full | Appended::TooManyWriters => {
+                        // Asking again would bring the same; the statement shows that there is no room.
+                        starved.insert(writer);
+                        inner.starved = true;
+                        host.metrics.refused("over-quota");
+                    }
+                }
+            }
+        }
+        if !durable.is_empty() {
+            host.metrics.entries_in.inc_by(durable.len() as u64);
+            host.metrics
+                .append_seconds
+                .observe(begun.elapsed().as_secs_f64());
+            let actions = inner.replicator.committed(&durable, Some(from));
+            inner.enqueue(actions);
+            let actions = inner.replicator.announce_clock(from);
+            inner.enqueue(actions);
+            self.to_be_stated(host);
+        }
+        for why in refused {
+            host.metrics.refused("entry");
+            let actions = inner.replicator.rejected(from, round, why);
+            inner.enqueue(actions);
+        }
+        Ok(())
+    }
+
+    async fn take_grants(
+        &self,
+        host: &Host,
+        inner: &mut Inner,
+        from: DeviceId,
+        grants: &[Vec<u8>],
+    ) -> Result<(), StoreError> {
+        let mut membership = inner.membership.clone();
+        let mut fresh = Vec::new();
+        for bytes in grants {
+            let Ok(grant) = SignedGrant::decode(bytes) else {
+                host.metrics.refused("grant");
+                break;
+            };
+            // Grants come parents first. One whose parents are not here is not kept waiting in memory: it comes again.
+            if membership.get(&grant.id()).is_some() || !membership.knows(&grant.value().parents) {
+                continue;
+            }
+            let (id, bytes) = (grant.id(), Bytes::copy_from_slice(bytes));
+            if membership.insert(grant).is_err() {
+                host.metrics.refused("grant");
+                let device = host.marks.device(from);
+                tracing::warn!(%device, "a grant was refused");
+                break;
+            }
+            fresh.push((id, bytes));
+        }
+        self.adopt(host, inner, membership, fresh).await
+    }
+
+    /// Stores new grants, and goes by them from then on.
+    async fn adopt(
+        &self,
+        host: &Host,
+        inner: &mut Inner,
+        membership: Membership,
+        fresh: Vec<(Hash, Bytes)>,
+    ) -> Result<(), StoreError> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        store_grants(host, self.vault, &inner.membership, &membership, fresh).await?;
+        self.goes_by(inner, membership);
+        Ok(())
+    }
+
+    pub(super) fn goes_by(&self, inner: &mut Inner, membership: Membership) {
+        inner.membership = membership;
+        let roles = roles_of(&inner.membership);
+        *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles.clone();
+        let actions = inner.replicator.grants_changed(inner.membership.heads());
+        inner.enqueue(actions);
+        let gone: Vec<DeviceId> = inner
+            .queues
+            .keys()
+            .filter(|device| !roles.contains_key(device))
+            .copied()
+            .collect();
+        for device in gone {
+            if let Some(queue) = inner.queues.remove(&device) {
+                queue.close();
+            }
+            inner.replicator.disconnected(device);
+        }
+    }
+
+    /// Merges whole lists of grants that a joining device showed, if the outcome is as `allowed` wants.
+    pub async fn merge(
+        &self,
+        host: &Host,
+        shown: &Membership,
+        allowed: impl FnOnce(&Membership) -> bool,
+    ) -> Result<bool, StoreError> {
+        let mut inner = self.inner.lock().await;
+        let mut membership = inner.membership.clone();
+        let mut fresh = Vec::new();
+        for (id, grant) in shown.grants() {
+            if membership.get(&id).is_none() && membership.insert(grant.clone()).is_ok() {
+                fresh.push((id, Bytes::copy_from_slice(grant.bytes())));
+            }
+        }
+        if !allowed(&membership) {
+            return Ok(false);
+        }
+        self.adopt(host, &mut inner, membership, fresh).await?;
+        Ok(true)
+    }
+
+    async fn take_held(
+        &self,
+        host: &Host,
+        inner: &mut Inner,
+        from: DeviceId,
+        device: DeviceId,
+        statement: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        // The host's own comes back from devices that compare; it knows what it said.
+        if device == host.id {
+            return Ok(());
+        }
+        let counter = match inner.membership.role(&device) {
+            None => None,
+            // Another host: its counter begins anew with each store, its time does not.
+            Some(Role::Relay) => HostStatement::read(&statement, &self.vault, &device)
+                .ok()
+                .map(|statement| statement.value().at_ms),
+            Some(_) => HeldStatement::read(&statement, &self.vault)
+                .ok()
+                .filter(|statement| statement.value().device == device)
+                .map(|statement| statement.value().counter),
+        };
+        let Some(counter) = counter else {
+            host.metrics.refused("statement");
+            return Ok(());
+        };
+        if inner
+            .held
+            .get(&device)
+            .is_some_and(|known| *known >= counter)
+        {
+            return Ok(());
+        }
+        let record = store::HeldStatement {
+            device,
+            counter,
+            bytes: Bytes::from(statement.clone()),
+        };
+        if host.store.put_held(self.vault, record).await? {
+            inner.held.insert(device, counter);
+            let actions = inner.replicator.held_changed(device, statement, Some(from));
+            inner.enqueue(actions);
+        }
+        Ok(())
+    }
+}
+
+/// Stores grants, who is in the vault by them, and that those who are new count from now on.
+pub async fn store_grants(
+    host: &Host,
+    vault: VaultId,
+    before: &Membership,
+    after: &Membership,
+    fresh: Vec<(Hash, Bytes)>,
+) -> Result<(), StoreError> {
+    let members: Vec<DeviceId> = after.devices().keys().take(MAX_DEVICES).copied().collect();
+    host.store.set_members(vault, members.clone()).await?;
+    for device in members {
+        if !before.is_member(&device) {
+            host.store.note_seen(vault, device, now_ms()).await?;
+        }
+    }
+    // Last: what was interrupted before this is done again, as the grants are still new then.
+    host.store.put_grants(vault, fresh).await?;
+    Ok(())
+}
+
+fn place_of(entry: &NewEntry) -> (WriterId, u64, Hash) {
+    (entry.writer, entry.seq, entry.header)
+}
+
+/// The spaces in which entries may be written: those that grants began.
+fn spaces_of(membership: &Membership) -> BTreeSet<SpaceId> {
+    membership
+        .grants()
+        .filter_map(|(_, grant)| match &grant.value().body {
+            GrantBody::Epoch(epoch) => Some(epoch.space),
+            GrantBody::Genesis { .. } | GrantBody::Admit { .. } => None,
+        })
+        .collect()
+}
