@@ -9,11 +9,12 @@ use coffer_node::control::{
     Request, Stage,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::args::Context;
 use crate::background;
 use crate::error::Failure;
-use crate::output::{is_interactive, shown};
+use crate::output::{Output, is_interactive, shown};
 use crate::units::{count, number};
 
 /// What a command does with what comes before the reply.
@@ -84,6 +85,48 @@ async fn carry(
             }
             FromNode::Reply(reply) => return Ok(reply),
             FromNode::Error(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What a request for a list came to.
+pub struct Listed {
+    /// How many there are.
+    pub count: u64,
+    /// Whether there are more than were asked for.
+    pub more: bool,
+}
+
+/// Sends a request for a list and prints its rows as they come: `rows` takes those it knows out of an item, `line` is
+/// one of them for people.
+pub async fn list<T: Serialize>(
+    context: &Context,
+    request: &Request,
+    rows: fn(Item) -> Option<Vec<T>>,
+    line: fn(&T) -> String,
+) -> Result<Listed, Failure> {
+    let mut printer = Printer {
+        output: context.output,
+        rows,
+        line,
+    };
+    match converse(context, request, &mut printer).await? {
+        Reply::Listed { count, more } => Ok(Listed { count, more }),
+        _ => Err(unexpected()),
+    }
+}
+
+struct Printer<T> {
+    output: Output,
+    rows: fn(Item) -> Option<Vec<T>>,
+    line: fn(&T) -> String,
+}
+
+impl<T: Serialize> Listener for Printer<T> {
+    fn item(&mut self, item: Item) -> Result<(), Failure> {
+        match (self.rows)(item) {
+            Some(rows) => self.output.rows(&rows, self.line),
+            None => Ok(()),
         }
     }
 }

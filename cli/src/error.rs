@@ -155,9 +155,7 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         }
         "host-name-taken" => "choose another name with --name",
         "no-such-host" => "`coffer relay list` shows the hosts in use",
-        "too-large" => {
-            "one document may be 16 MiB; put large contents into a file with `coffer file add`"
-        }
+        "too-large" => "put large contents into a file with `coffer file add`",
         "deleted" => {
             "`coffer doc history` lists what it was, `coffer doc get --at` shows it, and `coffer doc put` brings it back"
         }

@@ -71,6 +71,19 @@ impl Output {
             .map_err(|error| output_failure(&error))
     }
 
+    /// Rows of a list: each as the line that `line` makes of it (its end included), or as a JSON object.
+    pub fn rows<T: Serialize>(
+        self,
+        rows: &[T],
+        line: impl Fn(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            self.objects(rows)
+        } else {
+            self.text(&rows.iter().map(line).collect::<String>())
+        }
+    }
+
     /// A reply as one JSON object, without the name of the reply.
     pub fn reply(self, reply: &Reply) -> Result<(), Failure> {
         let mut value = serde_json::to_value(reply).map_err(|error| {

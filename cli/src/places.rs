@@ -53,6 +53,11 @@ pub fn in_vault(path: &str) -> Result<String, Failure> {
     Ok(joined)
 }
 
+/// The same for what is no matter whether file or folder: nothing is said by a `/` at its end.
+pub fn item_in_vault(path: &str) -> Result<String, Failure> {
+    Ok(in_vault(path)?.trim_end_matches('/').to_owned())
+}
+
 /// A path for a command line that a person may copy.
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();

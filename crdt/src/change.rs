@@ -182,12 +182,22 @@ impl ChangeError {
 /// # Errors
 /// Whatever is no single change chunk within the limits of this file, as Automerge would encode it.
 pub fn inspect(raw: &[u8]) -> Result<ChangeInfo, ChangeError> {
+    inspect_with(raw, |_| ()).map(|(info, ())| info)
+}
+
+/// The same, with what `look` makes of the change's operations: taking a change apart is most of the work.
+pub(crate) fn inspect_with<T>(
+    raw: &[u8],
+    look: impl FnOnce(&ExpandedChange) -> T,
+) -> Result<(ChangeInfo, T), ChangeError> {
     let change = parse(raw)?;
-    let readable_alone = vet(&change, fast::is_readable)?;
+    let (readable_alone, seen) = vet(&change, |expanded| {
+        (fast::is_readable(expanded), look(expanded))
+    })?;
     if change.deps().is_empty() && !readable_alone {
         Document::empty().admit(&change)?;
     }
-    Ok(describe(&change))
+    Ok((describe(&change), seen))
 }
 
 /// Refuses a change that Automerge would encode in other bytes; gives what `look` makes of its operations.

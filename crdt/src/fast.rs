@@ -11,7 +11,7 @@ use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType, SortedVec};
 use automerge::{ActorId, Change, ExpandedChange, ObjType, ScalarValue};
 use serde_json::{Map, Value};
 
-use crate::change::{Actor, ChangeError, DELETE, NewChange, parse, vet};
+use crate::change::{Actor, ChangeError, ChangeInfo, DELETE, NewChange, inspect_with, parse, vet};
 use crate::document::DocumentError;
 use crate::json::{MAX_DEPTH, Texts, checked, from_owned_scalar, is_reserved, sorted, to_scalar};
 
@@ -66,6 +66,15 @@ pub fn read_first(raw: &[u8]) -> Result<Option<Value>, ChangeError> {
 pub fn read_first_scalars(raw: &[u8]) -> Result<Option<Vec<(String, ScalarValue)>>, ChangeError> {
     let change = parse(raw)?;
     vet(&change, |expanded| {
+        is_whole(expanded).then(|| root_scalars(expanded)).flatten()
+    })
+}
+
+/// As [`crate::change::inspect`], with what [`read_first_scalars`] gives.
+pub(crate) fn inspect_first_scalars(
+    raw: &[u8],
+) -> Result<(ChangeInfo, Option<Vec<(String, ScalarValue)>>), ChangeError> {
+    inspect_with(raw, |expanded| {
         is_whole(expanded).then(|| root_scalars(expanded)).flatten()
     })
 }

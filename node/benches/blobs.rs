@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use coffer_node::blobs::{
-    Blobs, ByteStream, Fetch, FolderPaths, Import, ImportJob, Imported, Rows, Sources, WriteJob,
-    placement,
+    Blobs, ByteStream, Fetch, FolderPaths, Import, ImportJob, Imported, Rows, Sources, StoreJob,
+    WriteJob, placement,
 };
 use coffer_protocol::identity::{DeviceId, SpaceId, VaultId};
 use coffer_protocol::keys::{EpochKey, Keyring, SpaceSecret};
@@ -142,10 +142,12 @@ async fn fetch(from: &Blobs, to: &Blobs, contents: &[Imported], dir: &Path) {
         .iter()
         .enumerate()
         .map(|(number, content)| WriteJob {
-            key: number as u64,
-            size: content.size,
-            hash: content.hash,
-            root: content.root.clone(),
+            content: StoreJob {
+                key: number as u64,
+                size: content.size,
+                hash: content.hash,
+                root: content.root.clone(),
+            },
             temp: dir.join(number.to_string()),
             folder: 1,
             file: file_id(number),

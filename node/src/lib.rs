@@ -22,7 +22,10 @@ pub mod folder;
 pub mod hosts;
 pub mod index;
 pub mod net;
+mod private_file;
 pub mod relay;
 pub mod service;
 pub mod store;
 pub mod vault;
+
+pub use coffer_crdt::files::date;

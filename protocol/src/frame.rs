@@ -218,7 +218,7 @@ pub fn open_frame<'a>(
     Ok(scratch)
 }
 
-/// Opens `sealed` into `out`, which is cleared first and empty on failure. Where the ciphertext may
+/// Opens `sealed` into `out`, which is cleared first and empty on failure; true if the frame was compressed. Where the ciphertext may
 /// be overwritten, [`open_frame`] saves a copy.
 pub fn open_frame_into(
     sealed: &[u8],
@@ -226,27 +226,29 @@ pub fn open_frame_into(
     secret: &SpaceSecret,
     epoch: &EpochKey,
     out: &mut Vec<u8>,
-) -> Result<(), FrameError> {
+) -> Result<bool, FrameError> {
     out.clear();
     if sealed.len() > MAX_SEALED {
         return Err(FrameError::TooLong(sealed.len()));
     }
     out.extend_from_slice(sealed);
     let mut scratch = Vec::new();
-    let opened = open_frame(out, expected, secret, epoch, &mut scratch).map(<[u8]>::len);
-    match opened {
-        Ok(_) if !scratch.is_empty() => *out = scratch,
+    match open_frame(out, expected, secret, epoch, &mut scratch).map(<[u8]>::len) {
+        Ok(_) if !scratch.is_empty() => {
+            *out = scratch;
+            Ok(true)
+        }
         // Uncompressed: the plaintext lies behind the header.
         Ok(len) => {
             out.copy_within(FRAME_HEADER_LEN..FRAME_HEADER_LEN + len, 0);
             out.truncate(len);
+            Ok(false)
         }
         Err(error) => {
             out.clear();
-            return Err(error);
+            Err(error)
         }
     }
-    Ok(())
 }
 
 impl FrameIds {
@@ -274,7 +276,7 @@ mod tests {
     fn open(sealed: &[u8], expected: &Expected) -> Result<Vec<u8>, FrameError> {
         let (secret, epoch) = keys();
         let mut out = Vec::new();
-        open_frame_into(sealed, expected, &secret, &epoch, &mut out).map(|()| out)
+        open_frame_into(sealed, expected, &secret, &epoch, &mut out).map(|_| out)
     }
 
     #[test]

@@ -273,6 +273,15 @@ impl Device {
         assert_eq!(status.code(), Some(0), "{}", self.log());
     }
 
+    /// The bytes that contents take in the data folder.
+    pub fn stored(&self) -> u64 {
+        let files = std::fs::read_dir(self.data.join("blobs/data")).unwrap();
+        let files = files.flatten();
+        files
+            .filter_map(|file| Some(file.metadata().ok()?.len()))
+            .sum()
+    }
+
     /// Waits until every device is known to hold everything.
     #[track_caller]
     pub fn in_sync(&self) {

@@ -229,6 +229,32 @@ fn copy_read_earlier_undoes_nothing_that_came_since() {
 }
 
 #[test]
+fn a_document_has_a_largest_size_and_refused_lines_have_their_true_number() {
+    let device = Device::founded("laptop");
+    let (half, other) = ("x".repeat(3 << 20), "y".repeat(3 << 20));
+    let line = |fields: Value| json!({ "doctype": NOTES, "id": "a", "value": fields }).to_string();
+    let write = |lines: &[String]| {
+        std::fs::write(device.path("lines"), lines.join("\n")).unwrap();
+    };
+    write(&[line(json!({ "a": half, "b": other }))]);
+    device
+        .run(&["doc", "put", "--lines", "lines"])
+        .fails(2, "4 MiB");
+    write(&[line(json!({ "a": half }))]);
+    device.ok(&["doc", "put", "--lines", "lines"]);
+    write(&[
+        String::new(),
+        line(json!({ "c": 1 })),
+        String::new(),
+        line(json!({ "b": other })),
+        line(json!({ "a": "short", "c": null })),
+    ]);
+    let edited = device.run(&["doc", "edit", "--lines", "lines"]);
+    edited.fails(2, "line 4: a document may have 4 MiB as JSON");
+    assert_eq!(value(&device, NOTES, "a"), json!({ "a": "short" }));
+}
+
+#[test]
 fn edit_made_apart_from_a_deletion_keeps_the_document() {
     let (mut first, mut second) = pair_of_devices();
     put(&first, CONTACTS, "ana", &json!({ "name": "Ana", "n": 1 }));

@@ -294,3 +294,48 @@ fn folder_says_what_is_in_sync_and_when_it_was_last_looked_through() {
     let again = device.row(&["folder", "rescan"]);
     assert!(again["scanned_ms"].as_u64() > Some(first), "{again}");
 }
+
+#[test]
+fn what_came_before_its_folder_does_not_stay_on_the_disk_twice() {
+    let (first, second) = pair_of_devices();
+    let (here, there) = (first.path("Photos"), second.path("Photos"));
+    fs::create_dir(&here).unwrap();
+    for n in 0..6 {
+        write(&here.join(format!("{n}.jpg")), noise(n, 1_000_000));
+    }
+    first.ok(&[
+        "folder",
+        "add",
+        &here.to_string_lossy(),
+        "--to",
+        "Photos",
+        "--yes",
+    ]);
+    first.in_sync();
+    second.in_sync();
+    assert!(second.stored() >= 6_000_000, "it keeps what it was sent");
+    second.ok(&[
+        "folder",
+        "add",
+        &there.to_string_lossy(),
+        "--to",
+        "Photos",
+        "--yes",
+    ]);
+    second.in_sync();
+    assert_eq!(tree(&there).len(), 6);
+    // Emptying the trash has it look at all that is in the store.
+    fs::remove_file(there.join("0.jpg")).unwrap();
+    second.ok(&["folder", "rescan"]);
+    eventually("it is in the trash", || {
+        !second.rows(&["trash", "list"]).is_empty()
+    });
+    second.ok(&["trash", "empty", "--yes"]);
+    eventually(
+        "only the folder holds them, but for what is in the trash",
+        || second.stored() < 1_100_000,
+    );
+    second.ok(&["check"]);
+    second.ok(&["file", "get", "Photos/3.jpg", "copy.jpg"]);
+    assert!(fs::read(second.path("copy.jpg")).unwrap() == noise(3, 1_000_000));
+}

@@ -1,7 +1,5 @@
 //! Devices with little room: names without contents, fetching, pinning, dropping, and when dropping is refused.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::device::{Device, eventually, noise, pair_of_devices, write};
@@ -29,15 +27,6 @@ fn get(device: &Device, path: &str, seed: u64) {
     assert!(std::fs::read(device.path(&to)).unwrap() == noise(seed, MB));
 }
 
-/// The bytes that contents take in the data folder.
-fn stored(device: &Device) -> u64 {
-    let dir: &Path = &device.data.join("blobs/data");
-    let files = std::fs::read_dir(dir).unwrap().flatten();
-    files
-        .filter_map(|file| Some(file.metadata().ok()?.len()))
-        .sum()
-}
-
 fn both_in_sync(first: &Device, second: &Device) {
     first.in_sync();
     second.in_sync();
@@ -62,7 +51,7 @@ fn a_device_on_demand_has_names_fetches_what_is_asked_for_and_drops_what_was_not
     }
     assert_eq!(second.status()["missing_here"]["files"], 0);
     assert_eq!(second.status()["storage"]["elsewhere"]["bytes"], 3 * MB);
-    assert!(stored(&second) < MB as u64);
+    assert!(second.stored() < MB as u64);
     // The other device says the same of it, and what would be lost with itself.
     let status = first.status();
     let said = &status["devices"][1]["holding"];
@@ -84,7 +73,7 @@ fn a_device_on_demand_has_names_fetches_what_is_asked_for_and_drops_what_was_not
     });
     assert!(is_here(&second, "a") && is_here(&second, "c"));
     eventually("its bytes are gone", || {
-        stored(&second) < 2 * MB as u64 + 300_000
+        second.stored() < 2 * MB as u64 + 300_000
     });
     both_in_sync(&first, &second);
     // What is pinned is fetched, stays, and takes nothing of the limit.
@@ -220,9 +209,9 @@ fn parts_of_a_content_that_are_left_here_count_and_go() {
     second.start();
     both_in_sync(&first, &second);
     assert!(!is_here(&second, "film"));
-    assert!(stored(&second) > 10 * MB as u64);
+    assert!(second.stored() > 10 * MB as u64);
     second.ok(&["storage", "limit", "5MB"]);
-    eventually("what is left of it is gone", || stored(&second) < MB as u64);
+    eventually("what is left of it is gone", || second.stored() < MB as u64);
     second.ok(&["storage", "limit", "none"]);
     second.ok(&["file", "get", "film", "again"]);
     assert!(std::fs::read(second.path("again")).unwrap() == noise(1, 20 * MB));

@@ -54,10 +54,17 @@ impl Host {
     fn http(&self, path: &str) -> (u16, String) {
         let address = self.ready["http"].as_str().expect("monitoring");
         let mut stream = TcpStream::connect(address).expect("it listens");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
-        let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = text
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
         (status.expect("a status"), body.expect("a body"))
     }
@@ -66,7 +73,9 @@ impl Host {
     fn end(&mut self) -> (Option<i32>, Duration) {
         let mut process = self.process.take().expect("a running host");
         let begun = Instant::now();
-        let sent = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
+        let sent = Command::new("kill")
+            .args(["-TERM", &process.id().to_string()])
+            .status();
         assert!(sent.expect("kill runs").success());
         (process.wait().expect("it ends").code(), begun.elapsed())
     }
@@ -87,7 +96,10 @@ fn a_host_is_made_once_and_its_file_documents_every_value() {
     let made = place.row(&["relay", "init"]);
     assert_eq!(made["created"], true);
     let again = place.row(&["relay", "init"]);
-    assert_eq!((&again["created"], &again["host"]), (&Value::Bool(false), &made["host"]));
+    assert_eq!(
+        (&again["created"], &again["host"]),
+        (&Value::Bool(false), &made["host"])
+    );
     let file = std::fs::read_to_string(place.data.join("relay.toml")).unwrap();
     assert_eq!(file, place.ok(&["relay", "init", "--print-config"]));
     for part in ["[network]", "#port = 26333", "[log]", "#identities = false"] {
@@ -100,18 +112,31 @@ fn an_invitation_a_list_and_a_status_are_had_from_the_running_host_only() {
     let place = Device::new("host");
     place.run(&["relay", "start"]).fails(3, "coffer relay init");
     place.ok(&["relay", "init"]);
-    place.run(&["relay", "invite"]).fails(10, "coffer relay start");
+    place
+        .run(&["relay", "invite"])
+        .fails(10, "coffer relay start");
     let mut host = Host::start_in(place, &[]);
-    let row = host.place.row(&["relay", "invite", "--quota", "20MiB", "--valid", "1h"]);
+    let row = host
+        .place
+        .row(&["relay", "invite", "--quota", "20MiB", "--valid", "1h"]);
     let link = row["invitation"]["link"].as_str().unwrap().to_owned();
     assert!(link.starts_with("coffer:relay/1/"), "{row}");
     assert_eq!(row["invitation"]["quota"], 20 << 20);
-    host.place.run(&["relay", "invite", "--quota", "1KiB"]).fails(2, "16 MiB");
+    host.place
+        .run(&["relay", "invite", "--quota", "1KiB"])
+        .fails(2, "16 MiB");
     assert!(host.place.rows(&["relay", "vault", "list"]).is_empty());
-    host.place.run(&["relay", "vault", "remove", "abcdef", "--yes"]).fails(3, "abcdef");
-    host.place.run(&["relay", "vault", "remove", "xyz", "--yes"]).fails(2, "xyz");
+    host.place
+        .run(&["relay", "vault", "remove", "abcdef", "--yes"])
+        .fails(3, "abcdef");
+    host.place
+        .run(&["relay", "vault", "remove", "xyz", "--yes"])
+        .fails(2, "xyz");
     let status = host.place.row(&["relay", "status"]);
-    assert_eq!((&status["invitations"], &status["vaults"]), (&Value::from(1), &Value::from(0)));
+    assert_eq!(
+        (&status["invitations"], &status["vaults"]),
+        (&Value::from(1), &Value::from(0))
+    );
     assert_eq!(status["not_ready"], Value::Null);
     assert!(host.place.ok(&["relay", "status"]).contains("It serves."));
     // A second one on the same folder is refused.
@@ -130,8 +155,14 @@ fn an_invitation_a_list_and_a_status_are_had_from_the_running_host_only() {
     assert!(everything.len() > 2);
     for (path, bytes) in everything {
         let bytes = bytes.unwrap_or_default();
-        assert!(!contains(&bytes, &secret[..24]), "the invitation stands in {path}");
-        assert!(!contains(&bytes, &secret[24..48]), "the invitation stands in {path}");
+        assert!(
+            !contains(&bytes, &secret[..24]),
+            "the invitation stands in {path}"
+        );
+        assert!(
+            !contains(&bytes, &secret[24..48]),
+            "the invitation stands in {path}"
+        );
     }
     assert!(!host.place.log().contains(&secret[..24]));
     // It is still good after a restart.
@@ -141,7 +172,9 @@ fn an_invitation_a_list_and_a_status_are_had_from_the_running_host_only() {
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    bytes
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
 }
 
 #[test]
@@ -150,7 +183,9 @@ fn a_wrong_configuration_is_refused_with_what_was_meant() {
     place.ok(&["relay", "init"]);
     let config = place.data.join("relay.toml");
     std::fs::write(&config, "[network]\nprot = 1\n").unwrap();
-    place.run(&["relay", "start"]).fails(2, "did you mean `network.port`?");
+    place
+        .run(&["relay", "start"])
+        .fails(2, "did you mean `network.port`?");
     std::fs::write(&config, "[vaults]\nquota = \"1KiB\"\n").unwrap();
     place.run(&["relay", "start"]).fails(2, "vaults.quota");
     std::fs::remove_file(&config).unwrap();
@@ -165,7 +200,9 @@ fn a_wrong_configuration_is_refused_with_what_was_meant() {
     let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(said.contains("COFFER_RELAY_LOG_FORMAT"), "{said}");
     let device = Device::founded("device");
-    device.run(&["relay", "init"]).fails(4, "data folder of a device");
+    device
+        .run(&["relay", "init"])
+        .fails(4, "data folder of a device");
 }
 
 #[test]
@@ -183,9 +220,22 @@ fn monitoring_tells_how_it_is_and_not_who() {
     assert_eq!(host.end().0, Some(0));
     let log = host.place.log();
     assert!(!log.contains(&id), "{log}");
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert!(lines.iter().any(|line| line["message"] == "the host serves"), "{log}");
-    assert!(lines.iter().any(|line| line["message"] == "the host has ended"), "{log}");
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["message"] == "the host serves"),
+        "{log}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["message"] == "the host has ended"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -212,17 +262,32 @@ fn the_unit_is_one_that_systemd_takes_and_finds_safe() {
     assert_eq!(printed.status.code(), Some(0));
     // A path of the machine that is there, as `verify` looks for it.
     let text = String::from_utf8(printed.stdout).unwrap();
-    assert!(text.contains("\nDynamicUser=yes\n") && text.contains("/var/lib/coffer-relay"), "{text}");
+    assert!(
+        text.contains("\nDynamicUser=yes\n") && text.contains("/var/lib/coffer-relay"),
+        "{text}"
+    );
     let unit = place.path("coffer-relay.service");
     std::fs::write(&unit, &text).unwrap();
-    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&unit).output();
+    let analyze = |arguments: &[&str]| {
+        Command::new("systemd-analyze")
+            .args(arguments)
+            .arg(&unit)
+            .output()
+    };
     let Ok(verified) = analyze(&["verify", "--man=no", "--recursive-errors=no"]) else {
         eprintln!("systemd-analyze is not installed: the unit was not verified");
         return;
     };
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(verified.status.success() && !said.contains("coffer-relay.service:"), "{said}");
+    assert!(
+        verified.status.success() && !said.contains("coffer-relay.service:"),
+        "{said}"
+    );
     let secure = analyze(&["security", "--offline=true", "--threshold=20", "--no-pager"]).unwrap();
     let said = String::from_utf8_lossy(&secure.stdout).into_owned();
-    assert!(secure.status.success(), "{said}{}", String::from_utf8_lossy(&secure.stderr));
+    assert!(
+        secure.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&secure.stderr)
+    );
 }

@@ -114,6 +114,42 @@ fn a_folder_that_was_removed_file_by_file_comes_back_whole() {
 }
 
 #[test]
+fn what_does_not_come_back_with_its_folder_is_listed_and_restored_by_itself() {
+    let device = Device::founded("laptop");
+    for text in ["one", "one more"] {
+        write(&device.path("in/note.txt"), text);
+        device.ok(&["file", "add", "in", "--to", "Papers"]);
+        device.ok(&["file", "delete", "Papers/in/note.txt"]);
+    }
+    write(&device.path("in/note.txt"), "third");
+    device.ok(&["file", "add", "in", "--to", "Papers"]);
+    device.ok(&["file", "delete", "Papers/in"]);
+    let listed = |path: &str| -> Vec<(u64, u64)> {
+        let all = trash(&device);
+        let rows = all.iter().filter(|row| row["path"] == path);
+        let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
+        let mut rows: Vec<_> = rows
+            .map(|row| (number(row, "files"), number(row, "bytes")))
+            .collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(listed("Papers/in"), [(1, 5)]);
+    assert_eq!(listed("Papers/in/note.txt"), [(1, 3), (1, 8)]);
+    device.ok(&["trash", "restore", "Papers/in"]);
+    assert_eq!(read(&device, &["Papers/in/note.txt"]), "third");
+    assert_eq!(listed("Papers/in/note.txt"), [(1, 3), (1, 8)]);
+    device.ok(&["file", "delete", "Papers/in"]);
+    assert_eq!(device.row(&["trash", "restore", "all"])["count"], 3);
+    assert_eq!(trash(&device), [] as [Value; 0]);
+    let names = ["note.txt", "note (restored).txt", "note (restored 2).txt"];
+    let mut texts = names.map(|name| read(&device, &[&format!("Papers/in/{name}")]));
+    assert_eq!(texts[0], "third");
+    texts.sort();
+    assert_eq!(texts, ["one", "one more", "third"]);
+}
+
+#[test]
 fn what_another_device_took_out_of_the_trash_meanwhile_is_not_purged() {
     let (mut first, mut second) = pair_of_devices();
     write(&first.path("a.txt"), "aaa");
@@ -159,6 +195,10 @@ fn earlier_contents_are_kept_by_the_rule_and_tagged_ones_for_ever() {
     device.ok(&["file", "tag", "thesis.txt", first, "as handed in"]);
     assert_eq!(history()[2]["kept"], "tagged");
     assert_eq!(history()[2]["tag"], "as handed in");
+    device.ok(&["file", "tag", "thesis.txt", first]);
+    assert_eq!(history()[2]["tag"], "as handed in", "it keeps its label");
+    device.ok(&["file", "tag", "thesis.txt", first, "--no-label"]);
+    assert_eq!(history()[2]["tag"], "");
     device.ok(&["file", "untag", "thesis.txt", first]);
     assert_eq!(history()[2]["kept"], "until");
     device

@@ -36,7 +36,10 @@ fn what_the_container_file_copies_serves_in_a_bare_root() {
     );
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = std::fs::read_to_string(top.join("docs/hosting/Containerfile")).unwrap();
-    assert!(file.contains("docs/hosting/bare-root.sh target/release/coffer"), "it is another script now");
+    assert!(
+        file.contains("docs/hosting/bare-root.sh target/release/coffer"),
+        "it is another script now"
+    );
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     let laid = Command::new("sh")
@@ -46,16 +49,26 @@ fn what_the_container_file_copies_serves_in_a_bare_root() {
         .status()
         .unwrap();
     assert!(laid.success());
-    let mut host = coffer(&root, &["relay", "start", "--init"]).spawn().unwrap();
+    let mut host = coffer(&root, &["relay", "start", "--init"])
+        .spawn()
+        .unwrap();
     let line = first_line(host.stdout.take().unwrap(), SOON).unwrap_or_default();
     let invited = coffer(&root, &["relay", "invite"]).output().unwrap();
     let status = coffer(&root, &["relay", "status"]).output().unwrap();
-    let sent = Command::new("kill").args(["-TERM", &host.id().to_string()]).status();
+    let sent = Command::new("kill")
+        .args(["-TERM", &host.id().to_string()])
+        .status();
     assert!(sent.unwrap().success());
     let ended = host.wait_with_output().unwrap();
     let log = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(line.starts_with("ready: /data"), "{line}; {log}");
-    assert!(String::from_utf8_lossy(&invited.stdout).starts_with("coffer:relay/1/"), "{invited:?}");
-    assert!(String::from_utf8_lossy(&status.stdout).contains("It serves."), "{status:?}");
+    assert!(
+        String::from_utf8_lossy(&invited.stdout).starts_with("coffer:relay/1/"),
+        "{invited:?}"
+    );
+    assert!(
+        String::from_utf8_lossy(&status.stdout).contains("It serves."),
+        "{status:?}"
+    );
     assert_eq!(ended.status.code(), Some(0), "{log}");
 }

@@ -14,6 +14,7 @@
 //! contents.rs    made-up files
 //! ledger.rs      what was acknowledged, and so must be there in the end
 //! oracle.rs      the checks: honesty at any time, agreement and completeness in the end
+//! seeds.rs       which seeds a suite runs, and the running of them
 //! coverage.rs    what was hit how often; trace.rs: the hash that two runs of one seed share
 //! ```
 
@@ -27,6 +28,7 @@ pub mod network;
 pub mod operations;
 pub mod oracle;
 pub mod replica;
+pub mod seeds;
 pub mod trace;
 
 use coverage::Coverage;

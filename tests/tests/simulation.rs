@@ -2,18 +2,14 @@
 //!
 //! Hunting longer, and reading what happened in one run:
 //! ```text
-//! COFFER_SIM_SEEDS=1000..2000 cargo test -p coffer-tests --test simulation fleets -- --nocapture
+//! COFFER_SIM_MINUTES=60 cargo test -p coffer-tests --test simulation fleets -- --nocapture
 //! COFFER_SIM_SEEDS=7..8 COFFER_SIM_STORY=100000 cargo test -p coffer-tests --test simulation fleets -- --nocapture
 //! ```
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_tests::acts::WEIGHTS;
 use coffer_tests::coverage::Coverage;
 use coffer_tests::run;
+use coffer_tests::seeds::{self, Seeds};
 
 /// Seeds that every run of the suite does.
 const SEEDS: std::ops::Range<u64> = 0..40;
@@ -41,9 +37,6 @@ const FOUND: [(u64, &str); 5] = [
         "(of the oracle) a trashed file that shows as another needs no bytes of its own",
     ),
 ];
-
-/// Fleets that run at once: the machines that this is built on have two cores.
-const THREADS: usize = 2;
 
 /// What the seeds of the suite must hit at least: about a quarter of what they do hit, so that an innocent change which
 /// shifts the dice does not fail, and one that makes a case unreachable does.
@@ -108,54 +101,23 @@ const MINIMA: [(&str, &str, u64); 58] = [
     ("store", "folded document", 1),
 ];
 
-/// Runs seeds; all failures are gathered, each with its seed.
-fn run_all(seeds: &[u64]) -> Coverage {
-    let next = AtomicU64::new(0);
-    let done = Mutex::new((Coverage::default(), Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    let result = catch_unwind(AssertUnwindSafe(|| run(seed)));
-                    let mut done = done.lock().expect("nothing panics while it holds this");
-                    match result {
-                        Ok(report) => done.0.merge(&report.coverage),
-                        Err(_) => {
-                            eprintln!(
-                                "seed {seed} fails: run it with COFFER_SIM_SEEDS={seed}..{}",
-                                seed + 1
-                            );
-                            done.1.push(seed);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let (coverage, failed) = done
-        .into_inner()
-        .expect("nothing panics while it holds this");
-    println!("{coverage}");
+/// Runs seeds; all failures are gathered.
+fn run_all(seeds: Seeds) -> Coverage {
+    let (coverage, failed) = seeds::run_all(seeds, |seed| run(seed).coverage);
     assert!(failed.is_empty(), "seeds that fail: {failed:?}");
     coverage
 }
 
 #[test]
 fn fleets_agree_and_lose_nothing() {
-    if let Ok(range) = std::env::var("COFFER_SIM_SEEDS") {
-        let (from, to) = range.split_once("..").expect("COFFER_SIM_SEEDS is a..b");
-        let (from, to): (u64, u64) = (
-            from.parse().expect("a number"),
-            to.parse().expect("a number"),
-        );
-        run_all(&(from..to).collect::<Vec<_>>());
+    if let Some(seeds) = seeds::asked_for(SEEDS.end) {
+        run_all(seeds);
         return;
     }
     let found = FOUND.map(|(seed, _)| seed).into_iter();
-    let seeds: Vec<u64> = SEEDS
-        .chain(found.filter(|seed| !SEEDS.contains(seed)))
-        .collect();
-    let coverage = run_all(&seeds);
+    let coverage = run_all(Box::new(
+        SEEDS.chain(found.filter(|seed| !SEEDS.contains(seed))),
+    ));
     let under = coverage.under(&MINIMA);
     assert!(under.is_empty(), "hit too seldom: {under:#?}");
 }
@@ -171,32 +133,8 @@ fn every_operation_can_happen_and_is_counted() {
     }
 }
 
-/// The variable that tells a child process which seed to run.
-const TRACE: &str = "COFFER_SIM_TRACE";
-
 #[test]
 fn one_seed_gives_one_trace_in_one_process_and_in_two() {
-    if let Ok(seed) = std::env::var(TRACE) {
-        println!("trace {}", run(seed.parse().expect("a number")).hash);
-        return;
-    }
-    let seed = 7;
-    let here = run(seed);
-    assert_eq!(here, run(seed), "two runs in one process differ");
-    let output = Command::new(std::env::current_exe().expect("a test knows its program"))
-        .args([
-            "--exact",
-            "one_seed_gives_one_trace_in_one_process_and_in_two",
-            "--nocapture",
-        ])
-        .env(TRACE, seed.to_string())
-        .output()
-        .expect("a test can start itself");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}{errors}");
-    assert!(
-        text.contains(&format!("trace {}", here.hash)),
-        "two processes differ: {text}"
-    );
+    let name = "one_seed_gives_one_trace_in_one_process_and_in_two";
+    seeds::one_trace(name, |seed| run(seed).hash);
 }

@@ -149,7 +149,12 @@ fn first_line() -> Result<String, Failure> {
     }
 }
 
+/// As a person writes it, or as the invitation names it: with `/tcp` or `/quic` after it. Both are tried either way.
 fn host_and_port(text: &str) -> Result<String, String> {
+    let text = ["/tcp", "/quic"]
+        .iter()
+        .find_map(|transport| text.strip_suffix(transport))
+        .unwrap_or(text);
     let (host, port) = text.rsplit_once(':').ok_or("give it as HOST:PORT")?;
     let bracketed = host.starts_with('[') && host.ends_with(']');
     if host.is_empty() || (host.contains(':') && !bracketed) {
@@ -164,6 +169,22 @@ fn host_and_port(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_taken_as_the_invitation_names_them() {
+        for named in [
+            "10.0.0.7:26333",
+            "10.0.0.7:26333/tcp",
+            "10.0.0.7:26333/quic",
+        ] {
+            assert_eq!(host_and_port(named), Ok("10.0.0.7:26333".to_owned()));
+        }
+        assert_eq!(
+            host_and_port("[fe80::1]:9/quic"),
+            Ok("[fe80::1]:9".to_owned())
+        );
+        assert!(host_and_port("10.0.0.7:26333/udp").is_err());
+    }
 
     fn given(words: &[&str]) -> Result<JoinWith, String> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();

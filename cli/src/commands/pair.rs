@@ -143,7 +143,7 @@ impl Listener for Inviter<'_> {
             match addresses.first() {
                 Some(address) => text.push_str(&format!(
                     "; in another network add --at {})\n",
-                    shown(address)
+                    shown(address.split('/').next().unwrap_or(address))
                 )),
                 None => text.push_str(")\n"),
             }

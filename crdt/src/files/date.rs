@@ -3,13 +3,13 @@
 const MS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// `2026-11-22`.
-pub(crate) fn day(ms: i64) -> String {
+pub fn day(ms: i64) -> String {
     let (year, month, day) = civil(ms.div_euclid(MS_PER_DAY));
     format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// `2026-11-22T09:30:00.125Z` (RFC 3339).
-pub(crate) fn instant(ms: i64) -> String {
+pub fn instant(ms: i64) -> String {
     let of_day = ms.rem_euclid(MS_PER_DAY);
     let (seconds, ms_left) = (of_day / 1000, of_day % 1000);
     format!(

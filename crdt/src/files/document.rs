@@ -7,6 +7,7 @@ use super::{
     Actor, Content, Dot, FileId, Kind, MergedInto, NameError, Place, RegisterError, Stamp, Trash,
     check_name, date,
 };
+use crate::change::ChangeInfo;
 use crate::{ChangeError, Document, DocumentError, NewChange, Revision, ScalarValue};
 
 /// The name that the published vocabulary has for the root folder where an id stands.
@@ -99,9 +100,18 @@ pub fn first_change(state: &FileState, actor: Actor, time_ms: i64) -> Result<New
 
 /// The file that a document consisting of this one change is; `None` where only loading the document can tell.
 pub fn read_first(raw: &[u8]) -> Result<Option<FileState>, FileError> {
-    let Some(fields) = crate::fast::read_first_scalars(raw)? else {
-        return Ok(None);
-    };
+    let fields = crate::fast::read_first_scalars(raw)?;
+    fields.map(gather_first).transpose()
+}
+
+/// What a change that another device made says of itself, as [`crate::change::inspect`] does, and what [`read_first`]
+/// gives where that succeeds: in one go, for there are many in a first sync.
+pub fn inspect_first(raw: &[u8]) -> Result<(ChangeInfo, Option<FileState>), ChangeError> {
+    let (info, fields) = crate::fast::inspect_first_scalars(raw)?;
+    Ok((info, fields.and_then(|fields| gather_first(fields).ok())))
+}
+
+fn gather_first(fields: Vec<(String, ScalarValue)>) -> Result<FileState, FileError> {
     gather(|wanted| {
         fields
             .iter()
@@ -109,7 +119,6 @@ pub fn read_first(raw: &[u8]) -> Result<Option<FileState>, FileError> {
             .map(|(_, value)| value.clone())
             .collect()
     })
-    .map(Some)
 }
 
 /// The file that a document is.

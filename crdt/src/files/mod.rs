@@ -8,6 +8,7 @@
 //! ```text
 //! stamp.rs      hybrid logical clock, dots
 //! names.rs      which names a file may have, and how those are shown that it may not
+//! conflict_names.rs  names of conflict copies: made and read
 //! registers.rs  the registers and their bytes
 //! date.rs       dates as text
 //! lasting.rs    tags of contents, and what goes from the trash for good
@@ -17,7 +18,8 @@
 //! What the registers of all files together look like as a tree of folders is [`crate::tree`]'s business.
 //! Layouts: docs/protocol/files.md.
 
-mod date;
+pub mod conflict_names;
+pub mod date;
 pub mod document;
 pub mod lasting;
 pub mod names;
@@ -30,9 +32,10 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 pub use crate::change::Actor;
+pub use conflict_names::{ConflictMark, conflict_name};
 pub use document::{
-    FileError, FilePatch, FileState, contents, edit, first_change, read, read_first, rivals,
-    to_json,
+    FileError, FilePatch, FileState, contents, edit, first_change, inspect_first, read, read_first,
+    rivals, to_json,
 };
 pub use lasting::{Purge, Tag};
 pub use names::{MAX_NAME_BYTES, NameError, check_name};

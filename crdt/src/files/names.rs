@@ -3,18 +3,18 @@
 //! Names are compared bytewise and kept as they are written. A name that this device is asked to write must be one
 //! that every file system of a POSIX kind takes ([`check_name`]); what *other* systems make of a good name (case,
 //! reserved words, Unicode forms) is the synced folder's business. A name that came from elsewhere and would be unsafe
-//! on disk is shown under [`shown_name`], never passed on as it is.
+//! on disk is shown under [`shown_name`], never passed on as it is. The names of conflict copies are made and read in
+//! [`super::conflict_names`].
 
 use std::borrow::Cow;
+
+use super::FileId;
 
 /// The longest name, in bytes of UTF-8: what Linux and macOS file systems take.
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// The longest part after the last dot that counts as a file's extension.
 const MAX_EXTENSION_BYTES: usize = 16;
-
-/// How much of a device's label goes into a conflict name, in bytes.
-const MAX_SHOWN_LABEL_BYTES: usize = 40;
 
 /// Why a file or folder cannot have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,53 +67,17 @@ pub fn shown_name(name: &str) -> Cow<'_, str> {
     Cow::Owned(with_mark(&plain, true, &mark))
 }
 
-/// The name of the later of two different files of one name: `name (conflict from laptop, 2026-11-22).ext`.
-///
-/// `tie` is `None` for the first choice. Where that is taken, `Some((id, 1))` adds the file's id, and greater numbers
-/// the number as well: `name (conflict from laptop, 2026-11-22, <id>, 2).ext`.
-pub(crate) fn conflict_name(
-    name: &str,
-    is_file: bool,
-    label: &str,
-    ms: u64,
-    tie: Option<(super::FileId, u32)>,
-) -> String {
-    let label: String = label
-        .chars()
-        .map(|char| {
-            if char == '/' || char.is_control() {
-                '-'
-            } else {
-                char
-            }
-        })
-        .collect();
-    let label = match label.trim() {
-        "" => "another device",
-        label => &label[..label.floor_char_boundary(MAX_SHOWN_LABEL_BYTES)],
-    };
-    let date = super::date::day(i64::try_from(ms).unwrap_or(i64::MAX));
-    with_mark(
-        name,
-        is_file,
-        &format!(" (conflict from {label}, {date}{})", tie_text(tie)),
-    )
+/// The name of something whose folder has not arrived yet; `count` is 1 unless that name is taken.
+pub(crate) fn waiting_name(name: &str, is_file: bool, id: FileId, count: u32) -> String {
+    let mark = format!(" (waiting for its folder, {id}{})", numbered(count));
+    with_mark(name, is_file, &mark)
 }
 
-/// The name of something whose folder has not arrived yet. See [`conflict_name`] for `tie`, which is always needed.
-pub(crate) fn waiting_name(name: &str, is_file: bool, tie: (super::FileId, u32)) -> String {
-    with_mark(
-        name,
-        is_file,
-        &format!(" (waiting for its folder{})", tie_text(Some(tie))),
-    )
-}
-
-fn tie_text(tie: Option<(super::FileId, u32)>) -> String {
-    match tie {
-        None => String::new(),
-        Some((id, 1)) => format!(", {id}"),
-        Some((id, count)) => format!(", {id}, {count}"),
+/// What the second and later ones of otherwise equal marks end with: `, 2`.
+pub(crate) fn numbered(number: u32) -> String {
+    match number {
+        0 | 1 => String::new(),
+        number => format!(", {number}"),
     }
 }
 
@@ -121,20 +85,16 @@ fn tie_text(tie: Option<(super::FileId, u32)>) -> String {
 ///
 /// Everything that a mark ends with can be read back from the end of the result: an extension is a dot and letters or
 /// digits, so it cannot imitate a mark. That makes names with an id in their mark as unique as the id.
-fn with_mark(name: &str, is_file: bool, mark: &str) -> String {
-    let (stem, extension) = if is_file {
-        split_extension(name)
-    } else {
-        (name, "")
-    };
+pub fn with_mark(name: &str, is_file: bool, mark: &str) -> String {
+    let (stem, extension) = split_extension_of(name, is_file);
     let room = MAX_NAME_BYTES.saturating_sub(mark.len() + extension.len());
     let stem = &stem[..stem.floor_char_boundary(room)];
     format!("{stem}{mark}{extension}")
 }
 
 /// Splits `report.pdf` into `report` and `.pdf`; a name without a short alphanumeric ending, or with nothing before
-/// the dot, has none.
-fn split_extension(name: &str) -> (&str, &str) {
+/// the dot, has none. Folders have none either: see [`split_extension_of`].
+pub fn split_extension(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 => {
             let ending = &name[dot + 1..];
@@ -150,13 +110,19 @@ fn split_extension(name: &str) -> (&str, &str) {
     }
 }
 
+/// The same for what may be a folder, whose name is never split.
+pub(crate) fn split_extension_of(name: &str, is_file: bool) -> (&str, &str) {
+    if is_file {
+        split_extension(name)
+    } else {
+        (name, "")
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::FileId;
     use super::*;
     use proptest::prelude::*;
-
-    const DAY: u64 = 1_795_305_600_000; // 2026-11-22
 
     #[test]
     fn names_that_no_file_system_takes_are_refused_by_kind() {
@@ -182,43 +148,12 @@ mod tests {
         assert!(shown_name("..").starts_with("%2E%2E (escaped "));
     }
 
-    #[test]
-    fn conflict_names_keep_the_extension_of_files_only() {
-        assert_eq!(
-            conflict_name("a.tar.gz", true, "laptop", DAY, None),
-            "a.tar (conflict from laptop, 2026-11-22).gz"
-        );
-        assert_eq!(
-            conflict_name("v1.2", false, "laptop", DAY, None),
-            "v1.2 (conflict from laptop, 2026-11-22)"
-        );
-        assert_eq!(
-            conflict_name(".profile", true, "x", DAY, None),
-            ".profile (conflict from x, 2026-11-22)"
-        );
-        assert_eq!(
-            conflict_name("a.b c", true, "", DAY, None),
-            "a.b c (conflict from another device, 2026-11-22)"
-        );
-        let id = FileId([0x1a; 16]);
-        assert_eq!(
-            conflict_name("a", true, "my/pc\n", DAY, Some((id, 2))),
-            format!(
-                "a (conflict from my-pc-, 2026-11-22, {}, 2)",
-                "1a".repeat(16)
-            )
-        );
-    }
-
     proptest! {
         #[test]
-        fn whatever_is_shown_is_a_safe_name(name in any::<String>(), label in any::<String>(), ms in any::<u64>(), file in any::<bool>(),
-                                            tie in proptest::option::of((any::<[u8; 16]>().prop_map(FileId), 1u32..))) {
+        fn whatever_is_shown_is_a_safe_name(name in any::<String>(), file in any::<bool>(), id in any::<[u8; 16]>(), count in 1u32..) {
             let shown = shown_name(&name);
             prop_assert_eq!(check_name(&shown), Ok(()));
-            prop_assert_eq!(check_name(&conflict_name(&shown, file, &label, ms, tie)), Ok(()));
-            let tie = tie.unwrap_or((FileId::ROOT, 1));
-            prop_assert_eq!(check_name(&waiting_name(&shown, file, tie)), Ok(()));
+            prop_assert_eq!(check_name(&waiting_name(&shown, file, FileId(id), count)), Ok(()));
         }
 
         #[test]

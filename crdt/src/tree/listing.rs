@@ -20,7 +20,8 @@ use std::sync::Arc;
 use super::node::{Ix, Level, Likeness, NONE, ROOT};
 use super::{Tree, Work};
 use crate::files::Kind;
-use crate::files::names::{conflict_name, waiting_name};
+use crate::files::conflict_names::{conflict_name, conflict_name_with_id};
+use crate::files::names::waiting_name;
 
 /// A name within a folder.
 pub(super) type Line = (Ix, Arc<str>);
@@ -247,16 +248,13 @@ impl Tree {
         };
         let node = self.node(x);
         let (dir, is_file) = (node.dir, node.kind != Kind::Folder);
+        let ms = i64::try_from(node.stamp.ms()).unwrap_or(i64::MAX);
         let candidate = |count: u32| match (node.standing.waiting, count) {
-            (true, _) => waiting_name(&node.name, is_file, (node.id, count + 1)),
-            (false, 0) => conflict_name(&node.name, is_file, &node.label, node.stamp.ms(), None),
-            (false, _) => conflict_name(
-                &node.name,
-                is_file,
-                &node.label,
-                node.stamp.ms(),
-                Some((node.id, count)),
-            ),
+            (true, _) => waiting_name(&node.name, is_file, node.id, count + 1),
+            (false, 0) => conflict_name(&node.name, is_file, &node.label, ms, 1),
+            (false, _) => {
+                conflict_name_with_id(&node.name, is_file, &node.label, ms, (node.id, count))
+            }
         };
         let mut tried: Vec<Arc<str>> = Vec::new();
         for count in 0.. {

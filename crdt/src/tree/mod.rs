@@ -12,6 +12,7 @@
 //! purging.rs   what went from it for good
 //! listing.rs   what folders list: one name, several nodes
 //! changes.rs   what is shown otherwise than before
+//! every.rs     one look at all of it
 //! ```
 //!
 //! The rules, each on top of those before it (docs/protocol/files.md has them with examples):
@@ -30,6 +31,7 @@
 //!    with the id after the date where that is taken.
 
 mod changes;
+mod every;
 mod listing;
 mod node;
 mod purging;
@@ -50,6 +52,7 @@ use node::{Ix, NONE, Node, ROOT};
 use standing::Standings;
 
 pub use changes::Changed;
+pub use every::Every;
 pub use node::{ContentBrief, Known};
 
 /// How a file, folder or link is shown.

@@ -280,6 +280,30 @@ fn conflict_names_that_are_taken_get_the_id() {
 }
 
 #[test]
+fn a_conflict_about_a_conflict_copy_is_named_after_the_original() {
+    let copy = "a (conflict from laptop, 2026-11-22).txt";
+    let tree = tree(&[
+        (1, file(FileId::ROOT, "a.txt", 1, 1)),
+        (2, file(FileId::ROOT, copy, 2, 2)),
+        (3, file(FileId::ROOT, copy, 3, 3).by_phone()),
+        (4, file(FileId::ROOT, copy, 4, 4)),
+        (5, file(FileId::ROOT, "a.txt", 5, 5).by_phone()),
+    ]);
+    let name = |n: u8| tree.shown(id(n)).unwrap().name.to_string();
+    assert_eq!(name(2), copy);
+    assert_eq!(name(3), "a (conflict from phone, 2026-11-22).txt");
+    assert_eq!(
+        name(4),
+        format!("a (conflict from laptop, 2026-11-22, {}).txt", id(4))
+    );
+    // Two copies that want one name, of two groups: the earlier has it.
+    assert_eq!(
+        name(5),
+        format!("a (conflict from phone, 2026-11-22, {}).txt", id(5))
+    );
+}
+
+#[test]
 fn folders_of_one_name_show_as_one_with_all_that_they_list() {
     let (a, b) = (
         folder(FileId::ROOT, "docs", 1),

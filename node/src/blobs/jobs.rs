@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_protocol::keys::Keyring;
@@ -16,8 +17,12 @@ use super::pins::Hold;
 use super::placement::{Reader, Rows};
 use super::transfer::Want;
 
-/// Jobs that end before a group is made of them. One flush of the disk costs as much as writing some hundred small files.
-pub(super) const GROUP_JOBS: usize = 512;
+/// Jobs that end before a group is made of them. One flush of the disk costs as much as writing some hundred small files,
+/// and so does what follows: another flush when they have their names, and a commit.
+pub(super) const GROUP_JOBS: usize = 2048;
+
+/// Fewer make a group when none was made for so long: over a slow network people see files come, not nothing for minutes.
+pub(super) const GROUP_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes written before the disk is set to work, so that the last flush finds little left.
 pub(super) const GROUP_BYTES: u64 = 128 << 20;
@@ -28,14 +33,8 @@ pub const NO_FOLDER: u32 = 0;
 /// One content to write into a temporary file.
 #[derive(Clone, Debug)]
 pub struct WriteJob {
-    /// Chosen by the caller; comes back with the result.
-    pub key: u64,
-    /// The content's length in bytes.
-    pub size: u64,
-    /// The content's hash.
-    pub hash: [u8; 32],
-    /// The content's chunks.
-    pub root: ChunkRoot,
+    /// What to write.
+    pub content: StoreJob,
     /// Where to write. Made if it is not there, resumed if it is; its folder must be there. It stays when the job fails.
     pub temp: PathBuf,
     /// Number of the synced folder to which the file goes; [`NO_FOLDER`] for elsewhere.
@@ -44,7 +43,7 @@ pub struct WriteJob {
     pub file: [u8; 16],
 }
 
-/// One content to keep in the blob store.
+/// One content, to keep in the blob store or to write elsewhere.
 #[derive(Clone, Debug)]
 pub struct StoreJob {
     /// Chosen by the caller; comes back with the result.
@@ -76,45 +75,18 @@ impl Group {
 
 /// What the two kinds of job have in common.
 pub(super) trait Job: Send + 'static {
-    fn key(&self) -> u64;
-    fn size(&self) -> u64;
-    fn hash(&self) -> &[u8; 32];
-    fn root(&self) -> &ChunkRoot;
+    fn content(&self) -> &StoreJob;
 }
 
 impl Job for WriteJob {
-    fn key(&self) -> u64 {
-        self.key
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn hash(&self) -> &[u8; 32] {
-        &self.hash
-    }
-
-    fn root(&self) -> &ChunkRoot {
-        &self.root
+    fn content(&self) -> &StoreJob {
+        &self.content
     }
 }
 
 impl Job for StoreJob {
-    fn key(&self) -> u64 {
-        self.key
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn hash(&self) -> &[u8; 32] {
-        &self.hash
-    }
-
-    fn root(&self) -> &ChunkRoot {
-        &self.root
+    fn content(&self) -> &StoreJob {
+        self
     }
 }
 

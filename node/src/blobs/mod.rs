@@ -286,15 +286,18 @@ impl Blobs {
     ) -> Transferred {
         let mut transferred = Transferred::default();
         Progress::add(&fetch.progress.total_files, jobs.len() as u64);
-        Progress::add(&fetch.progress.total_bytes, jobs.iter().map(J::size).sum());
+        Progress::add(
+            &fetch.progress.total_bytes,
+            jobs.iter().map(|job| job.content().size).sum(),
+        );
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() && !done.is_closed() {
             let mut lot = Vec::new();
             let mut bytes = 0u64;
             while let Some(job) = jobs.next_if(|job| {
-                lot.is_empty() || lot.len() < LOT_FILES && bytes + job.size() <= LOT_BYTES
+                lot.is_empty() || lot.len() < LOT_FILES && bytes + job.content().size <= LOT_BYTES
             }) {
-                bytes += job.size();
+                bytes += job.content().size;
                 lot.push(job);
             }
             self.transfer_lot(lot, fetch, done, plan, &mut transferred)
@@ -316,7 +319,7 @@ impl Blobs {
             hold: Some(hold.clone()),
             ..Group::default()
         };
-        let roots = jobs.iter().map(J::root);
+        let roots = jobs.iter().map(|job| &job.content().root);
         let contents = read::expand::<true>(
             &self.shared,
             roots,
@@ -330,7 +333,8 @@ impl Blobs {
         let mut planned = Vec::with_capacity(jobs.len());
         for (job, chunks) in jobs.into_iter().zip(contents) {
             let checked = chunks.and_then(|chunks| {
-                content::check(&chunks, job.size(), job.hash(), keyring.secret())?;
+                let wanted = job.content();
+                content::check(&chunks, wanted.size, &wanted.hash, keyring.secret())?;
                 Ok(chunks)
             });
             match checked {
@@ -338,10 +342,13 @@ impl Blobs {
                     hold.pin_all(&chunks).await;
                     planned.push(Planned { job, chunks });
                 }
-                Err(error) => group.jobs.push((job.key(), Err(error))),
+                Err(error) => group.jobs.push((job.content().key, Err(error))),
             }
         }
-        let keys: Vec<u64> = planned.iter().map(|planned| planned.job.key()).collect();
+        let keys: Vec<u64> = planned
+            .iter()
+            .map(|planned| planned.job.content().key)
+            .collect();
         let (shared, progress) = (Arc::clone(&self.shared), Arc::clone(&fetch.progress));
         let plan = self
             .blocking(move |_| plan(&shared, progress, hold, planned))

@@ -7,6 +7,8 @@
 
 mod walk;
 
+use std::collections::BTreeSet;
+
 use coffer_protocol::codec::{self, CodecError, List};
 use coffer_protocol::identity::{EpochId, Hash};
 use redb::{
@@ -74,6 +76,62 @@ pub enum Placement {
         /// Epoch under which it is sealed.
         epoch: [u8; 32],
     },
+}
+
+impl Placement {
+    /// Whether the blob store has the bytes.
+    pub fn is_in_store(&self) -> bool {
+        matches!(self, Placement::Store | Placement::Pack { .. })
+    }
+
+    /// Whether a file of one of these synced folders has them.
+    pub fn is_in_folder(&self, folders: &BTreeSet<u32>) -> bool {
+        matches!(self, Placement::File { root, .. } if folders.contains(root))
+    }
+
+    /// The same range of a synced file once that is another one, `file`; other places stay what they are.
+    pub fn in_file(self, file: [u8; 16]) -> Placement {
+        match self {
+            Placement::File {
+                root,
+                offset,
+                len,
+                frame,
+                epoch,
+                ..
+            } => Placement::File {
+                root,
+                file,
+                offset,
+                len,
+                frame,
+                epoch,
+            },
+            other => other,
+        }
+    }
+
+    /// The same range of a synced file once that is moved aside as `name`; other places stay what they are.
+    pub fn in_kept(self, name: [u8; 24]) -> Placement {
+        match self {
+            Placement::File {
+                root,
+                offset,
+                len,
+                frame,
+                epoch,
+                ..
+            } => Placement::Kept {
+                root,
+                name,
+                offset,
+                len,
+                frame,
+                epoch,
+            },
+            other => other,
+        }
+    }
 }
 
 /// The sealed form of a chunk that this device holds or held: enough to name it again without sealing it again.
@@ -226,6 +284,32 @@ pub fn forget<'a>(
     Ok(())
 }
 
+/// Removes the places in the blob store of blobs that also lie in one of these synced folders; gives those blobs.
+pub fn leave_to_folders<'a>(
+    transaction: &WriteTransaction,
+    folders: &BTreeSet<u32>,
+    blobs: impl IntoIterator<Item = &'a Hash>,
+) -> Result<Vec<Hash>, PlacementError> {
+    let mut table = transaction.open_table(PLACEMENT)?;
+    let mut left = Vec::new();
+    for blob in blobs {
+        let places = stored_places(&table, blob)?;
+        if is_doubled(&places, folders) {
+            change_places(&mut table, blob, |known| {
+                (!known.is_in_store()).then(|| known.clone())
+            })?;
+            left.push(*blob);
+        }
+    }
+    Ok(left)
+}
+
+/// Whether the blob store has what lies in one of these synced folders too.
+pub fn is_doubled(places: &[Placement], folders: &BTreeSet<u32>) -> bool {
+    let in_folder = places.iter().any(|place| place.is_in_folder(folders));
+    in_folder && places.iter().any(Placement::is_in_store)
+}
+
 /// Follows a synced file that the folder engine moved aside: places in it become places in the kept file.
 pub fn moved_aside<'a>(
     transaction: &WriteTransaction,
@@ -236,21 +320,9 @@ pub fn moved_aside<'a>(
     let mut table = transaction.open_table(PLACEMENT)?;
     for blob in blobs {
         change_places(&mut table, blob, |known| match *known {
-            Placement::File {
-                root,
-                file,
-                offset,
-                len,
-                frame,
-                epoch,
-            } if (root, file) == (folder, id) => Some(Placement::Kept {
-                root,
-                name: kept,
-                offset,
-                len,
-                frame,
-                epoch,
-            }),
+            Placement::File { root, file, .. } if (root, file) == (folder, id) => {
+                Some(known.clone().in_kept(kept))
+            }
             _ => Some(known.clone()),
         })?;
     }
@@ -359,7 +431,7 @@ impl Reader {
 
     /// Blobs that have a place in the blob store, and that place: for checks after an unclean stop. Walks the whole table.
     pub fn stored(&self) -> Result<Vec<(Hash, Placement)>, PlacementError> {
-        self.select(|place| matches!(place, Placement::Store | Placement::Pack { .. }))
+        self.select(Placement::is_in_store)
     }
 
     /// Blobs that have a place in a synced folder, and that place: for a folder that is no longer synced. Walks the whole

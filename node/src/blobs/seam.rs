@@ -39,7 +39,10 @@ pub(super) enum Origin {
     /// In a file of a synced folder: its frame is uncompressed.
     File,
     /// In the blob store, which holds its ciphertext.
-    Store,
+    Store {
+        /// Whether its frame is compressed, and no file can stand for it.
+        compressed: bool,
+    },
 }
 
 /// A file that a placement names.
@@ -156,17 +159,19 @@ impl<'a> Seam<'a> {
     ) -> Result<Option<Origin>, BlobsError> {
         for placement in self.reader.places(&chunk.blob)? {
             out.clear();
-            let (good, origin) = match Plain::of(&placement) {
+            let origin = match Plain::of(&placement) {
                 Some(plain) => {
                     let good = plain.len == chunk.len
                         && self.read(&plain, out)
                         && self.keyring.secret().chunk_id(out) == chunk.id;
-                    (good, Origin::File)
+                    good.then_some(Origin::File)
                 }
-                None => (self.open_stored(chunk, &placement, out), Origin::Store),
+                None => self
+                    .open_stored(chunk, &placement, out)
+                    .map(|compressed| Origin::Store { compressed }),
             };
-            if good {
-                return Ok(Some(origin));
+            if origin.is_some() {
+                return Ok(origin);
             }
             self.note_failed(chunk.blob, placement);
         }
@@ -198,27 +203,23 @@ impl<'a> Seam<'a> {
         }
     }
 
-    fn open_stored(&mut self, chunk: &Named, placement: &Placement, out: &mut Vec<u8>) -> bool {
-        let Some(epoch) = self.keyring.epoch(&chunk.epoch) else {
-            return false;
-        };
+    /// Whether the frame of a chunk of the store is compressed; `None` if it is not there, or not whole.
+    fn open_stored(
+        &mut self,
+        chunk: &Named,
+        placement: &Placement,
+        out: &mut Vec<u8>,
+    ) -> Option<bool> {
+        let epoch = self.keyring.epoch(&chunk.epoch)?;
         let mut sealed = std::mem::take(&mut self.buffer);
         sealed.clear();
-        let good = self
-            .shared
-            .store
-            .read(&chunk.blob, placement, &mut sealed)
-            .unwrap_or(false)
-            && frame::open_frame_into(
-                &sealed,
-                &chunk.expected(),
-                self.keyring.secret(),
-                epoch,
-                out,
-            )
-            .is_ok();
+        let read = self.shared.store.read(&chunk.blob, placement, &mut sealed);
+        let opened = read.unwrap_or(false).then(|| {
+            let (expected, secret) = (chunk.expected(), self.keyring.secret());
+            frame::open_frame_into(&sealed, &expected, secret, epoch, out)
+        });
         self.buffer = sealed;
-        good
+        opened?.ok()
     }
 
     /// Seals a range of a file as it was sealed when it was named. Sealing is deterministic: the same plaintext gives the

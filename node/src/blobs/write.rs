@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use coffer_protocol::frame::{self, FRAME_HEADER_LEN};
 use coffer_protocol::keys::Keyring;
@@ -20,8 +21,8 @@ use super::board::Item;
 use super::content::Named;
 use super::error::{BlobsError, WriteError};
 use super::jobs::{
-    GROUP_BYTES, GROUP_JOBS, Group, NO_FOLDER, Planned, Standing, Wants, WriteJob, check_keys,
-    lost_by_job,
+    GROUP_AFTER, GROUP_BYTES, GROUP_JOBS, Group, NO_FOLDER, Planned, Standing, Wants, WriteJob,
+    check_keys, lost_by_job,
 };
 use super::pins::Hold;
 use super::placement::{Placement, Reader, Rows};
@@ -46,6 +47,7 @@ pub(super) struct FileSink {
     /// A file on each file system that was written to, by device number: through it the file system is flushed.
     written: Mutex<BTreeMap<u64, File>>,
     unflushed: AtomicU64,
+    flushed: Mutex<Instant>,
     /// Compressed frames: they cannot be made from the file again.
     keeper: Keeper,
     hold: Hold,
@@ -90,6 +92,7 @@ impl FileSink {
             open: Mutex::default(),
             written: Mutex::default(),
             unflushed: AtomicU64::new(0),
+            flushed: Mutex::new(Instant::now()),
             keeper: Keeper::new(hold.clone()),
             hold,
         };
@@ -161,7 +164,9 @@ impl FileSink {
             offset += u64::from(chunk.len);
         }
         match &found {
-            Some(file) => file.set_len(job.size).map_err(WriteError::writing)?,
+            Some(file) => file
+                .set_len(job.content.size)
+                .map_err(WriteError::writing)?,
             // A new file appears with its first chunk; one without any, here.
             None if left == 0 => {
                 let file = open_writable(&job.temp, true).map_err(WriteError::writing)?;
@@ -186,8 +191,8 @@ impl FileSink {
             job: spec, chunks, ..
         } = &self.jobs[job];
         let file = open_writable(&spec.temp, true)?;
-        if chunks.len() > 1 && file.metadata()?.len() != spec.size {
-            file.set_len(spec.size)?;
+        if chunks.len() > 1 && file.metadata()?.len() != spec.content.size {
+            file.set_len(spec.content.size)?;
         }
         self.note_written(&file)?;
         let file = Arc::new(file);
@@ -275,8 +280,8 @@ impl Sink for FileSink {
     const SEALED: bool = false;
 
     fn take(&self, item: Item, chunk: &Arrived<'_>) {
-        // A compressed frame is kept as it came; one read from the store is there already. A file outside of synced
-        // folders stands for nothing: what it is made of stays where it was.
+        // A compressed frame is kept as it came, or is in the store already. A file outside of synced folders stands for
+        // nothing: what it is made of stays where it was.
         let mut jobs = self.targets[item as usize].iter();
         let stands = jobs.any(|target| self.jobs[target.job].job.folder != NO_FOLDER);
         let sealed = chunk.sealed.filter(|_| stands);
@@ -287,7 +292,7 @@ impl Sink for FileSink {
                 .map_err(WriteError::from),
             None => Ok(()),
         };
-        let in_store = sealed.is_some() || chunk.local == Some(Origin::Store);
+        let in_store = sealed.is_some() || chunk.local == Some(Origin::Store { compressed: true });
         for target in &self.targets[item as usize] {
             let job = target.job;
             if !self.standing.has_failed(job) {
@@ -314,13 +319,17 @@ impl Sink for FileSink {
     }
 
     fn ready(&self) -> bool {
-        self.standing.ended() >= GROUP_JOBS || self.unflushed.load(Ordering::Relaxed) >= GROUP_BYTES
+        let ended = self.standing.ended();
+        ended >= GROUP_JOBS
+            || self.unflushed.load(Ordering::Relaxed) >= GROUP_BYTES
+            || ended > 0 && lock(&self.flushed).elapsed() >= GROUP_AFTER
     }
 
     fn flush(&self, lost: Option<&[Item]>) -> Group {
         // What ended before the flush began is durable after it; what ends meanwhile is not.
         let ended = self.standing.take_ended(lost.is_some());
         self.unflushed.store(0, Ordering::Relaxed);
+        *lock(&self.flushed) = Instant::now();
         let shared = self.keeper.flush(&self.shared.store);
         let synced = self.sync();
         let lost = lost_by_job(lost.unwrap_or_default(), |item| {
@@ -356,7 +365,7 @@ impl Sink for FileSink {
                     Ok(self.rows(job))
                 }
             };
-            group.jobs.push((self.jobs[job].job.key, result));
+            group.jobs.push((self.jobs[job].job.content.key, result));
         }
         group.shared.placements = shared.unwrap_or_default();
         group

@@ -21,7 +21,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +32,7 @@ use survey::Survey;
 
 use crate::blobs::placement::{Placement, decode_places};
 use crate::blobs::{Blobs, BlobsError, Frame};
+use crate::folder::place;
 use crate::store::{StoreError, tables};
 use crate::vault::collect::{Collect, View, runs};
 use crate::vault::{CommitError, CommitRequest, VaultHandle, rule};
@@ -129,7 +130,15 @@ pub async fn collect(
     let purged = Arc::new(view.purged.clone());
     let as_of = view.transaction;
     let store = blobs.clone();
-    let (mut survey, dropped) = blocking(move || look(&view, &store, now_ms, limits)).await?;
+    let there: BTreeSet<u32> = folders
+        .iter()
+        .filter(|(_, folder)| place::has_marker(folder))
+        .map(|(number, _)| *number)
+        .collect();
+    let there = Arc::new(there);
+    let present = there.clone();
+    let (mut survey, dropped) =
+        blocking(move || look(&view, &store, &present, now_ms, limits)).await?;
     let mut report = Report {
         at_ms: now_ms,
         waiting_bytes: survey.waiting_bytes,
@@ -185,20 +194,33 @@ pub async fn collect(
         let freed = commit(vault, wanted).await?;
         claim.freed(&freed);
         drop(claim);
-        let freed: std::collections::HashSet<Hash> = freed.into_iter().collect();
+        let freed: HashSet<Hash> = freed.into_iter().collect();
         report.freed_blobs += freed.len() as u64;
         for (blob, places) in batch.iter().filter(|(blob, _)| freed.contains(blob)) {
-            for place in places {
-                survey.gone(blob, place);
-                let file = match place {
-                    Placement::Store => blob.0,
-                    Placement::Pack { pack, .. } => *pack,
-                    Placement::File { .. } | Placement::Kept { .. } => continue,
-                };
-                if !survey.stored.contains_key(&file) {
-                    emptied.push(Hash(file));
-                }
-            }
+            emptied.extend(
+                places
+                    .iter()
+                    .filter_map(|place| survey.empties(blob, place)),
+            );
+        }
+    }
+    let doubled = std::mem::take(&mut survey.doubled);
+    for batch in doubled.chunks(BATCH) {
+        let mut batch = batch.to_vec();
+        let claim = blobs.claim(&mut batch);
+        if batch.is_empty() {
+            continue;
+        }
+        let wanted = Collect {
+            doubled: (batch.iter().map(|(blob, _)| *blob).collect(), there.clone()),
+            ..base.clone()
+        };
+        let left = commit(vault, wanted).await?;
+        drop(claim);
+        let left: HashSet<Hash> = left.into_iter().collect();
+        for (blob, places) in batch.iter().filter(|(blob, _)| left.contains(blob)) {
+            let stored = places.iter().filter(|place| place.is_in_store());
+            emptied.extend(stored.filter_map(|place| survey.empties(blob, place)));
         }
     }
     emptied.sort_unstable();
@@ -226,6 +248,7 @@ type Dropped = Vec<(
 fn look(
     view: &View,
     blobs: &Blobs,
+    folders: &BTreeSet<u32>,
     now_ms: u64,
     limits: Limits,
 ) -> Result<(Survey, Dropped), CollectError> {
@@ -253,7 +276,7 @@ fn look(
         .map(|(number, _)| *number)
         .collect();
     let all = runs.iter().map(|(number, _)| *number);
-    let survey = survey::survey(view, &gathered.names, &due, all, |blob| {
+    let survey = survey::survey(view, &gathered.names, folders, &due, all, |blob| {
         blobs.stored_len(blob)
     })?;
     Ok((survey, gathered.dropped))
@@ -290,7 +313,7 @@ fn remove_kept(
     now_ms: u64,
 ) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = std::fs::read_dir(crate::folder::place::kept_path(folder, "")) else {
+    let Ok(entries) = std::fs::read_dir(place::kept_path(folder, "")) else {
         return 0;
     };
     let mut bytes = 0;

@@ -7,7 +7,9 @@ use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::CollectError;
 use super::names::{Names, table};
-use crate::blobs::placement::{Placement, PlacementError, Reader, decode_chunk, decode_places};
+use crate::blobs::placement::{
+    Placement, PlacementError, Reader, decode_chunk, decode_places, is_doubled,
+};
 use crate::store::{StoreError, tables};
 use crate::vault::collect::View;
 
@@ -23,6 +25,8 @@ pub struct Survey {
     pub due: Vec<(Hash, Vec<Placement>)>,
     /// Noted, but named again or not here any more.
     pub again: Vec<Hash>,
+    /// Blobs of the store that lie in a synced folder too.
+    pub doubled: Vec<(Hash, Vec<Placement>)>,
     /// Runs that nothing waits for.
     pub runs_over: Vec<u64>,
     /// Chunks whose blobs are neither named nor here.
@@ -38,8 +42,18 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// A place is no more.
-    pub fn gone(&mut self, blob: &Hash, place: &Placement) {
+    /// A place is no more. Gives the file of the store in which there is nothing now.
+    pub fn empties(&mut self, blob: &Hash, place: &Placement) -> Option<Hash> {
+        self.gone(blob, place);
+        let file = match place {
+            Placement::Store => blob.0,
+            Placement::Pack { pack, .. } => *pack,
+            Placement::File { .. } | Placement::Kept { .. } => return None,
+        };
+        (!self.stored.contains_key(&file)).then_some(Hash(file))
+    }
+
+    fn gone(&mut self, blob: &Hash, place: &Placement) {
         match place {
             Placement::Store => self.less(&blob.0, 0),
             Placement::Pack { pack, len, .. } => self.less(pack, u64::from(*len)),
@@ -67,10 +81,11 @@ impl Survey {
 }
 
 /// Looks at every blob that has a place here. `due` are the runs whose finds may be freed; `size` tells the length of a
-/// blob that is a file of the store. Blocking.
+/// blob that is a file of the store; `folders` are the synced folders that are there. Blocking.
 pub fn survey(
     view: &View,
     names: &Names,
+    folders: &BTreeSet<u32>,
     due: &BTreeSet<u64>,
     all_runs: impl IntoIterator<Item = u64>,
     size: impl Fn(&Hash) -> u64,
@@ -100,6 +115,13 @@ pub fn survey(
             }
         }
         if names.contains(&blob) {
+            if view.is_kept_elsewhere && is_doubled(&places, folders) {
+                if survey.doubled.len() < RUN_MAX {
+                    survey.doubled.push((blob, places));
+                } else {
+                    survey.more = true;
+                }
+            }
             continue;
         }
         let run = unnamed

@@ -4,7 +4,6 @@ use coffer_crdt::files::{FileId, Kind};
 use coffer_crdt::retention::VersionId;
 
 use super::{CollectError, Limits, Report, collect, named};
-use crate::blobs::placement::Placement;
 use crate::blobs::{Blobs, Fetch, Imported};
 use crate::service::random;
 use crate::store;
@@ -322,24 +321,7 @@ async fn files_moved_aside_go_when_no_kept_content_is_in_them() {
         };
         let mut imported = bench.blobs.import_file(path, into).await.unwrap();
         for (_, place) in &mut imported.rows.placements {
-            let Placement::File {
-                offset,
-                len,
-                frame,
-                epoch,
-                ..
-            } = *place
-            else {
-                panic!("{place:?}")
-            };
-            *place = Placement::Kept {
-                root: 7,
-                name: [file; 24],
-                offset,
-                len,
-                frame,
-                epoch,
-            };
+            *place = place.clone().in_kept([file; 24]);
         }
         bench.name(file, imported).await;
     }

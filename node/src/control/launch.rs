@@ -60,7 +60,7 @@ pub struct Ready {
     pub device_name: Option<String>,
     /// How many devices the vault has, this one included; 0 where there is none.
     pub devices: u64,
-    /// Addresses listened on, `HOST:PORT`.
+    /// Addresses listened on, `HOST:PORT/transport`.
     pub addresses: Vec<String>,
     /// Things that a person should know about this start: another port was picked, no multicast, repairs made.
     pub notes: Vec<String>,

@@ -14,13 +14,18 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::reply::Ask;
 use super::{Answer, ControlError, DocLine, Item, Progress, Reply, Request};
+use crate::vault::request::MAX_DOCUMENT;
 
 /// Version of this conversation; both sides are of one installation, so another one only means that a node of before an
 /// update is still running.
 pub const PROTOCOL: u32 = 1;
 
-/// Longest line in bytes: a document's JSON may be 16 MiB and doubles in the worst case of escaping.
-pub const MAX_LINE: usize = 36 * 1024 * 1024;
+/// Longest text that is read as the JSON of one document, in bytes: indented and escaped it is longer than what the
+/// vault counts.
+pub const MAX_DOCUMENT_TEXT: usize = 4 * MAX_DOCUMENT;
+
+/// Longest line in bytes: such a text, which doubles in the worst case of escaping, and what is around it.
+pub const MAX_LINE: usize = 2 * MAX_DOCUMENT_TEXT + (4 << 20);
 
 /// A buffer that grew beyond this for one line is given back afterwards.
 const KEEP_BUFFER: usize = 1024 * 1024;

@@ -1,8 +1,7 @@
 //! One owner of the data folder: an advisory lock on `<data>/lock`, which the kernel releases however a process ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::{ControlError, ErrorKind};
+use crate::private_file;
 
 /// A command that looks whether a node runs holds the lock for an instant: try again this often before saying "taken".
 const TRIES: u32 = 20;
@@ -26,7 +26,7 @@ impl DataLock {
     /// Takes the lock on an existing data folder. Blocks for up to 0.2 s. `AlreadyRunning` where another process has it.
     pub fn acquire(data_dir: &Path) -> Result<DataLock, ControlError> {
         let path = lock_path(data_dir);
-        let mut file = open(&path)
+        let mut file = private_file::open(&path)
             .map_err(|error| ControlError::io(format_args!("open {}", path.display()), &error))?;
         for attempt in 0.. {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -62,16 +62,6 @@ impl DataLock {
 
 fn lock_path(data_dir: &Path) -> PathBuf {
     data_dir.join("lock")
-}
-
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
 }
 
 fn read_pid(file: &mut File) -> Option<u32> {

@@ -35,7 +35,7 @@ pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
 pub use launch::{
     NewVault, Options, Ready, StartError, data_folder_is_used, default_data_dir, leave_session,
 };
-pub use lines::{FromClient, FromNode, MAX_LINE, PROTOCOL};
+pub use lines::{FromClient, FromNode, MAX_DOCUMENT_TEXT, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
 pub use reply::{
     Ack, AckResult, Ask, Content, DocumentReply, DocumentRow, Event, FileEvent, FileRevision,

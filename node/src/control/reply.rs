@@ -270,7 +270,7 @@ pub enum Item {
         expires_ms: u64,
         /// When the code ends.
         code_expires_ms: u64,
-        /// Addresses of this device as `HOST:PORT`, for `join --at`.
+        /// Addresses of this device, `HOST:PORT/transport`; `join --at` takes them with and without the transport.
         addresses: Vec<String>,
     },
     /// The 24 words.

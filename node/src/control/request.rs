@@ -187,14 +187,21 @@ pub enum Request {
         /// Path in the vault.
         path: String,
     },
-    /// Keep one of the contents that a file had for ever; without a label, no longer. → `Reply::FileTagged`
+    /// Keep one of the contents that a file had for ever. → `Reply::FileTagged`
     FileTag {
         /// Path in the vault.
         path: String,
         /// A revision as `FileHistory` shows it.
         revision: String,
-        /// What it is to be called, perhaps nothing; absent to take the tag away.
+        /// What it is to be called, perhaps nothing; absent to leave it called as it is.
         label: Option<String>,
+    },
+    /// Keep it as the rule says again. → `Reply::FileTagged`
+    FileUntag {
+        /// Path in the vault.
+        path: String,
+        /// A revision as `FileHistory` shows it.
+        revision: String,
     },
     /// What is in the trash: `Item::Trash`. → `Reply::Listed`
     TrashList,
@@ -374,6 +381,7 @@ impl Request {
             Request::FileRestore { .. } => "file-restore",
             Request::FileHistory { .. } => "file-history",
             Request::FileTag { .. } => "file-tag",
+            Request::FileUntag { .. } => "file-untag",
             Request::TrashList => "trash-list",
             Request::TrashRestore { .. } => "trash-restore",
             Request::TrashEmpty { .. } => "trash-empty",

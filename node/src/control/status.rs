@@ -141,7 +141,7 @@ pub enum Reach {
     },
     /// Not connected; being tried.
     Trying {
-        /// Addresses known.
+        /// Addresses known, `HOST:PORT/transport`.
         addresses: Vec<String>,
         /// Why the last try failed.
         last_error: Option<String>,

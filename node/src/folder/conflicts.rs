@@ -4,11 +4,10 @@
 //! follows from the tree alone, so all devices see the same ones; and it is settled by changing the tree: the copy goes
 //! to the trash, or gets an ordinary name. Nothing that lost is lost: it is in the trash, or in the file's history.
 
-use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::files::{ConflictMark, FileId, Kind};
 use coffer_crdt::tree::Tree;
 
 use super::compare::merge_group;
-use super::names::ConflictMark;
 use crate::vault::request::{ContentDraft, Operation};
 
 /// Ordinary names tried for a copy that is kept, at most.
@@ -75,13 +74,32 @@ pub fn conflict_of(tree: &Tree, copy: FileId) -> Option<Conflict> {
 
 /// All conflicts below a folder of the vault, by the paths of the copies.
 pub fn conflicts(tree: &Tree, folder: FileId) -> Vec<Conflict> {
+    // Few names say so: one look at all of them, and a closer one at those.
     let mut all: Vec<(Option<String>, Conflict)> = tree
-        .below(folder)
-        .filter_map(|id| conflict_of(tree, id))
+        .every()
+        .filter(|every| every.is_itself && !every.trashed && ConflictMark::may_be_in(every.name))
+        .filter(|every| is_below(tree, every.id, folder))
+        .filter_map(|every| conflict_of(tree, every.id))
         .map(|conflict| (tree.path(conflict.copy), conflict))
         .collect();
     all.sort_by(|a, b| (&a.0, a.1.copy).cmp(&(&b.0, b.1.copy)));
     all.into_iter().map(|(_, conflict)| conflict).collect()
+}
+
+/// Whether a file stands in a folder of the vault, or in one below it.
+pub fn is_below(tree: &Tree, file: FileId, folder: FileId) -> bool {
+    let folder = tree.representative(folder);
+    let mut at = file;
+    // A tree has no cycles as it is shown; the bound is for a defect.
+    for _ in 0..=tree.len() {
+        match tree.shown(at) {
+            _ if at == FileId::ROOT => return folder == FileId::ROOT,
+            Some(shown) if shown.parent == folder => return true,
+            Some(shown) => at = shown.parent,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// The conflicts that a file has part in: the one that it is the copy in, or those that have it as original.

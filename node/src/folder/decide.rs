@@ -6,7 +6,7 @@
 //! comes to disk under the old name. Equal bytes are never a conflict.
 
 use coffer_crdt::chunks::{ChunkList, ChunkRoot};
-use coffer_crdt::files::{Dot, FileId, Kind, Stamp};
+use coffer_crdt::files::{ConflictMark, Dot, FileId, Kind, Stamp, conflict_name};
 
 use super::compare::{Read, View, merge_group, row_of};
 use super::names;
@@ -174,12 +174,12 @@ fn new(
 /// A conflict name that nothing has in the vault.
 pub fn free_conflict_name(view: &View<'_>, parent: FileId, name: &str, is_file: bool) -> String {
     let names = (1..=names::MAX_COPIES)
-        .map(|number| names::conflict_name(name, is_file, view.label, view.now_ms, number));
+        .map(|number| conflict_name(name, is_file, view.label, view.now_ms, number));
     let free = names
         .into_iter()
         .find(|candidate| candidate != name && view.tree.lookup(parent, candidate).is_none());
     // Where all are taken the tree tells them apart by their ids.
-    free.unwrap_or_else(|| names::conflict_name(name, is_file, view.label, view.now_ms, 1))
+    free.unwrap_or_else(|| conflict_name(name, is_file, view.label, view.now_ms, 1))
 }
 
 /// The conflict copy of `of` that shall hold a content: its id, its name, and whether it is there already.
@@ -212,7 +212,7 @@ fn copy_for(
             break;
         }
         let id = names::conflict_id(of, label, ms, number);
-        let copy_name = names::conflict_name(&name, is_file, label, ms, number);
+        let copy_name = conflict_name(&name, is_file, label, ms, number);
         match view.tree.get(id) {
             Some(known) => {
                 let shown = view.tree.shown(id).is_some_and(|shown| !shown.trashed);
@@ -254,7 +254,7 @@ fn copy_for(
     last.unwrap_or_else(|| Copy {
         id: names::conflict_id(of, label, ms, 0),
         parent,
-        name: names::conflict_name(&name, is_file, label, ms, 1),
+        name: conflict_name(&name, is_file, label, ms, 1),
         exists: view
             .tree
             .get(names::conflict_id(of, label, ms, 0))
@@ -264,7 +264,7 @@ fn copy_for(
 }
 
 fn is_copy_name(name: &str, is_file: bool) -> bool {
-    names::ConflictMark::read(name, is_file).is_some()
+    ConflictMark::read(name, is_file).is_some()
 }
 
 /// What was read becomes a conflict copy of `of`, whose content in the vault is another.

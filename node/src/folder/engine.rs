@@ -90,6 +90,8 @@ pub(super) struct Engine<V, C> {
     pub wanted: BTreeMap<FileId, Bring>,
     /// The order in which to bring them: folder by folder. May name what is no longer wanted, and lack the newest.
     pub order: VecDeque<FileId>,
+    /// The same for large files, which come last.
+    pub large: VecDeque<FileId>,
     pub flights: BTreeMap<u64, Flight>,
     pub next_key: u64,
     pub transfers: JoinSet<u64>,
@@ -164,6 +166,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             survey: Survey::default(),
             wanted: BTreeMap::new(),
             order: VecDeque::new(),
+            large: VecDeque::new(),
             flights: BTreeMap::new(),
             next_key: 0,
             transfers: JoinSet::new(),
@@ -226,7 +229,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     if !self.tree_changed(changed) { break }
                 }
                 Some(group) = self.groups.1.recv() => {
-                    if let Err(halt) = self.group(group).await {
+                    if let Err(halt) = self.put_in_place(group).await {
                         self.halt_by(halt);
                     }
                 }
@@ -274,7 +277,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         if !self.has_local_work() && self.braked.is_none() {
             while let Ok(group) = self.groups.1.try_recv() {
-                self.group(group).await?;
+                self.put_in_place(group).await?;
             }
             self.remote_pass().await?;
         }
@@ -386,6 +389,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 }
                 waiting.push(answer);
             }
+            // Who asked found out otherwise that there is work.
+            Command::Settled(answer) if answer.is_closed() => {}
             Command::Settled(answer) => {
                 let settled = self.is_settled().await;
                 let _ = answer.send(settled);

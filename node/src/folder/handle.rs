@@ -9,7 +9,7 @@ use super::paths::{Folders, Shared};
 use super::place::FolderError;
 use super::release::{Release, Released, Unreleased};
 use super::rows::Rows;
-use super::state::FolderState;
+use super::state::{Activity, FolderState};
 use super::surroundings::Machine;
 use super::{Contents, FolderConfig, FolderVault};
 
@@ -117,9 +117,23 @@ impl FolderHandle {
 
     /// Whether everything done to the folder before this call is in the vault, and everything in the vault's tree is
     /// on disk. Asks the file system itself whether its events have all come, so it is safe to ask right after a write.
+    /// Answers at once while it works: a look at a large folder takes minutes, and who asks meanwhile shall not wait.
     pub async fn is_settled(&self) -> bool {
+        let mut state = self.state.clone();
+        if state.borrow_and_update().activity != Activity::Idle {
+            return false;
+        }
         let (answer, answered) = oneshot::channel();
-        self.inbox.send(Command::Settled(answer)).await.is_ok() && answered.await.unwrap_or(false)
+        let asked = async {
+            self.inbox.send(Command::Settled(answer)).await.is_ok()
+                && answered.await.unwrap_or(false)
+        };
+        let busy = state.wait_for(|state| state.activity != Activity::Idle);
+        tokio::select! {
+            biased;
+            settled = asked => settled,
+            _ = busy => false,
+        }
     }
 
     /// Takes the brake off: what it held was meant, or is to be undone. Returns when the vault has it durably; the files

@@ -50,10 +50,17 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 let rows = self.shared.rows();
                 let view = self.view(&rows, &tree, &label);
                 if goes {
-                    decide::revive(&view, id, draft_of(&rival), rival.dot)
+                    decide::revive(&view, id, ContentDraft::from(&rival), rival.dot)
                 } else {
                     let written_ms = i64::try_from(rival.stamp.ms()).unwrap_or(i64::MAX);
-                    decide::preserve(&view, id, draft_of(&rival), &label, rival.stamp, written_ms)
+                    decide::preserve(
+                        &view,
+                        id,
+                        ContentDraft::from(&rival),
+                        &label,
+                        rival.stamp,
+                        written_ms,
+                    )
                 }
             };
             let Some(settled) = settled else { continue };
@@ -96,7 +103,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 Some(root) => {
                     let chunks = self.chunks_of(root).await.unwrap_or_default();
                     request.placements.extend(places(&chunks, |offset, chunk| {
-                        kept_place(number, kept.name, offset, chunk)
+                        file_place(number, kept.id, offset, chunk).in_kept(kept.name)
                     }));
                     request.displaced.extend(places(&chunks, |offset, chunk| {
                         file_place(number, kept.id, offset, chunk)
@@ -174,7 +181,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                             .rows
                             .placements
                             .into_iter()
-                            .map(|(blob, place)| (blob, moved_to_kept(place, *name))),
+                            .map(|(blob, place)| (blob, place.in_kept(*name))),
                     );
                 }
                 Err(error) => {
@@ -253,48 +260,5 @@ fn file_place(root: u32, file: FileId, offset: u64, chunk: &Chunk) -> Placement 
         len: chunk.len,
         frame: chunk.frame,
         epoch: chunk.epoch,
-    }
-}
-
-fn kept_place(root: u32, name: [u8; 24], offset: u64, chunk: &Chunk) -> Placement {
-    Placement::Kept {
-        root,
-        name,
-        offset,
-        len: chunk.len,
-        frame: chunk.frame,
-        epoch: chunk.epoch,
-    }
-}
-
-fn moved_to_kept(place: Placement, name: [u8; 24]) -> Placement {
-    match place {
-        Placement::File {
-            root,
-            offset,
-            len,
-            frame,
-            epoch,
-            ..
-        } => Placement::Kept {
-            root,
-            name,
-            offset,
-            len,
-            frame,
-            epoch,
-        },
-        other => other,
-    }
-}
-
-pub(super) fn draft_of(content: &Content) -> ContentDraft {
-    ContentDraft {
-        size: content.size,
-        mtime_ms: content.mtime_ms,
-        executable: content.executable,
-        hash: content.hash,
-        target: content.target.clone(),
-        root: content.root.clone(),
     }
 }

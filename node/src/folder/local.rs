@@ -17,7 +17,6 @@ use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
 use super::reading::{Found, batches, import};
 use super::scan::{Depth, Parts, scan_parts, scan_whole};
 use super::{Contents, FolderVault};
-use crate::blobs::placement::Placement;
 use crate::blobs::{ImportError, Imported};
 use crate::vault::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 
@@ -400,8 +399,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if found.is_empty() {
             return Ok(());
         }
-        let (mut request, settled) = self.decide(found);
-        match self.vault.commit(request.clone()).await {
+        let settled = self.decide(found);
+        let mut all = CommitRequest::default();
+        for (_, settled, bytes) in &settled {
+            self.request(&mut all, settled, bytes.clone());
+        }
+        match self.vault.commit(all).await {
             Ok(_) => {}
             Err(
                 CommitError::NotFound(_)
@@ -413,7 +416,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             }
             Err(error) => return Err(error.into()),
         }
-        request.folder_rows.clear();
         for (read, settled, _) in settled {
             self.accept(&read, settled);
         }
@@ -422,9 +424,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     async fn commit_one_by_one(
         &mut self,
-        settled: Vec<(Read, Settled, CommitRequest)>,
+        settled: Vec<(Read, Settled, Bytes)>,
     ) -> Result<(), Halt> {
-        for (read, settled, request) in settled {
+        for (read, settled, bytes) in settled {
+            let mut request = CommitRequest::default();
+            self.request(&mut request, &settled, bytes);
             match self.vault.commit(request).await {
                 Ok(_) => self.accept(&read, settled),
                 // Another device's content came between the decision and the commit: decided anew, with both in view.
@@ -452,46 +456,49 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.conflicts += u64::from(settled.conflict);
     }
 
-    /// What was read means this, by the tree and rows of this moment; one request for all, and one for each.
-    fn decide(&self, found: Vec<Found>) -> (CommitRequest, Vec<(Read, Settled, CommitRequest)>) {
+    /// What was read means this, by the tree and rows of this moment.
+    fn decide(&self, found: Vec<Found>) -> Vec<(Read, Settled, Bytes)> {
         let label = self.vault.device_label();
         let tree = self.vault.tree();
         let rows = self.shared.rows();
         let view = self.view(&rows, &tree, &label);
-        let mut all = CommitRequest::default();
         let mut each = Vec::with_capacity(found.len());
         for (read, id, imported) in found {
             let draft = draft(&read, &imported);
             let hash = draft.hash;
             let settled = decide::settle(&view, &read, draft, id);
-            let request = CommitRequest {
-                operations: settled.operations.clone(),
-                placements: imported
-                    .rows
-                    .placements
-                    .into_iter()
-                    .map(|(blob, place)| (blob, owned_by(place, settled.owner)))
-                    .collect(),
-                chunks: imported.rows.chunks,
-                folder_rows: settled
-                    .rows
-                    .iter()
-                    .map(|(id, row)| (self.config.number, *id, row.clone()))
-                    .collect(),
-                held: vec![(settled.owner, hash)],
-                holds: vec![imported.hold],
-                ..CommitRequest::default()
+            let bytes = Bytes {
+                rows: imported.rows,
+                hold: imported.hold,
+                hash,
             };
-            all.operations.extend(request.operations.iter().cloned());
-            all.placements.extend(request.placements.iter().cloned());
-            all.chunks.extend(request.chunks.iter().cloned());
-            all.folder_rows.extend(request.folder_rows.iter().cloned());
-            all.held.extend(request.held.iter().copied());
-            all.holds.extend(request.holds.iter().cloned());
-            each.push((read, settled, request));
+            each.push((read, settled, bytes));
         }
-        (all, each)
+        each
     }
+
+    /// Adds to a request what one file comes to.
+    fn request(&self, all: &mut CommitRequest, settled: &Settled, bytes: Bytes) {
+        let placements = bytes.rows.placements.into_iter();
+        let number = self.config.number;
+        let rows = settled.rows.iter();
+        all.operations.extend(settled.operations.iter().cloned());
+        all.placements
+            .extend(placements.map(|(blob, place)| (blob, place.in_file(settled.owner.0))));
+        all.chunks.extend(bytes.rows.chunks);
+        all.folder_rows
+            .extend(rows.map(|(id, row)| (number, *id, row.clone())));
+        all.held.push((settled.owner, bytes.hash));
+        all.holds.push(bytes.hold);
+    }
+}
+
+/// Where the bytes of a file that was read are, and what they are.
+#[derive(Clone)]
+struct Bytes {
+    rows: crate::blobs::Rows,
+    hold: crate::blobs::Hold,
+    hash: [u8; 32],
 }
 
 fn subject(operation: &Operation) -> Option<FileId> {
@@ -511,35 +518,6 @@ fn draft(read: &Read, imported: &Imported) -> ContentDraft {
             target,
             i64::try_from(read.stat.mtime_ns.div_euclid(1_000_000)).unwrap_or(0),
         ),
-        None => ContentDraft {
-            size: imported.size,
-            mtime_ms: i64::try_from(imported.mtime_ns.div_euclid(1_000_000)).unwrap_or(0),
-            executable: imported.executable,
-            hash: imported.hash,
-            target: None,
-            root: imported.root.clone(),
-        },
-    }
-}
-
-/// The same place, in the file that the bytes turned out to belong to.
-fn owned_by(place: Placement, owner: FileId) -> Placement {
-    match place {
-        Placement::File {
-            root,
-            offset,
-            len,
-            frame,
-            epoch,
-            ..
-        } => Placement::File {
-            root,
-            file: owner.0,
-            offset,
-            len,
-            frame,
-            epoch,
-        },
-        other => other,
+        None => ContentDraft::from(imported),
     }
 }

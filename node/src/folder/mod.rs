@@ -10,7 +10,7 @@
 //! handle.rs       starting, asking, stopping; engine.rs the loop; report.rs what it says of itself
 //! noted.rs        what the watcher noted, and what is due when
 //! local.rs        the local pass; reading.rs the files it reads
-//! remote.rs       the remote pass; survey.rs all files in portions; queue.rs what to bring, in order; kept.rs what it
+//! remote.rs       the remote pass; groups.rs files that were fetched; survey.rs all files in portions; queue.rs what to bring, in order; kept.rs what it
 //!                 takes off the disk
 //! recover.rs      what the last run left behind
 //! place.rs        the folder's root and its hidden `.vault/`; ground.rs what is there
@@ -63,6 +63,7 @@ mod durable;
 pub mod engine;
 pub mod first_merge;
 pub mod ground;
+mod groups;
 pub mod halt;
 mod handle;
 mod intent;

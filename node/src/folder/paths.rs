@@ -93,6 +93,15 @@ impl Folders {
             .collect()
     }
 
+    /// Whether a row of any of them says that a file had this content on disk. Rows in memory may be ahead of the durable ones.
+    pub fn has_row(&self, file: FileId, hash: &[u8; 32]) -> bool {
+        let folders = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        folders.values().any(|folder| {
+            let rows = folder.rows();
+            rows.get(file).is_some_and(|row| row.hash == *hash)
+        })
+    }
+
     fn get(&self, number: u32) -> Option<Arc<Shared>> {
         self.0
             .read()

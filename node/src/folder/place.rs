@@ -113,10 +113,7 @@ impl Place {
         path: &Path,
         marker: &Marker,
     ) -> Result<Place, FolderError> {
-        let failed = |error: io::Error| FolderError::Io {
-            path: path.to_path_buf(),
-            error,
-        };
+        let failed = |error| io_failed(path, error);
         disk.make_all(path).map_err(failed)?;
         let root = open_root(&*disk, path)?;
         make_folder(&root, HIDDEN, 0o700).map_err(failed)?;
@@ -157,10 +154,7 @@ impl Place {
         path: &Path,
         marker: &Marker,
     ) -> Result<Place, FolderError> {
-        let failed = |error: io::Error| FolderError::Io {
-            path: path.to_path_buf(),
-            error,
-        };
+        let failed = |error| io_failed(path, error);
         let root = open_root(&*disk, path)?;
         let unmarked = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -206,10 +200,7 @@ impl Place {
                 place
                     .disk
                     .remove_all(&hidden)
-                    .map_err(|error| FolderError::Io {
-                        path: hidden,
-                        error,
-                    })
+                    .map_err(|error| io_failed(&hidden, error))
             }
             Err(FolderError::Missing(_) | FolderError::Unmarked(_)) => Ok(()),
             Err(error) => Err(error),
@@ -222,10 +213,7 @@ impl Place {
     /// As [`Place::open`].
     pub fn check(&self) -> Result<(), FolderError> {
         let root = open_root(&*self.disk, &self.path)?;
-        let own = root.stat().map_err(|error| FolderError::Io {
-            path: self.path.clone(),
-            error,
-        })?;
+        let own = root.stat().map_err(|error| io_failed(&self.path, error))?;
         if (own.inode, own.device) != (self.root_inode, self.device) {
             return Err(FolderError::Unmarked(self.path.clone()));
         }
@@ -375,11 +363,15 @@ fn open_root(disk: &dyn Disk, path: &Path) -> Result<Dir, FolderError> {
     disk.open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => FolderError::Missing(path.to_path_buf()),
         io::ErrorKind::NotADirectory => FolderError::NotAFolder(path.to_path_buf()),
-        _ => FolderError::Io {
-            path: path.to_path_buf(),
-            error,
-        },
+        _ => io_failed(path, error),
     })
+}
+
+fn io_failed(path: &Path, error: io::Error) -> FolderError {
+    FolderError::Io {
+        path: path.to_path_buf(),
+        error,
+    }
 }
 
 fn make_folder(parent: &Dir, name: &str, mode: u32) -> io::Result<()> {

@@ -29,20 +29,33 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if !batch.is_empty() || self.wanted.keys().all(|id| busy.contains(id)) {
             return batch;
         }
-        self.order = self.in_order();
+        let all: Vec<(FileId, u64)> = self
+            .wanted
+            .values()
+            .map(|bring| (bring.id, bring.content.size))
+            .collect();
+        (self.order, self.large) = self.in_order(all);
         self.take_batch(&busy)
     }
 
     fn take_batch(&mut self, busy: &BTreeSet<FileId>) -> Vec<Bring> {
         let (mut bytes, mut batch, mut taken) = (0, Vec::new(), BTreeSet::new());
-        while let Some(id) = self.order.pop_front() {
+        loop {
+            let (small, next) = match self.order.pop_front() {
+                Some(id) => (true, Some(id)),
+                None => (false, self.large.pop_front()),
+            };
+            let Some(id) = next else { break };
             let free = !busy.contains(&id) && taken.insert(id);
             let Some(bring) = self.wanted.get(&id).filter(|_| free) else {
                 continue;
             };
             bytes += bring.content.size;
             if !batch.is_empty() && (bytes > TRANSFER_BYTES || batch.len() >= TRANSFER_FILES) {
-                self.order.push_front(id);
+                match small {
+                    true => self.order.push_front(id),
+                    false => self.large.push_front(id),
+                }
                 break;
             }
             batch.push(bring.clone());
@@ -50,10 +63,20 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         batch
     }
 
-    /// Notes what to bring. A few new ones go before the many that wait already: a person may be waiting for them.
+    /// Notes what to bring. A few new ones go before the many that wait already: a person may be waiting for them. Many
+    /// come after those, in an order of their own: while a first sync comes in there are many again and again, and to sort
+    /// all of them each time would take longer the more there are.
     pub(super) fn want(&mut self, bring: Vec<Bring>) {
         if bring.len() > MAX_JUMPERS {
-            self.order.clear();
+            let new = bring.iter().map(|bring| (bring.id, bring.content.size));
+            let (mut order, mut large) = self.in_order(new.collect());
+            self.order.append(&mut order);
+            self.large.append(&mut large);
+            // What is wanted again and again must not make the order grow: it is made anew when it is used up.
+            if self.order.len() + self.large.len() > 2 * (self.wanted.len() + bring.len()) {
+                self.order.clear();
+                self.large.clear();
+            }
         } else {
             for bring in &bring {
                 self.order.push_front(bring.id);
@@ -65,22 +88,24 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
     }
 
-    /// All that is wanted, the large files last so that none holds up others, else folder by folder, as it was most likely read and packed on the device that has it. Files of
-    /// one folder arrive together then: what the watcher names afterwards is few folders, not all of them each time.
-    fn in_order(&self) -> VecDeque<FileId> {
+    /// Files by id and size, folder by folder, as they were most likely read and packed on the device that has them, and
+    /// the large ones apart, which come last so that none holds up others. Files of one folder arrive together then: what
+    /// the watcher names afterwards is few folders, not all of them each time.
+    fn in_order(&self, files: Vec<(FileId, u64)>) -> (VecDeque<FileId>, VecDeque<FileId>) {
         let tree = self.vault.tree();
         let mut folders: BTreeMap<FileId, String> = BTreeMap::new();
-        let mut all: Vec<(bool, FileId, Arc<str>, FileId)> = Vec::with_capacity(self.wanted.len());
-        for (id, bring) in &self.wanted {
-            let (folder, name) = match tree.shown(*id) {
+        let mut all: Vec<(FileId, Arc<str>, FileId, bool)> = Vec::with_capacity(files.len());
+        for (id, size) in files {
+            let (folder, name) = match tree.shown(id) {
                 Some(shown) => (shown.parent, shown.name),
                 None => (FileId::ROOT, Arc::from("")),
             };
             folders
                 .entry(folder)
                 .or_insert_with(|| tree.path(folder).unwrap_or_default());
-            all.push((bring.content.size > LARGE, folder, name, *id));
+            all.push((folder, name, id, size > LARGE));
         }
+        drop(tree);
         let mut ranked: Vec<(String, FileId)> = folders
             .into_iter()
             .map(|(folder, path)| (path, folder))
@@ -91,9 +116,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             .enumerate()
             .map(|(rank, (_, folder))| (folder, rank))
             .collect();
-        all.sort_unstable_by(|one, other| {
-            (one.0, rank.get(&one.1), &one.2).cmp(&(other.0, rank.get(&other.1), &other.2))
-        });
-        all.into_iter().map(|(.., id)| id).collect()
+        all.sort_by_cached_key(|(folder, name, ..)| (rank.get(folder).copied(), name.clone()));
+        let (mut order, mut apart) = (VecDeque::new(), VecDeque::new());
+        for (.., id, large) in all {
+            match large {
+                true => apart.push_back(id),
+                false => order.push_back(id),
+            }
+        }
+        (order, apart)
     }
 }

@@ -11,7 +11,7 @@ use super::surroundings::Surroundings;
 use crate::blobs::{Import, ImportError, ImportJob, Imported};
 
 /// Files read and committed together, at most: what was read is durable and visible to others so often.
-const BATCH_FILES: usize = 1000;
+const BATCH_FILES: usize = 2048;
 /// The same, in bytes.
 const BATCH_BYTES: u64 = 64 << 20;
 

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::brake::WINDOW;
 use super::compare::{Read, row_of};
 use super::engine::{Engine, Halt, blocking};
-use super::kept::draft_of;
 use super::{Contents, FolderVault};
 use crate::vault::request::{BrakedFile, CommitRequest, ContentDraft, FolderRow, Operation};
 
@@ -195,7 +194,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             }
             for (id, before) in rewritten {
                 if let Some(content) = vault.past_content(id, &before)? {
-                    let content: ContentDraft = draft_of(&content);
+                    let content = ContentDraft::from(&content);
                     operations.push(Operation::SetContent {
                         id,
                         content,

@@ -1,25 +1,23 @@
 //! The remote pass: what the vault's tree says is done on disk.
 //!
 //! Steps that need no bytes are carried out at once and committed together. Contents are written to temporary files by
-//! transfers that run beside the loop; each group that comes back is put in place, made durable and committed.
+//! transfers that run beside the loop; what comes back of them is put in place in `groups.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coffer_crdt::files::{FileId, Kind};
 use tokio::sync::broadcast;
 
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
-use super::engine::{
-    Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, RETRY_UNREACHABLE_FIRST, add_part, blocking,
-};
+use super::engine::{Engine, Flight, Halt, RETRY, add_part, blocking};
 use super::intent;
-use super::plan::{Bring, RemotePlan, Want, Wish, endangered, plan_some, same_files};
+use super::plan::{Bring, RemotePlan, endangered, plan_some, same_files};
 use super::scan::Depth;
 use super::state::Problem;
 use super::survey::Survey;
 use super::{Contents, FolderVault};
-use crate::blobs::{Group, WriteError, WriteJob};
+use crate::blobs::{StoreJob, WriteJob};
 use crate::vault::request::{CommitRequest, FolderRow};
 
 /// Transfers that run at the same time: while one's files are put in place, the other fetches.
@@ -232,31 +230,43 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         outcome: Outcome,
         mut request: CommitRequest,
     ) -> Result<(), Halt> {
+        self.account_for(&outcome, &mut request).await;
+        if !is_empty(&request) {
+            if let Err(error) = self.vault.commit(request).await {
+                return Err(self.fall_back(error).await);
+            }
+            self.forget_intents().await?;
+        }
+        self.committed(outcome).await
+    }
+
+    /// Adds to a request what was done on disk.
+    pub(super) async fn account_for(&mut self, outcome: &Outcome, request: &mut CommitRequest) {
+        let rows = self.rows_request(&outcome.touched);
+        request.folder_rows.extend(rows.folder_rows);
+        self.account_for_kept(&outcome.kept, request).await;
+    }
+
+    /// What was about to be done is committed.
+    pub(super) async fn forget_intents(&mut self) -> Result<(), Halt> {
+        let place = self.place()?;
+        if let Err(error) = blocking(move || intent::forget(&place)).await? {
+            tracing::warn!(%error, "a note of what was done could not be emptied");
+        }
+        Ok(())
+    }
+
+    /// What was done on disk is committed; takes note of what was not.
+    pub(super) async fn committed(&mut self, outcome: Outcome) -> Result<(), Halt> {
         let Outcome {
-            touched,
             kept,
             done,
             surprises,
             alone,
             left,
             refused,
+            ..
         } = outcome;
-        let rows = self.rows_request(&touched);
-        request.folder_rows.extend(rows.folder_rows);
-        self.account_for_kept(&kept, &mut request).await;
-        let is_empty = request.folder_rows.is_empty()
-            && request.placements.is_empty()
-            && request.held.is_empty()
-            && request.chunks.is_empty();
-        if !is_empty && let Err(error) = self.vault.commit(request).await {
-            return Err(self.fall_back(error).await);
-        }
-        if !is_empty {
-            let place = self.place()?;
-            if let Err(error) = blocking(move || intent::forget(&place)).await? {
-                tracing::warn!(%error, "a note of what was done could not be emptied");
-            }
-        }
         if !kept.is_empty() {
             let place = self.place()?;
             let confirmed = blocking(move || confirm_kept(&place, &kept)).await?;
@@ -322,10 +332,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             };
             self.next_key += 1;
             jobs.push(WriteJob {
-                key: self.next_key,
-                size: content.size,
-                hash: content.hash,
-                root: content.root,
+                content: StoreJob {
+                    key: self.next_key,
+                    size: content.size,
+                    hash: content.hash,
+                    root: content.root,
+                },
                 temp: place.tmp_path(&temporary_name(bring.id, &bring.content.hash)),
                 folder: self.config.number,
                 file: bring.id.0,
@@ -345,7 +357,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     pub(super) async fn transfer_ended(&mut self, transfer: Option<u64>) -> Result<(), Halt> {
         // Its last groups may still be waiting in the queue.
         while let Ok(group) = self.groups.1.try_recv() {
-            self.group(group).await?;
+            self.put_in_place(group).await?;
         }
         let nothing_runs = self.transfers.is_empty();
         let is_lost = |flight: &Flight| nothing_runs || Some(flight.transfer) == transfer;
@@ -363,126 +375,16 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         self.start_transfers().await
     }
-
-    /// Puts a group of written files in place.
-    pub(super) async fn group(&mut self, group: Group) -> Result<(), Halt> {
-        if self.braked.is_some() {
-            // Nothing comes to disk; what was written stays in its temporary file, and is asked for again.
-            let ended = group.jobs.iter().map(|(key, _)| key);
-            let flights = ended.filter_map(|key| self.flights.remove(key));
-            self.questions.extend(flights.map(|flight| flight.bring.id));
-            return Ok(());
-        }
-        let place = self.place()?;
-        let mut request = CommitRequest {
-            placements: group.shared.placements,
-            chunks: group.shared.chunks,
-            ..CommitRequest::default()
-        };
-        let mut ready: Vec<(FileId, Want, String)> = Vec::new();
-        let mut rows: BTreeMap<FileId, crate::blobs::Rows> = BTreeMap::new();
-        {
-            let tree = self.vault.tree();
-            let known = self.shared.rows();
-            let view = self.view(&known, &tree, "");
-            for (key, result) in group.jobs {
-                let Some(Flight { bring, .. }) = self.flights.remove(&key) else {
-                    continue;
-                };
-                match (result, view.wish(bring.id)) {
-                    (Ok(written), Wish::Here(want))
-                        if want
-                            .content
-                            .as_ref()
-                            .is_some_and(|content| content.hash == bring.content.hash) =>
-                    {
-                        rows.insert(bring.id, written);
-                        ready.push((
-                            bring.id,
-                            want,
-                            temporary_name(bring.id, &bring.content.hash),
-                        ));
-                    }
-                    (Ok(_), _) => drop(self.questions.insert(bring.id)),
-                    (Err(error), _) => failures(
-                        &error,
-                        bring.id,
-                        view.tree,
-                        &mut self.unreachable,
-                        &mut self.refused,
-                    ),
-                }
-            }
-        }
-        if !self.refused.is_empty() {
-            self.retry_in(RETRY);
-        }
-        if !self.unreachable.is_empty() {
-            if !rows.is_empty() {
-                self.patience = RETRY_UNREACHABLE_FIRST;
-            }
-            self.retry_in(self.patience);
-            self.patience = (self.patience * 2).min(RETRY_UNREACHABLE);
-        }
-        let (shared, around) = (self.shared.clone(), self.around.clone());
-        let outcome = blocking(move || {
-            place.check()?;
-            let intents = intent::of_files(&place, &shared.rows(), &ready);
-            if !intents.is_empty() {
-                intent::note(&place, &intents).map_err(unnoted)?;
-            }
-            let mut unique = || around.fresh();
-            let mut hands = Hands::new(&place, &shared, &mut unique);
-            for (id, want, temporary) in &ready {
-                hands.place_content(*id, want, temporary);
-            }
-            let outcome = hands.finish();
-            // The bytes were durable before they were renamed; now the names are.
-            place
-                .sync()
-                .map_err(|error| Halt::Failed(format!("writing to the folder failed: {error}")))?;
-            Ok::<_, Halt>(outcome)
-        });
-        let outcome = outcome.await??;
-        {
-            let known = self.shared.rows();
-            for id in &outcome.done {
-                if let (Some(written), Some(row)) = (rows.remove(id), known.get(*id)) {
-                    request.placements.extend(written.placements);
-                    request.chunks.extend(written.chunks);
-                    request.held.push((*id, row.hash));
-                }
-            }
-        }
-        self.take_outcome(outcome, request).await?;
-        self.publish();
-        self.start_transfers().await
-    }
 }
 
-fn unnoted(error: std::io::Error) -> Halt {
+/// Whether there is nothing to commit.
+pub(super) fn is_empty(request: &CommitRequest) -> bool {
+    request.folder_rows.is_empty()
+        && request.placements.is_empty()
+        && request.held.is_empty()
+        && request.chunks.is_empty()
+}
+
+pub(super) fn unnoted(error: std::io::Error) -> Halt {
     Halt::Failed(format!("writing to the folder failed: {error}"))
-}
-
-fn failures(
-    error: &WriteError,
-    id: FileId,
-    tree: &coffer_crdt::tree::Tree,
-    unreachable: &mut BTreeSet<FileId>,
-    refused: &mut BTreeMap<FileId, Problem>,
-) {
-    match error {
-        WriteError::Unavailable { .. } | WriteError::NoKey(_) => {
-            unreachable.insert(id);
-        }
-        error => {
-            refused.insert(
-                id,
-                Problem {
-                    path: tree.path(id).unwrap_or_default(),
-                    reason: error.to_string(),
-                },
-            );
-        }
-    }
 }

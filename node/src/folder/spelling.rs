@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use coffer_crdt::files::names::split_extension;
 use coffer_crdt::files::{Dot, FileId, Stamp};
 use coffer_crdt::tree::Tree;
 
@@ -22,8 +23,6 @@ const ESCAPE: char = '%';
 const MARK: char = '~';
 /// Digits of a mark: 48 bits, too many for two names of one folder to share by chance.
 const MARK_DIGITS: usize = 12;
-/// The longest ending after a dot that stays behind a mark.
-const MAX_EXTENSION_BYTES: usize = 16;
 /// Context string of a mark's hash.
 pub const MARK_CONTEXT: &str = "coffer 2026-11 mark of a name that a disk cannot show";
 
@@ -73,7 +72,7 @@ pub fn marked(name: &str, at_top: bool, profile: Profile) -> String {
         .finalize()
         .to_hex();
     let mark = format!("{MARK}{}", &hash[..MARK_DIGITS]);
-    let (stem, ending) = split_ending(&plain);
+    let (stem, ending) = split_extension(&plain);
     format!(
         "{}{mark}{ending}",
         profile.cut(stem, mark.len() + ending.len())
@@ -82,27 +81,11 @@ pub fn marked(name: &str, at_top: bool, profile: Profile) -> String {
 
 /// Whether a name on disk looks as if it were marked.
 pub fn has_mark(name: &str) -> bool {
-    let stem = split_ending(name).0;
+    let stem = split_extension(name).0;
     let digits = stem.rfind(MARK).map(|at| &stem[at + MARK.len_utf8()..]);
     digits.is_some_and(|digits| {
         digits.len() == MARK_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
     })
-}
-
-fn split_ending(name: &str) -> (&str, &str) {
-    match name.rfind('.') {
-        Some(dot) if dot > 0 => {
-            let ending = &name[dot + 1..];
-            let counts = (1..=MAX_EXTENSION_BYTES).contains(&ending.len())
-                && ending.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            if counts {
-                name.split_at(dot)
-            } else {
-                (name, "")
-            }
-        }
-        _ => (name, ""),
-    }
 }
 
 fn plain(name: &str, at_top: bool, profile: Profile) -> Cow<'_, str> {

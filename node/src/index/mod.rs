@@ -10,16 +10,18 @@ mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use coffer_crdt::{fast, files};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 pub use query::{Condition, Found};
 
+use crate::private_file;
 use crate::store::documents::{DocumentKey, Row, read_document, read_row};
 use crate::store::{StoreError, records, tables};
 use crate::vault::FILES;
@@ -28,6 +30,12 @@ use crate::vault::FILES;
 const VERSION: i64 = 1;
 /// Documents written per SQLite transaction: bounds memory, and how far a waiting reader is behind.
 const BATCH: usize = 4096;
+/// So many documents are taken in at once. More are the middle of an import or of a first sync, which want the processor.
+const AT_ONCE: usize = 512;
+/// Nothing changed for so long: that is over.
+const QUIET: Duration = Duration::from_millis(400);
+/// But no batch waits longer than this.
+const REST_MOST: Duration = Duration::from_secs(10);
 /// Memory that SQLite may keep for pages, in KiB (the minus sign is SQLite's).
 const CACHE_KIB: i64 = -2048;
 
@@ -53,8 +61,34 @@ pub enum IndexError {
 pub struct Index {
     path: Arc<PathBuf>,
     seen: watch::Receiver<u64>,
-    wake: Arc<Notify>,
+    wake: Arc<Wake>,
     stop: Arc<AtomicBool>,
+}
+
+/// What the writing thread waits for.
+#[derive(Default)]
+struct Wake {
+    changed: Notify,
+    /// How many readers wait to see what there is now.
+    waiting: AtomicUsize,
+    asked: Notify,
+}
+
+/// A reader that waits.
+struct Waiting<'w>(&'w Wake);
+
+impl<'w> Waiting<'w> {
+    fn new(wake: &'w Wake) -> Self {
+        wake.waiting.fetch_add(1, Ordering::AcqRel);
+        wake.asked.notify_one();
+        Waiting(wake)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// The writing thread.
@@ -85,7 +119,7 @@ impl Index {
         let index = Index {
             path: Arc::new(path.to_path_buf()),
             seen,
-            wake: Arc::new(Notify::new()),
+            wake: Arc::default(),
             stop: Arc::new(AtomicBool::new(false)),
         };
         let (wake, stop) = (index.wake.clone(), index.stop.clone());
@@ -99,17 +133,19 @@ impl Index {
 
     /// Tells the thread that the vault changed.
     pub fn wake(&self) {
-        self.wake.notify_one();
+        self.wake.changed.notify_one();
     }
 
     /// Ends the thread.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        self.wake.notify_one();
+        self.wake.changed.notify_one();
+        self.wake.asked.notify_one();
     }
 
     /// Waits until transaction `number` of the vault is in the index.
     pub async fn wait_for(&self, number: u64) -> Result<(), IndexError> {
+        let _waiting = Waiting::new(&self.wake);
         self.wake();
         self.seen
             .clone()
@@ -148,14 +184,8 @@ impl Index {
 }
 
 fn open_checked(path: &Path) -> Result<Connection, IndexError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let created = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    created.map_err(|error| IndexError::Query(format!("the index cannot be written: {error}")))?;
+    private_file::open(path)
+        .map_err(|error| IndexError::Query(format!("the index cannot be written: {error}")))?;
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
@@ -195,13 +225,24 @@ async fn follow(
     mut connection: Connection,
     vault: Arc<Database>,
     seen: watch::Sender<u64>,
-    wake: Arc<Notify>,
+    wake: Arc<Wake>,
     stop: Arc<AtomicBool>,
 ) {
+    let mut quiet = false;
     loop {
-        let woken = wake.notified();
+        let woken = wake.changed.notified();
         if stop.load(Ordering::Acquire) {
             return;
+        }
+        match is_behind(&connection, &vault) {
+            Ok(true) => {
+                quiet = rest(&wake, quiet).await;
+                if stop.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the index cannot tell how far it has come"),
         }
         match catch_up(&mut connection, &vault, &seen) {
             Ok(true) => continue,
@@ -210,6 +251,50 @@ async fn follow(
         }
         woken.await;
     }
+}
+
+/// Whether so much is to be taken in that it should wait until the vault has come to rest.
+fn is_behind(connection: &Connection, vault: &Database) -> Result<bool, IndexError> {
+    let from = seen_by(connection)?;
+    let read = vault.begin_read().map_err(StoreError::from)?;
+    let feed = read.open_table(tables::FEED).map_err(StoreError::from)?;
+    let mut start = [0; 12];
+    start[..8].copy_from_slice(&(from + 1).to_be_bytes());
+    let left = feed
+        .range::<&[u8; 12]>(&start..)
+        .map_err(StoreError::from)?;
+    Ok(left.take(AT_ONCE).count() == AT_ONCE)
+}
+
+/// Lets what is being imported or received go on undisturbed: returns once nothing has changed for a while, somebody
+/// waits for the index, or it has rested long. Says whether it was quiet, as it may have been before.
+async fn rest(wake: &Wake, was_quiet: bool) -> bool {
+    let still = Duration::from_millis(1);
+    if was_quiet
+        && tokio::time::timeout(still, wake.changed.notified())
+            .await
+            .is_err()
+    {
+        return true;
+    }
+    let quiet = async {
+        let changed = || tokio::time::timeout(QUIET, wake.changed.notified());
+        while wake.waiting.load(Ordering::Acquire) == 0 && changed().await.is_ok() {}
+    };
+    let asked = async {
+        while wake.waiting.load(Ordering::Acquire) == 0 {
+            wake.asked.notified().await;
+        }
+    };
+    let rested = async {
+        tokio::select! {
+            () = quiet => true,
+            () = asked => false,
+        }
+    };
+    tokio::time::timeout(REST_MOST, rested)
+        .await
+        .unwrap_or(false)
 }
 
 /// Takes in the next batch; says whether there may be more.
@@ -330,21 +415,39 @@ fn write(
         }
         return Ok(());
     };
-    let number: i64 = connection
-        .prepare_cached(
-            "INSERT INTO documents (doctype, id, json) VALUES (?1, ?2, ?3)
-             ON CONFLICT (doctype, id) DO UPDATE SET json = excluded.json RETURNING number",
-        )?
-        .query_row(params![row.doctype, row.id, value.to_string()], |found| {
-            found.get(0)
-        })?;
+    // Two plain statements: one that inserts or updates and returns what it did is, to SQLite, one that may fail halfway,
+    // and for each of those FTS5 writes out all words that it has gathered.
+    let known: Option<i64> = connection
+        .prepare_cached("SELECT number FROM documents WHERE doctype = ?1 AND id = ?2")?
+        .query_row(params![row.doctype, row.id], |found| found.get(0))
+        .optional()?;
+    let text = value.to_string();
+    let number = match known {
+        Some(number) => {
+            connection
+                .prepare_cached("UPDATE documents SET json = ?2 WHERE number = ?1")?
+                .execute(params![number, text])?;
+            number
+        }
+        None => {
+            connection
+                .prepare_cached("INSERT INTO documents (doctype, id, json) VALUES (?1, ?2, ?3)")?
+                .execute(params![row.doctype, row.id, text])?;
+            connection.last_insert_rowid()
+        }
+    };
     let words = if row.doctype == FILES {
         value["name"].as_str().unwrap_or_default().to_string()
     } else {
         text::words(&value)
     };
+    if known.is_some() {
+        connection
+            .prepare_cached("DELETE FROM words WHERE rowid = ?1")?
+            .execute([number])?;
+    }
     connection
-        .prepare_cached("INSERT OR REPLACE INTO words (rowid, text) VALUES (?1, ?2)")?
+        .prepare_cached("INSERT INTO words (rowid, text) VALUES (?1, ?2)")?
         .execute(params![number, words])?;
     Ok(())
 }

@@ -124,6 +124,7 @@ async fn answer(
             revision,
             label,
         } => files::tag(node, path, revision, label).await,
+        Request::FileUntag { path, revision } => files::untag(node, path, revision).await,
         Request::TrashList => trash::list(node, session).await,
         Request::TrashRestore { path } => trash::restore(node, path).await,
         Request::TrashEmpty { paths } => trash::empty(node, paths, session).await,

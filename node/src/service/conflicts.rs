@@ -88,14 +88,7 @@ async fn settle_one(
     let state = running.vault.file(conflict.copy).map_err(store_error)?;
     let content = state
         .and_then(|state| state.content)
-        .map(|content| ContentDraft {
-            size: content.size,
-            mtime_ms: content.mtime_ms,
-            executable: content.executable,
-            hash: content.hash,
-            target: content.target,
-            root: content.root,
-        });
+        .map(|content| ContentDraft::from(&content));
     let keep = match keep {
         Keep::Mine => conflicts::Keep::Mine,
         Keep::Theirs => conflicts::Keep::Theirs,
@@ -141,11 +134,6 @@ fn row(tree: &Tree, conflict: &Conflict) -> ConflictRow {
         copy_size: size(conflict.copy),
         id: conflict.copy.to_string(),
     }
-}
-
-/// How many conflicts there are in the vault.
-pub fn count(tree: &Tree) -> u64 {
-    conflicts(tree, FileId::ROOT).len() as u64
 }
 
 /// What a listener was told of conflicts.

@@ -14,7 +14,7 @@ use crate::control::{
     Answer, ControlError, ErrorKind, FolderBrake, FolderIssue, FolderMerge, FolderRow, FolderState,
     FolderStatus, Question, Reply, Session,
 };
-use crate::folder::conflicts::conflicts;
+use crate::folder::conflicts::{conflicts, is_below};
 use crate::folder::{
     self, Activity, BlobContents, FolderConfig, FolderEngine, FolderError, FolderHandle, Release,
     Unreleased,
@@ -51,23 +51,6 @@ impl Synced {
         true
     }
 
-    /// Whether a file lies in a folder of the vault that is synced here: that folder's engine sees to its bytes.
-    pub fn covers(&self, tree: &Tree, file: FileId) -> bool {
-        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        let mut at = file;
-        // A tree has no cycles as it is shown; the bound is for a defect.
-        for _ in 0..100_000 {
-            if settings.values().any(|setting| setting.folder == at) {
-                return true;
-            }
-            match tree.shown(at) {
-                Some(shown) => at = shown.parent,
-                None => return false,
-            }
-        }
-        false
-    }
-
     /// The folders of the vault that are synced here.
     pub fn vault_folders(&self) -> Vec<FileId> {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
@@ -85,14 +68,15 @@ impl Synced {
         })
     }
 
-    /// What each folder is doing.
-    pub fn statuses(&self, running: &Running) -> Vec<FolderStatus> {
+    /// What each folder is doing. `conflicts` are those of the whole vault, by path.
+    pub fn statuses(&self, running: &Running, conflicts: &[FileId]) -> Vec<FolderStatus> {
         let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
         states
             .iter()
             .filter_map(|(number, state)| {
-                Some(status(running, settings.get(number)?, &state.borrow()))
+                let setting = settings.get(number)?;
+                Some(status(running, setting, &state.borrow(), conflicts))
             })
             .collect()
     }
@@ -125,15 +109,26 @@ impl Synced {
     }
 }
 
-fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderState) -> FolderStatus {
+fn status(
+    running: &Running,
+    setting: &FolderSetting,
+    state: &folder::FolderState,
+    conflicts: &[FileId],
+) -> FolderStatus {
     let tree = running.vault.tree();
-    let conflicts = conflicts(&tree, setting.folder);
+    let conflicts: Vec<FileId> = conflicts
+        .iter()
+        .copied()
+        .filter(|copy| is_below(&tree, *copy, setting.folder))
+        .collect();
     FolderStatus {
         dir: setting.path.clone(),
         to: tree.path(setting.folder).unwrap_or_default(),
         state: match &state.activity {
             Activity::Scanning => FolderState::Scanning,
             Activity::Applying => FolderState::Working,
+            // What is still being written to is known, and not yet recorded.
+            Activity::Idle if state.pending_local > 0 => FolderState::Working,
             Activity::Idle => FolderState::InSync,
             Activity::Braked => FolderState::Braked,
             Activity::Missing(_) => FolderState::NotThere,
@@ -161,7 +156,7 @@ fn status(running: &Running, setting: &FolderSetting, state: &folder::FolderStat
         conflicts: conflicts
             .iter()
             .take(NAMED)
-            .filter_map(|conflict| tree.path(conflict.copy))
+            .filter_map(|copy| tree.path(*copy))
             .collect(),
         brake: state.brake.as_ref().map(brake),
     }
@@ -417,11 +412,20 @@ fn is_within(tree: &Tree, file: FileId, folder: FileId) -> bool {
     false
 }
 
+/// What each folder is doing now.
+fn statuses(running: &Running) -> Vec<FolderStatus> {
+    let conflicts: Vec<FileId> = conflicts(&running.vault.tree(), FileId::ROOT)
+        .iter()
+        .map(|conflict| conflict.copy)
+        .collect();
+    running.folders.statuses(running, &conflicts)
+}
+
 /// `folder list`.
 pub async fn list(node: &Arc<Node>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     Ok(Reply::Folders {
-        folders: running.folders.statuses(&running),
+        folders: statuses(&running),
     })
 }
 
@@ -442,7 +446,7 @@ pub async fn rescan(node: &Arc<Node>, dir: Option<PathBuf>) -> Result<Reply, Con
         engine.rescan().await;
     }
     Ok(Reply::Folders {
-        folders: running.folders.statuses(&running),
+        folders: statuses(&running),
     })
 }
 

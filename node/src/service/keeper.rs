@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use coffer_crdt::files::FileId;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::running::Running;
 use super::{stopped, storage};
@@ -25,6 +26,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(15);
 /// After a change, how long more of them are let come: a first sync changes something all the time.
 const GATHER: Duration = Duration::from_millis(150);
 
+/// How many times as long as a look takes it is not looked again.
+const REST_FOR: u32 = 20;
+/// But no longer than this.
+const REST_MOST: Duration = Duration::from_secs(30);
+
 /// Whether it works.
 #[derive(Default)]
 pub struct Keeper(AtomicBool);
@@ -39,12 +45,17 @@ impl Keeper {
 /// Runs until `stop`.
 pub async fn run(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
     let mut changes = running.vault.subscribe();
+    let mut pace = Pace::default();
     loop {
         let sources_changed = running.fetch.sources.changed();
+        let (begun, wanted) = (Instant::now(), running.vault.wanted_count().unwrap_or(0));
         let outcome = tokio::select! {
             () = stopped(&mut stop) => return,
             outcome = pass(&running) => outcome,
         };
+        if let Outcome::Nothing = outcome {
+            pace.looked(wanted, begun.elapsed());
+        }
         running.keeper.0.store(false, Ordering::Release);
         match outcome {
             Outcome::More => continue,
@@ -59,7 +70,40 @@ pub async fn run(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
             },
         }
         tokio::time::sleep(GATHER).await;
+        let rested = async {
+            while let Some(rest) = pace.rest(running.vault.wanted_count().unwrap_or(0)) {
+                tokio::time::sleep(rest.min(GATHER)).await;
+            }
+        };
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            () = rested => {}
+        }
         changes = changes.resubscribe();
+    }
+}
+
+/// How often to look: what looks cost, with a great many wanted that synced folders see to, stays a small part of what
+/// bringing them does.
+#[derive(Default)]
+struct Pace {
+    /// What the last look cost for each file that was wanted then, and when it ended.
+    last: Option<(Duration, Instant)>,
+}
+
+impl Pace {
+    fn looked(&mut self, wanted: u64, took: Duration) {
+        let count = u32::try_from(wanted).unwrap_or(u32::MAX).max(1);
+        self.last = Some((took / count, Instant::now()));
+    }
+
+    /// How long not to look yet, with so many wanted now: soon, once they have become few.
+    fn rest(&self, wanted: u64) -> Option<Duration> {
+        let (each, ended) = self.last?;
+        let cost = each.saturating_mul(u32::try_from(wanted).unwrap_or(u32::MAX));
+        let rest = cost.saturating_mul(REST_FOR).min(REST_MOST);
+        rest.checked_sub(ended.elapsed())
+            .filter(|rest| !rest.is_zero())
     }
 }
 
@@ -99,7 +143,7 @@ async fn pass(running: &Arc<Running>) -> Outcome {
         for file in wanted {
             match tree.shown(file.id) {
                 Some(shown) if shown.trashed => trashed.push(file.id),
-                Some(_) if running.folders.covers(&tree, file.id) => covered.push(file),
+                Some(_) if plan.is_synced(file.id) => covered.push(file),
                 Some(_) if !plan.keeps(file.id) => {}
                 _ => jobs.push((file.size, file.id)),
             }
@@ -109,7 +153,9 @@ async fn pass(running: &Arc<Running>) -> Outcome {
     // place. Where that was forgotten, the file has other bytes than its row says, and only others can give them.
     let mut held = Vec::new();
     for file in covered {
-        if !running.folders.holds(running, file.id, file.hash)
+        // Most are not on disk yet, which the rows in memory tell; what counts is what is durable.
+        if !running.paths.has_row(file.id, &file.hash)
+            || !running.folders.holds(running, file.id, file.hash)
             || running.checking.is_bad_on_disk(file.id)
         {
             continue;

@@ -12,6 +12,7 @@ mod conflicts;
 mod documents;
 mod events;
 mod export;
+mod figures;
 mod files;
 mod folders;
 mod hosts;

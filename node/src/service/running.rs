@@ -49,6 +49,8 @@ pub struct Running {
     pub hosts: super::hosts::Hosts,
     /// What is kept here on demand.
     pub keeping: super::storage::Keeping,
+    /// What all files come to in numbers.
+    pub figures: super::figures::Figures,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -120,6 +122,7 @@ impl Running {
             collector: super::collecting::Collector::default(),
             hosts: super::hosts::Hosts::default(),
             keeping: super::storage::Keeping::default(),
+            figures: super::figures::Figures::default(),
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
@@ -400,7 +403,7 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
     use crate::vault::CommitError;
     let kind = match &error {
         CommitError::NotFound(_) => ErrorKind::NotFound,
-        CommitError::Invalid(_) => ErrorKind::Usage,
+        CommitError::Invalid(_) | CommitError::TooLarge => ErrorKind::Usage,
         CommitError::Exists(_) | CommitError::Changed(_) | CommitError::Meanwhile => {
             ErrorKind::Conflict
         }
@@ -408,5 +411,9 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
         CommitError::Storage(_) => ErrorKind::Io,
         CommitError::Stopping => ErrorKind::Cancelled,
     };
-    ControlError::new(kind, error.to_string())
+    let told = ControlError::new(kind, error.to_string());
+    match error {
+        CommitError::TooLarge => told.with_code("too-large"),
+        _ => told,
+    }
 }

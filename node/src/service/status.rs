@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use coffer_crdt::files::{Dot, FileId, Kind};
 use coffer_protocol::grants::Role;
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceId, VaultId, WriterId};
 use coffer_protocol::log::Clock;
 
 use super::Node;
+use super::figures::{self, Look};
 use super::running::{Running, commit_error};
 use super::storage::Due;
 use crate::control::{
-    Amount, ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, FolderStatus,
+    ControlError, DeviceRow, DeviceStatus, Direction, ErrorKind, FolderState, FolderStatus,
     HeldLog, Holding, LimitsRow, Missing, Reach, RecoveryState, Reply, Status, StorageStatus,
     Transfer, VaultStatus, Warning,
 };
@@ -26,12 +26,16 @@ use crate::vault::storage::Storage;
 const LOW_SPACE: u64 = 256 << 20;
 
 /// What the core knows, taken at one moment.
-struct Known {
+pub struct Known {
+    /// Number of the last transaction.
+    pub transaction: u64,
     vault: VaultId,
     created_ms: u64,
-    clock: Clock,
+    /// Where every log ends here.
+    pub clock: Clock,
     wanted: u64,
-    storage: Arc<Storage>,
+    /// What this device keeps.
+    pub storage: Arc<Storage>,
     devices: Vec<(DeviceId, Role, Option<String>, u64)>,
     held: BTreeMap<DeviceId, Held>,
     announced: BTreeMap<DeviceId, Clock>,
@@ -44,6 +48,7 @@ impl Known {
         let state = core.state();
         let devices = state.membership.devices();
         Known {
+            transaction: state.transaction,
             vault: state.vault,
             created_ms: state.membership.created_ms().unwrap_or(0),
             clock: state.clock.clone(),
@@ -74,7 +79,7 @@ impl Known {
     }
 
     /// Other devices that keep a copy.
-    fn others(&self, me: DeviceId) -> impl Iterator<Item = (DeviceId, Option<&Held>)> {
+    pub fn others(&self, me: DeviceId) -> impl Iterator<Item = (DeviceId, Option<&Held>)> {
         self.devices
             .iter()
             .filter(move |(id, role, ..)| *id != me && role.holds_keys())
@@ -116,8 +121,8 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
         .announced
         .values()
         .any(|clock| !known.clock.covers_clock(clock));
-    let has_all = known.wanted == 0 || Due::any(running, &known.storage).is_ok_and(|any| !any);
-    let idle = settled && has_all && !known.stale && !behind;
+    let has_all = || known.wanted == 0 || Due::any(running, &known.storage).is_ok_and(|any| !any);
+    let idle = settled && !known.stale && !behind && has_all();
     let connected = node.net.as_ref().is_some_and(|net| {
         known
             .others(me)
@@ -176,11 +181,8 @@ async fn fill(
     status: &mut Status,
 ) -> Result<(), ControlError> {
     let settled = is_settled(running).await;
-    let known = running
-        .vault
-        .inspect(Known::read)
-        .await
-        .map_err(commit_error)?;
+    let known = running.vault.inspect(Known::read).await;
+    let known = Arc::new(known.map_err(commit_error)?);
     let me = running.vault.device();
     (status.idle, status.in_sync) = judge(node, running, settled, &known);
     let index = running.index.clone();
@@ -189,16 +191,16 @@ async fn fill(
         .ok()
         .and_then(Result::ok)
         .unwrap_or(0);
-    let contents = Contents::read(running);
+    let look = running.figures.look(running, &known, status.idle).await?;
     status.vault = Some(VaultStatus {
         id: known.vault.to_string(),
         created_ms: known.created_ms,
         documents,
-        files: contents.files,
-        folders: contents.folders,
-        file_bytes: contents.bytes,
+        files: look.files.files,
+        folders: look.folders,
+        file_bytes: look.files.bytes,
     });
-    let due = Due::of(running, &known.storage)?.0;
+    let due = look.due;
     let rates = running.blobs.rates();
     for (device, ..) in known
         .devices
@@ -216,7 +218,7 @@ async fn fill(
             .held
             .get(device)
             .filter(|_| *device != me)
-            .map(|held| holding(&known, held, &contents));
+            .map(|held| holding(&known, held, &look));
         let entry = DeviceStatus {
             device: row,
             reach,
@@ -251,20 +253,12 @@ async fn fill(
         }
     }
     status.hosts = super::hosts::rows(node, running).await?;
-    status.only_here = only_here(&known, me, &contents);
-    status.missing_here = Missing {
-        changes: missing_changes(&known),
-        files: due.files,
-        bytes: due.bytes,
-    };
+    status.only_here = figures::missing(changes_only_here(&known, me), look.only_here);
+    status.missing_here = figures::missing(missing_changes(&known), due);
     status.limits = running.limiting.row();
-    let all = Amount {
-        files: contents.files,
-        bytes: contents.bytes,
-    };
-    status.storage = super::storage::status(running, Some(all)).await?;
-    status.folders = running.folders.statuses(running);
-    status.conflicts = super::conflicts::count(&running.vault.tree());
+    status.storage = look.storage.clone();
+    status.folders = running.folders.statuses(running, &look.conflicts);
+    status.conflicts = look.conflicts.len() as u64;
     status.recovery = if known.has_recovery {
         RecoveryState::Unconfirmed
     } else if first_device(&known) == Some(me) {
@@ -349,71 +343,6 @@ fn first_device(known: &Known) -> Option<DeviceId> {
         .map(|(id, ..)| *id)
 }
 
-/// What the tree says of contents.
-struct Contents {
-    files: u64,
-    folders: u64,
-    bytes: u64,
-    /// Every content that shows or could be restored: its file, dot and size.
-    all: Vec<(FileId, Dot, u64)>,
-}
-
-impl Contents {
-    fn read(running: &Arc<Running>) -> Contents {
-        let tree = running.vault.tree();
-        let mut contents = Contents {
-            files: 0,
-            folders: 0,
-            bytes: 0,
-            all: Vec::new(),
-        };
-        for id in tree.below(FileId::ROOT) {
-            let (Some(shown), Some(known)) = (tree.shown(id), tree.get(id)) else {
-                continue;
-            };
-            if shown.trashed || shown.same_as.is_some() {
-                continue;
-            }
-            match (known.kind, known.content) {
-                (Kind::Folder, _) => contents.folders += 1,
-                (_, Some(content)) => {
-                    contents.files += 1;
-                    contents.bytes += content.size;
-                    contents.all.push((id, content.dot, content.size));
-                }
-                (_, None) => contents.files += 1,
-            }
-        }
-        contents
-    }
-
-    /// What of them a device is not known to hold.
-    fn lacking(&self, held: &Held, clock: &Clock) -> (u64, u64) {
-        if held.chunks.covers_clock(clock) && held.exceptions.is_empty() && held.more_missing == 0 {
-            return (0, 0);
-        }
-        let covered = by_actor(&held.chunks);
-        self.all
-            .iter()
-            .filter(|(id, dot, _)| !holds(held, &covered, *id, *dot))
-            .fold((0, 0), |(files, bytes), (_, _, size)| {
-                (files + 1, bytes + size)
-            })
-    }
-}
-
-fn by_actor(clock: &Clock) -> BTreeMap<[u8; 16], u64> {
-    clock
-        .iter()
-        .map(|(writer, seq, _)| (writer.actor(), seq))
-        .collect()
-}
-
-fn holds(held: &Held, covered: &BTreeMap<[u8; 16], u64>, id: FileId, dot: Dot) -> bool {
-    covered.get(&dot.writer).is_some_and(|seq| *seq >= dot.seq)
-        && (held.exceptions.is_empty() || !held.exceptions.contains(&id.to_string()))
-}
-
 /// Entries of `clock` beyond those that `of` names for the same writers.
 fn beyond<'a>(clock: &Clock, of: impl Fn(&WriterId) -> u64 + 'a) -> u64 {
     clock
@@ -422,60 +351,32 @@ fn beyond<'a>(clock: &Clock, of: impl Fn(&WriterId) -> u64 + 'a) -> u64 {
         .sum()
 }
 
-fn holding(known: &Known, held: &Held, contents: &Contents) -> Holding {
-    let (files, bytes) = contents.lacking(held, &known.clock);
+fn holding(known: &Known, held: &Held, look: &Look) -> Holding {
     let changes = held.entries.iter().map(|(writer, seq, _)| HeldLog {
         device: writer.device.to_string(),
         incarnation: writer.incarnation,
         upto: seq,
         contents_upto: held.chunks.seq(writer),
     });
+    let behind = beyond(&known.clock, |writer| held.entries.seq(writer));
     Holding {
         as_of_ms: held.at_ms,
         changes: changes.collect(),
-        lacks: Missing {
-            changes: beyond(&known.clock, |writer| held.entries.seq(writer)),
-            files,
-            bytes,
-        },
+        lacks: look.lacks(&held.device, behind),
         keeps_all: held.pinned,
     }
 }
 
-/// What no other device is known to hold.
-fn only_here(known: &Known, me: DeviceId, contents: &Contents) -> Missing {
+/// Changes that no other device is known to hold.
+fn changes_only_here(known: &Known, me: DeviceId) -> u64 {
     let others: Vec<&Held> = known.others(me).filter_map(|(_, held)| held).collect();
-    let changes = beyond(&known.clock, |writer| {
+    beyond(&known.clock, |writer| {
         others
             .iter()
             .map(|held| held.entries.seq(writer))
             .max()
             .unwrap_or(0)
-    });
-    let (mut files, mut bytes) = (0, 0);
-    if !others
-        .iter()
-        .any(|held| contents.lacking(held, &known.clock) == (0, 0))
-    {
-        let covered: Vec<_> = others
-            .iter()
-            .map(|held| (*held, by_actor(&held.chunks)))
-            .collect();
-        for (id, dot, size) in &contents.all {
-            if !covered
-                .iter()
-                .any(|(held, covered)| holds(held, covered, *id, *dot))
-            {
-                files += 1;
-                bytes += size;
-            }
-        }
-    }
-    Missing {
-        changes,
-        files,
-        bytes,
-    }
+    })
 }
 
 /// Entries that other devices announced and this one lacks.

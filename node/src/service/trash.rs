@@ -1,8 +1,9 @@
 //! The trash: what is in it, taking things out, and emptying it for good.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use coffer_crdt::files::names::with_mark;
 use coffer_crdt::files::{FileId, Kind};
 use coffer_crdt::retention::{Rule, Trashed, overdue};
 use coffer_crdt::tree::Tree;
@@ -39,32 +40,72 @@ struct InTrash {
     bytes: u64,
 }
 
-fn look(tree: &Tree, id: FileId) -> Option<InTrash> {
-    let deletion = tree.deletion(id)?;
-    let mut found = InTrash {
-        id,
-        path: trash_path(tree, id),
-        folder: tree.get(id)?.kind == Kind::Folder,
-        deleted_ms: deletion.stamp.ms(),
-        writer: deletion.dot.writer,
-        files: 0,
-        bytes: 0,
-    };
-    for part in std::iter::once(id).chain(tree.below(id)) {
-        let Some(known) = tree.get(part) else {
-            continue;
-        };
-        if known.kind != Kind::Folder && !tree.is_purged(part) {
-            found.files += 1;
-            found.bytes += known.content.map_or(0, |content| content.size);
+impl InTrash {
+    fn begin(tree: &Tree, id: FileId) -> Option<InTrash> {
+        let deletion = tree.deletion(id)?;
+        Some(InTrash {
+            id,
+            path: trash_path(tree, id),
+            folder: tree.get(id)?.kind == Kind::Folder,
+            deleted_ms: deletion.stamp.ms(),
+            writer: deletion.dot.writer,
+            files: 0,
+            bytes: 0,
+        })
+    }
+
+    fn count(&mut self, tree: &Tree, id: FileId) {
+        if let Some(known) = tree.get(id).filter(|known| known.kind != Kind::Folder) {
+            self.files += 1;
+            self.bytes += known.content.map_or(0, |content| content.size);
         }
     }
-    Some(found)
+}
+
+/// Something in the trash with what comes back with it, and, each by itself, what is below it and does not: what went
+/// long before, or on another device.
+fn look(tree: &Tree, id: FileId) -> Vec<InTrash> {
+    let (mut found, mut lies_in) = (Vec::new(), BTreeMap::new());
+    let mut with: BTreeSet<FileId> = BTreeSet::new();
+    for part in std::iter::once(id).chain(tree.below(id)) {
+        if tree.is_purged(part) || tree.deletion(part).is_none() {
+            continue;
+        }
+        let above = tree.shown(part).and_then(|shown| {
+            let index: Option<&usize> = lies_in.get(&shown.parent);
+            index.copied()
+        });
+        let is_apart = part == id || went_by_itself(tree, part) && !with.contains(&part);
+        let index = match is_apart.then(|| InTrash::begin(tree, part)).flatten() {
+            Some(apart) => {
+                with.extend(tree.deleted_with(part, SAME_DELETION_MS));
+                found.push(apart);
+                found.len() - 1
+            }
+            None => above.unwrap_or(0),
+        };
+        lies_in.insert(part, index);
+        if let Some(owner) = found.get_mut(index) {
+            owner.count(tree, part);
+        }
+    }
+    found
+}
+
+/// Whether its own deletion keeps it in the trash, whatever becomes of what it stands in.
+fn went_by_itself(tree: &Tree, id: FileId) -> bool {
+    tree.get(id).is_some_and(|known| {
+        let own = known.trash.filter(|trash| !trash.is_restored());
+        own.is_some_and(|own| {
+            let content = known.content.map(|content| content.dot);
+            own.covers(known.place.dot) && content.is_none_or(|dot| own.covers(dot))
+        })
+    })
 }
 
 /// All of it, what was deleted last first.
 fn all(tree: &Tree) -> Vec<InTrash> {
-    let mut found: Vec<InTrash> = tree.trashed().filter_map(|id| look(tree, id)).collect();
+    let mut found: Vec<InTrash> = tree.trashed().flat_map(|id| look(tree, id)).collect();
     found.sort_by(|a, b| (b.deleted_ms, &a.path).cmp(&(a.deleted_ms, &b.path)));
     found
 }
@@ -81,7 +122,7 @@ fn at(tree: &Tree, path: &str) -> Vec<InTrash> {
     let below = tops.iter().flat_map(|top| tree.below(*top));
     let mut found: Vec<InTrash> = below
         .filter(|id| !tree.is_purged(*id) && trash_path(tree, *id) == wanted)
-        .filter_map(|id| look(tree, id))
+        .filter_map(|id| look(tree, id).into_iter().next())
         .collect();
     found.sort_by_key(|found| std::cmp::Reverse(found.deleted_ms));
     found
@@ -182,8 +223,14 @@ fn bring_back(
     if known.trash.is_some_and(|trash| !trash.is_restored()) {
         operations.push(Operation::RestoreFile { id });
     }
-    let with = tree.deleted_with(id, SAME_DELETION_MS);
-    operations.extend(with.into_iter().map(|id| Operation::RestoreFile { id }));
+    let with: BTreeSet<FileId> = tree
+        .deleted_with(id, SAME_DELETION_MS)
+        .into_iter()
+        .collect();
+    operations.extend(with.iter().map(|id| Operation::RestoreFile { id: *id }));
+    let comes_along = |part: &FileId| {
+        !tree.is_purged(*part) && (with.contains(part) || !went_by_itself(tree, *part))
+    };
     let own = known.place.name.clone();
     let is_free = |name: &str, taken: &BTreeSet<(FileId, String)>| {
         !taken.contains(&(shown.parent, name.to_owned()))
@@ -201,7 +248,7 @@ fn bring_back(
             })
     };
     let name = (0..NAMES_TRIED)
-        .map(|n| beside(&own, n))
+        .map(|n| beside(&own, known.kind != Kind::Folder, n))
         .find(|name| is_free(name, taken))
         .unwrap_or_else(|| own.clone());
     // What a deletion of something above covers comes out by being put where it is.
@@ -214,33 +261,29 @@ fn bring_back(
         });
     }
     taken.insert((shown.parent, name));
-    if from_above {
-        for below in tree.below(id).filter(|below| !tree.is_purged(*below)) {
-            if let Some(place) = tree.get(below).map(|known| known.place) {
-                operations.push(Operation::MoveFile {
-                    id: below,
-                    parent: place.parent,
-                    name: place.name,
-                });
-            }
+    for below in tree.below(id).filter(comes_along) {
+        let (Some(known), Some(shown)) = (tree.get(below), tree.shown(below)) else {
+            continue;
+        };
+        let place = known.place;
+        taken.insert((shown.parent, place.name.clone()));
+        if from_above {
+            operations.push(Operation::MoveFile {
+                id: below,
+                parent: place.parent,
+                name: place.name,
+            });
         }
     }
 }
 
 /// `letter.pdf`, `letter (restored).pdf`, `letter (restored 2).pdf`.
-fn beside(name: &str, n: u32) -> String {
-    let mark = match n {
-        0 => return name.to_owned(),
-        1 => " (restored)".to_owned(),
-        n => format!(" (restored {n})"),
-    };
-    let (stem, extension) = match name.rfind('.') {
-        Some(dot) if dot > 0 => name.split_at(dot),
-        _ => (name, ""),
-    };
-    let room = coffer_crdt::files::MAX_NAME_BYTES.saturating_sub(mark.len() + extension.len());
-    let stem = &stem[..stem.floor_char_boundary(room)];
-    format!("{stem}{mark}{extension}")
+fn beside(name: &str, is_file: bool, n: u32) -> String {
+    match n {
+        0 => name.to_owned(),
+        1 => with_mark(name, is_file, " (restored)"),
+        n => with_mark(name, is_file, &format!(" (restored {n})")),
+    }
 }
 
 /// `trash empty`: all, or what lies at these paths. It cannot be undone, so it asks.
@@ -250,9 +293,9 @@ pub async fn empty(
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    let chosen: Vec<InTrash> = {
+    let (chosen, files, bytes) = {
         let tree = running.vault.tree();
-        if paths.is_empty() {
+        let chosen = if paths.is_empty() {
             all(&tree)
         } else {
             let mut chosen = Vec::new();
@@ -266,13 +309,17 @@ pub async fn empty(
             chosen.sort_by_key(|found| found.id);
             chosen.dedup_by_key(|found| found.id);
             chosen
+        };
+        // A folder goes with all that is in it, also what would not have come back with it.
+        let mut going: BTreeMap<FileId, (u64, u64)> = BTreeMap::new();
+        for part in chosen.iter().flat_map(|found| look(&tree, found.id)) {
+            going.insert(part.id, (part.files, part.bytes));
         }
+        let files = going.values().map(|(files, _)| files).sum();
+        let bytes = going.values().map(|(_, bytes)| bytes).sum();
+        (chosen, files, bytes)
     };
-    let (count, files, bytes) = (
-        chosen.len() as u64,
-        chosen.iter().map(|found| found.files).sum(),
-        chosen.iter().map(|found| found.bytes).sum(),
-    );
+    let count = chosen.len() as u64;
     if count > 0 {
         let question = Question::EmptyTrash { files, bytes };
         if session.ask(question).await? != Answer::Yes {
@@ -337,11 +384,12 @@ mod tests {
 
     #[test]
     fn a_name_beside_keeps_its_ending_and_fits() {
-        assert_eq!(beside("letter.pdf", 0), "letter.pdf");
-        assert_eq!(beside("letter.pdf", 1), "letter (restored).pdf");
-        assert_eq!(beside(".profile", 2), ".profile (restored 2)");
+        assert_eq!(beside("letter.pdf", true, 0), "letter.pdf");
+        assert_eq!(beside("letter.pdf", true, 1), "letter (restored).pdf");
+        assert_eq!(beside("v1.2", false, 1), "v1.2 (restored)");
+        assert_eq!(beside(".profile", true, 2), ".profile (restored 2)");
         let long = format!("{}.jpg", "é".repeat(125));
-        let beside = beside(&long, 1);
+        let beside = beside(&long, true, 1);
         assert!(beside.len() <= 255 && beside.ends_with(" (restored).jpg"));
     }
 }

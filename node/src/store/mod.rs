@@ -16,6 +16,8 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 
+use crate::private_file;
+
 /// Memory that redb may keep for pages, in bytes. Its own default is 1 GiB; 8 MiB holds the upper pages of a vault of
 /// a million documents, and an idle node stays small.
 const CACHE_BYTES: usize = 8 << 20;
@@ -137,16 +139,7 @@ pub fn open(path: &Path) -> Result<Arc<Database>, StoreError> {
 }
 
 fn open_file(path: &Path) -> Result<std::fs::File, StoreError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = std::fs::OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(StoreError::from_io)
+    private_file::open(path).map_err(StoreError::from_io)
 }
 
 /// The same over another backend: the simulation's disk.

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError};
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::FileId;
 use coffer_crdt::retention::VersionId;
+use coffer_protocol::eviction::Kind;
 use coffer_protocol::grants::Role;
 use coffer_protocol::identity::Hash;
 use coffer_protocol::log::Clock;
@@ -45,6 +46,8 @@ pub struct Collect {
     pub again: Vec<Hash>,
     /// Blobs to free, and the places that were seen of each.
     pub free: Vec<(Hash, Vec<Placement>)>,
+    /// Blobs whose places in the blob store are to go, if they still lie in one of these synced folders too.
+    pub doubled: (Vec<Hash>, Arc<BTreeSet<u32>>),
     /// Earlier contents that are not kept any longer.
     pub past: Vec<(FileId, VersionId)>,
     /// Chunks that cannot be named again: their blobs are neither named nor here.
@@ -65,6 +68,8 @@ pub struct View {
     pub clock: Clock,
     /// The other devices.
     pub others: Vec<Other>,
+    /// Whether another device has stated that it keeps all that this one names.
+    pub is_kept_elsewhere: bool,
 }
 
 /// What is known of another device.
@@ -151,6 +156,14 @@ impl Core {
             transaction: state.transaction,
             purged: tree.purged_ids(),
             clock: state.clock.clone(),
+            is_kept_elsewhere: state.others(own).any(|(kind, held)| {
+                kind == Kind::Device
+                    && held.pinned
+                    && held.awaited == 0
+                    && held.exceptions.is_empty()
+                    && held.more_missing == 0
+                    && held.chunks.covers_clock(&state.clock)
+            }),
             others: devices
                 .filter(|(device, known)| **device != own && known.role != Role::Relay)
                 .map(|(device, known)| Other {
@@ -167,8 +180,8 @@ impl Core {
 }
 
 impl Work<'_, '_> {
-    /// Does what the collector wants, as far as it is still right. Gives the blobs that have no places any more; `None`
-    /// if too much has changed since it looked, and nothing was done.
+    /// Does what the collector wants, as far as it is still right. Gives the blobs that have no places any more, or none in
+    /// the store; `None` if too much has changed since it looked, and nothing was done.
     pub(super) fn collect(&mut self, wanted: &Collect) -> Result<Option<Vec<Hash>>, StoreError> {
         let Some((named, files)) = self.named_since(wanted)? else {
             return Ok(None);
@@ -205,6 +218,12 @@ impl Work<'_, '_> {
             unnamed.remove(&blob.0)?;
             freed.push(*blob);
         }
+        let (doubled, folders) = &wanted.doubled;
+        freed.extend(placement::leave_to_folders(
+            self.transaction,
+            folders,
+            doubled,
+        )?);
         let mut past = self.transaction.open_table(tables::PAST_CONTENTS)?;
         for (file, version) in wanted.past.iter().filter(|(file, _)| !files.contains(file)) {
             past.remove(&version_key(*file, *version))?;

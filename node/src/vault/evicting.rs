@@ -11,7 +11,7 @@ use coffer_protocol::held::{Held, MAX_SEEN};
 use coffer_protocol::identity::{DeviceId, Hash, WriterId};
 use coffer_protocol::log::Clock;
 use redb::ReadableTable;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use super::core::{Core, Refusal};
@@ -19,7 +19,7 @@ use super::request::{CommitError, CommitRequest, FolderSetting, Operation};
 use super::state::State;
 use super::storage::{Eviction, MAX_RULES, Plan, Rule, StorageChange};
 use super::work::{HELD_EXCEPTIONS, Work};
-use crate::blobs::{ChunkRow, placement};
+use crate::blobs::placement;
 use crate::store::{StoreError, tables};
 
 /// Contents that are awaited are counted up to here: what matters to others is whether there are any.
@@ -341,8 +341,14 @@ impl Work<'_, '_> {
 
     /// Whether every chunk that a request names has a place. One that was held when a file was read, or a transfer was
     /// begun, may have been dropped since.
-    pub(super) fn all_placed(&self, chunks: &[(Hash, ChunkRow)]) -> Result<bool, StoreError> {
-        if chunks.is_empty() {
+    pub(super) fn all_placed(&self, request: &CommitRequest) -> Result<bool, StoreError> {
+        let placed: HashSet<Hash> = request.placements.iter().map(|(blob, _)| *blob).collect();
+        let mut chunks = request
+            .chunks
+            .iter()
+            .filter(|(_, row)| !placed.contains(&row.blob))
+            .peekable();
+        if chunks.peek().is_none() {
             return Ok(true);
         }
         let table = self.transaction.open_table(tables::PLACEMENT)?;

@@ -14,7 +14,7 @@ use coffer_protocol::identity::DeviceId;
 use coffer_protocol::pairing::Welcome;
 use coffer_protocol::replication::Message;
 use redb::Database;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::core::{Admission, Changes, Core, Input, Output};
 use super::queue::SessionQueue;
@@ -25,6 +25,11 @@ use crate::store;
 const INBOX: usize = 1024;
 /// Inputs that share one commit, at most: it bounds the wait of the first among them.
 const BATCH: usize = 1024;
+/// Records that share one commit, at most, but for the last input: some tenths of a second of work. Else what waits while
+/// a large batch is carried out makes the next one larger, and who asks something waits for all of it.
+const BATCH_RECORDS: usize = 4096;
+/// Bytes of received changes that count as one record.
+const RECORD_BYTES: usize = 256;
 /// Changes that a slow subscriber may lag behind before it has to look at everything.
 const CHANGES_KEPT: usize = 1024;
 /// After a change, how long the core waits for more before it states anew what this device holds.
@@ -34,6 +39,8 @@ const STATE_HELD_AT_LEAST: Duration = Duration::from_millis(400);
 
 enum Command {
     Input(Input),
+    /// Entries that a device sent; the next ones come when these were taken in.
+    Entries(Input, OwnedSemaphorePermit),
     Commit(
         Box<CommitRequest>,
         oneshot::Sender<Result<Committed, CommitError>>,
@@ -41,6 +48,21 @@ enum Command {
     Admit(Admission, oneshot::Sender<Result<Welcome, CommitError>>),
     Inspect(Box<dyn FnOnce(&Core) + Send>),
     Stop,
+}
+
+impl Command {
+    /// About how many records it writes.
+    fn records(&self) -> usize {
+        match self {
+            Command::Commit(request, _) => {
+                request.operations.len() + request.folder_rows.len() + request.placements.len()
+            }
+            Command::Entries(Input::Message(_, Message::Entries(entries)), _) => {
+                entries.iter().map(Vec::len).sum::<usize>() / RECORD_BYTES
+            }
+            _ => 1,
+        }
+    }
 }
 
 type Sessions = Arc<Mutex<HashMap<DeviceId, Arc<SessionQueue>>>>;
@@ -58,6 +80,9 @@ pub struct VaultHandle {
     activity: watch::Sender<u64>,
     session_count: watch::Sender<u64>,
     hosts_news: watch::Sender<u64>,
+    /// One message of entries is in the inbox at a time: each is many changes, and whoever asks something of the core
+    /// would else wait for all of them.
+    entries: Arc<Semaphore>,
     store_closed: watch::Sender<bool>,
     label: Arc<str>,
     labels: Arc<RwLock<BTreeMap<[u8; 16], String>>>,
@@ -99,6 +124,7 @@ impl VaultHandle {
             activity: watch::channel(0).0,
             session_count: watch::channel(0).0,
             hosts_news: watch::channel(0).0,
+            entries: Arc::new(Semaphore::new(1)),
             store_closed: watch::channel(false).0,
             label: core.label.as_str().into(),
             labels: Arc::default(),
@@ -291,7 +317,14 @@ impl VaultHandle {
 
     /// A device says something.
     pub async fn message(&self, from: DeviceId, message: Message) -> Result<(), CommitError> {
-        self.input(Input::Message(from, message)).await
+        if !matches!(message, Message::Entries(_)) {
+            return self.input(Input::Message(from, message)).await;
+        }
+        let permit = self.entries.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| CommitError::Stopping)?;
+        self.send(Command::Entries(Input::Message(from, message), permit))
+            .await
+            .map_err(|_| CommitError::Stopping)
     }
 
     /// Ends the thread when it has answered what came before.
@@ -335,13 +368,19 @@ impl Thread {
             let mut inputs = Vec::new();
             let mut stop = false;
             let mut next = Some(first);
+            let (mut records, mut taken) = (0, Vec::new());
             while let Some(command) = next {
+                records += command.records();
                 match command {
                     Command::Input(Input::StateHeld) => {
                         state_held = None;
                         inputs.push(Input::StateHeld);
                     }
                     Command::Input(input) => inputs.push(input),
+                    Command::Entries(input, permit) => {
+                        inputs.push(input);
+                        taken.push(permit);
+                    }
                     Command::Commit(request, answer) => {
                         self.tickets += 1;
                         self.commits.insert(self.tickets, answer);
@@ -361,13 +400,14 @@ impl Thread {
                         break;
                     }
                 }
-                next = if inputs.len() < BATCH {
+                next = if inputs.len() < BATCH && records < BATCH_RECORDS {
                     commands.try_recv().ok()
                 } else {
                     None
                 };
             }
             self.process(inputs);
+            drop(taken);
             if stop {
                 if self.core.held_is_stale() {
                     self.process(vec![Input::StateHeld]);

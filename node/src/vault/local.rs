@@ -11,12 +11,12 @@ use coffer_crdt::json::Texts;
 use coffer_protocol::grants::NewDevice;
 use coffer_protocol::identity::Hash;
 use coffer_protocol::log::{DOCTYPE_MAX_LEN, ID_MAX_LEN};
-use serde_json::Value;
 
 use crate::blobs::placement;
 
 use super::core::{Admission, Refusal, Ticket};
 use super::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
+use super::size::{check_edited, check_size};
 use super::work::{FILES, Work};
 use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, Row};
@@ -104,7 +104,7 @@ impl Work<'_, '_> {
         self.settings(request)?;
         self.storage(&request.storage)?;
         self.hosts(&request.hosts)?;
-        if self.all_placed(&request.chunks)? {
+        if self.all_placed(request)? {
             for (id, hash) in &request.held {
                 self.got(*id, *hash)?;
             }
@@ -233,13 +233,17 @@ impl Work<'_, '_> {
                     self.load(key, &row)?
                 };
                 let texts = texts_of(doctype, texts);
+                let before = document.heads();
                 match match &base[..] {
                     [] => document.merge_fields(patch, &texts, actor, time),
                     base => document.merge_fields_since(base, patch, &texts, actor, time),
                 }
                 .map_err(|error| unknown_base(error, doctype, id))?
                 {
-                    Some(change) => self.written(key, row, change, Some(document), changed)?,
+                    Some(change) => {
+                        check_edited(&document, &before, patch, &row)?;
+                        self.written(key, row, change, Some(document), changed)?;
+                    }
                     None => self.keep(key, document),
                 }
                 Ok(())
@@ -575,19 +579,4 @@ fn texts_of(doctype: &str, declared: &[String]) -> Texts {
         .fold(Texts::for_doctype(doctype), |texts, pointer| {
             texts.with(pointer)
         })
-}
-
-/// The largest document accepted, as JSON text in bytes: one that every device can load.
-pub const DOCUMENT_MAX: usize = 4 << 20;
-
-/// Whether a value is small enough to be a document.
-pub fn check_size(value: &Value) -> Result<(), CommitError> {
-    let len = serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len());
-    if len > DOCUMENT_MAX {
-        return Err(CommitError::Invalid(format!(
-            "a document has at most {} MiB as JSON; put large data into a file",
-            DOCUMENT_MAX >> 20
-        )));
-    }
-    Ok(())
 }

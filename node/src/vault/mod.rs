@@ -20,6 +20,7 @@ mod records;
 mod remote;
 pub mod request;
 pub mod rule;
+mod size;
 pub mod state;
 pub mod storage;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use coffer_crdt::document::Document;
 use coffer_crdt::files::{Content, Dot, FileId, FileState};
 use coffer_crdt::tree::{Changed, Tree};
-use redb::{ReadableDatabase, ReadableTable};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tokio::sync::broadcast;
 
 use super::handle::VaultHandle;
@@ -100,34 +100,49 @@ impl VaultHandle {
 
     /// Files of which bytes are still to be fetched.
     pub fn wanted(&self) -> Result<Vec<Wanted>, StoreError> {
+        let mut all = Vec::new();
+        self.each_wanted(|wanted| {
+            all.push(wanted);
+            true
+        })?;
+        Ok(all)
+    }
+
+    /// The same one by one, by id, until `more` says no.
+    pub fn each_wanted(&self, mut more: impl FnMut(Wanted) -> bool) -> Result<(), StoreError> {
         let table = self.database().begin_read()?.open_table(tables::WANTED)?;
-        let mut wanted = Vec::new();
         for item in table.iter()? {
             let (id, value) = item?;
             let (mut hash, mut size) = ([0; 32], [0; 8]);
             hash.copy_from_slice(&value.value()[..32]);
             size.copy_from_slice(&value.value()[32..]);
-            wanted.push(Wanted {
+            let wanted = Wanted {
                 id: FileId(*id.value()),
                 hash,
                 size: u64::from_be_bytes(size),
-            });
+            };
+            if !more(wanted) {
+                break;
+            }
         }
-        Ok(wanted)
+        Ok(())
+    }
+
+    /// How many files there are of which bytes are still to be fetched.
+    pub fn wanted_count(&self) -> Result<u64, StoreError> {
+        Ok(self
+            .database()
+            .begin_read()?
+            .open_table(tables::WANTED)?
+            .len()?)
     }
 
     /// The state of a file, with where its bytes are.
     pub fn file(&self, id: FileId) -> Result<Option<FileState>, StoreError> {
-        let table = self.database().begin_read()?.open_table(tables::FILES)?;
-        let mut key = [0; 18];
-        key[..16].copy_from_slice(&id.0);
-        let bytes = pieces::read(&table, &key)?;
-        bytes
-            .map(|bytes| {
-                postcard::from_bytes(&bytes)
-                    .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))
-            })
-            .transpose()
+        file_in(
+            &self.database().begin_read()?.open_table(tables::FILES)?,
+            id,
+        )
     }
 
     /// The document behind a file, with all that it was.
@@ -152,6 +167,20 @@ impl VaultHandle {
         }
         Ok(settings)
     }
+}
+
+fn file_in(
+    table: &impl ReadableTable<&'static [u8; 18], &'static [u8]>,
+    id: FileId,
+) -> Result<Option<FileState>, StoreError> {
+    let mut key = [0; 18];
+    key[..16].copy_from_slice(&id.0);
+    pieces::read(table, &key)?
+        .map(|bytes| {
+            postcard::from_bytes(&bytes)
+                .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))
+        })
+        .transpose()
 }
 
 impl FolderVault for VaultHandle {
@@ -185,9 +214,10 @@ impl FolderVault for VaultHandle {
 
     fn file_contents(&self, files: &[FileId]) -> Result<Vec<Option<Content>>, CommitError> {
         let read = || {
+            let table = self.database().begin_read()?.open_table(tables::FILES)?;
             files
                 .iter()
-                .map(|id| Ok(self.file(*id)?.and_then(|state| state.content)))
+                .map(|id| Ok(file_in(&table, *id)?.and_then(|state| state.content)))
                 .collect::<Result<Vec<_>, StoreError>>()
         };
         read().map_err(|error| CommitError::from(&error))

@@ -13,7 +13,7 @@ use coffer_protocol::replication::Rejection;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::work::{Work, file_id, first_state};
+use super::work::{FILES, Work, file_id};
 use super::{founding, state};
 use crate::store::documents::{DocumentKey, Row, Waiting};
 use crate::store::{StoreError, tables};
@@ -119,8 +119,12 @@ impl Work<'_, '_> {
     /// Applies one change, or keeps it until what it builds on is here. A change that no correct program makes is left
     /// out: its author signed it, so the log goes on without it on every device alike.
     fn ingest_change(&mut self, writer: WriterId, change: Change) -> Result<(), StoreError> {
-        let info = match change::inspect(&change.bytes) {
-            Ok(info) if info.actor == writer.actor() => info,
+        let inspected = match change.doctype == FILES {
+            true => files::inspect_first(&change.bytes),
+            false => change::inspect(&change.bytes).map(|info| (info, None)),
+        };
+        let (info, state) = match inspected {
+            Ok((info, state)) if info.actor == writer.actor() => (info, state),
             Ok(_) => {
                 tracing::warn!("a change names another author than its entry and is left out");
                 return Ok(());
@@ -150,7 +154,7 @@ impl Work<'_, '_> {
                 let row = Row::new(&waiting.doctype, &waiting.id);
                 self.append(key, row, &waiting.bytes, None)?;
                 if let Some(id) = file_id(&waiting.doctype, &waiting.id) {
-                    match first_state(&waiting.bytes) {
+                    match state {
                         Some(state) => self.set_file(id, state, false)?,
                         None => self.derive(key)?,
                     }

@@ -5,7 +5,7 @@
 
 use coffer_crdt::change::ChangeHash;
 use coffer_crdt::chunks::ChunkRoot;
-use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::files::{Content, FileId, Kind};
 use coffer_crdt::retention::VersionId;
 use coffer_protocol::identity::{DeviceId, Hash};
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 use super::collect::Collect;
 use super::storage::StorageChange;
-use crate::blobs::Hold;
 use crate::blobs::placement::{ChunkRow, Placement};
+use crate::blobs::{Hold, Imported};
 use crate::hosts::HostChange;
 
 /// One thing that a person or a program does to the vault. The variants' fields are what their names say.
@@ -100,6 +100,32 @@ pub struct ContentDraft {
     pub target: Option<String>,
     /// Where the chunks are listed.
     pub root: ChunkRoot,
+}
+
+impl From<&Content> for ContentDraft {
+    fn from(content: &Content) -> Self {
+        ContentDraft {
+            size: content.size,
+            mtime_ms: content.mtime_ms,
+            executable: content.executable,
+            hash: content.hash,
+            target: content.target.clone(),
+            root: content.root.clone(),
+        }
+    }
+}
+
+impl From<&Imported> for ContentDraft {
+    fn from(imported: &Imported) -> Self {
+        ContentDraft {
+            size: imported.size,
+            mtime_ms: imported.mtime_ms(),
+            executable: imported.executable,
+            hash: imported.hash,
+            target: None,
+            root: imported.root.clone(),
+        }
+    }
 }
 
 /// A row of a synced folder's state: what file `file` looked like on disk when disk and vault last agreed.
@@ -211,6 +237,9 @@ pub struct Committed {
     pub collected: Option<Vec<Hash>>,
 }
 
+/// The largest document accepted, in bytes of JSON text: one that every device can load.
+pub const MAX_DOCUMENT: usize = 4 << 20;
+
 /// Why a request was not carried out. Nothing of it is there.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
@@ -220,6 +249,9 @@ pub enum CommitError {
     /// A value, name or id that cannot be stored.
     #[error("{0}")]
     Invalid(String),
+    /// A document that would be larger than [`MAX_DOCUMENT`].
+    #[error("a document may have {} MiB as JSON", MAX_DOCUMENT >> 20)]
+    TooLarge,
     /// Another item already has this place.
     #[error("{0} already exists")]
     Exists(String),

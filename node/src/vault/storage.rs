@@ -125,6 +125,11 @@ impl<'t> Plan<'t> {
         }
     }
 
+    /// Whether a file lies in a folder of the vault that is synced here.
+    pub fn is_synced(&mut self, file: FileId) -> bool {
+        self.standing(file) == Standing::Synced
+    }
+
     /// Whether the content of a file is kept for good here.
     pub fn keeps(&mut self, file: FileId) -> bool {
         self.standing(file) != Standing::OnDemand

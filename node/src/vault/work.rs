@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::document::Document;
-use coffer_crdt::files::{self, FileId, FileState};
+use coffer_crdt::files::{FileId, FileState};
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::log::{self, Body, Change, Clock};
@@ -481,9 +481,4 @@ fn file_key(id: FileId) -> [u8; 18] {
     let mut key = [0; 18];
     key[..16].copy_from_slice(&id.0);
     key
-}
-
-/// What a raw first change says a file is, read without Automerge where that is possible.
-pub(super) fn first_state(raw: &[u8]) -> Option<FileState> {
-    files::read_first(raw).ok().flatten()
 }

@@ -190,30 +190,9 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{A, B, C, clock, hash, writer};
     use super::*;
     use crate::replication::ByeReason;
-
-    const A: DeviceId = DeviceId([0xaa; 32]);
-    const B: DeviceId = DeviceId([0xbb; 32]);
-    const C: DeviceId = DeviceId([0xcc; 32]);
-
-    fn writer(device: DeviceId) -> WriterId {
-        WriterId {
-            device,
-            incarnation: 0,
-        }
-    }
-
-    fn hash(seq: u64) -> Hash {
-        Hash([seq as u8; 32])
-    }
-
-    fn clock(entries: &[(DeviceId, u64)]) -> Clock {
-        entries
-            .iter()
-            .map(|(device, seq)| (writer(*device), (*seq, hash(*seq))))
-            .collect()
-    }
 
     fn entries(peer: DeviceId, device: DeviceId, from: u64, to: u64) -> Action {
         Action::SendEntries {

@@ -8,22 +8,22 @@ use crate::identity::VaultId;
 use crate::log::Clock;
 
 const VAULT: VaultId = VaultId([7; 32]);
-const A: DeviceId = DeviceId([0xaa; 32]);
-const B: DeviceId = DeviceId([0xbb; 32]);
-const C: DeviceId = DeviceId([0xcc; 32]);
+pub(super) const A: DeviceId = DeviceId([0xaa; 32]);
+pub(super) const B: DeviceId = DeviceId([0xbb; 32]);
+pub(super) const C: DeviceId = DeviceId([0xcc; 32]);
 
-fn writer(device: DeviceId) -> WriterId {
+pub(super) fn writer(device: DeviceId) -> WriterId {
     WriterId {
         device,
         incarnation: 0,
     }
 }
 
-fn hash(seq: u64) -> Hash {
+pub(super) fn hash(seq: u64) -> Hash {
     Hash([seq as u8; 32])
 }
 
-fn clock(entries: &[(DeviceId, u64)]) -> Clock {
+pub(super) fn clock(entries: &[(DeviceId, u64)]) -> Clock {
     entries
         .iter()
         .map(|(device, seq)| (writer(*device), (*seq, hash(*seq))))

@@ -1,11 +1,12 @@
 //! `coffer doc find`.
 
 use clap::Args;
-use coffer_node::control::{ControlError, Item, Reply, Request, Where};
+use coffer_node::control::{ControlError, DocumentRow, Request, Where};
 use serde_json::Value;
 
+use super::documents;
 use crate::args::Context;
-use crate::conversation::{Listener, converse, unexpected};
+use crate::conversation::list;
 use crate::error::Failure;
 use crate::output::shown;
 
@@ -45,19 +46,19 @@ impl Find {
             text: self.text,
             limit: self.limit,
         };
-        match converse(context, &request, &mut Printer(context)).await? {
-            Reply::Listed { more, .. } => {
-                if more {
-                    context.output.remark(format_args!(
-                        "There are more than {}; see --limit.",
-                        self.limit
-                    ));
-                }
-                Ok(())
-            }
-            _ => Err(unexpected()),
+        if list(context, &request, documents, line).await?.more {
+            context.output.remark(format_args!(
+                "There are more than {}; see --limit.",
+                self.limit
+            ));
         }
+        Ok(())
     }
+}
+
+fn line(row: &DocumentRow) -> String {
+    let value = row.value.as_ref().map(ToString::to_string);
+    format!("{}  {}\n", shown(&row.id), value.unwrap_or_default())
 }
 
 fn filter(text: &str) -> Result<Where, Failure> {
@@ -78,24 +79,4 @@ fn filter(text: &str) -> Result<Where, Failure> {
         field: field.to_owned(),
         value,
     })
-}
-
-struct Printer<'a>(&'a Context);
-
-impl Listener for Printer<'_> {
-    fn item(&mut self, item: Item) -> Result<(), Failure> {
-        let Item::Documents(rows) = item else {
-            return Ok(());
-        };
-        if self.0.output.is_json() {
-            return self.0.output.objects(&rows);
-        }
-        let line =
-            |value: &Option<Value>| value.as_ref().map(ToString::to_string).unwrap_or_default();
-        let text: String = rows
-            .iter()
-            .map(|row| format!("{}  {}\n", shown(&row.id), line(&row.value)))
-            .collect();
-        self.0.output.text(&text)
-    }
 }

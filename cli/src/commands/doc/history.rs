@@ -31,12 +31,7 @@ impl History {
         let Reply::Revisions { revisions } = ask(context, &request).await? else {
             return Err(unexpected());
         };
-        if context.output.is_json() {
-            return context.output.objects(&revisions);
-        }
-        context
-            .output
-            .text(&revisions.iter().map(line).collect::<String>())
+        context.output.rows(&revisions, line)
     }
 }
 

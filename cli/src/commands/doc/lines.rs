@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use coffer_node::control::{
     Ack, AckResult, CallReader, CallWriter, ControlError, DocLine, ErrorKind, FromNode, Item,
-    LinesMode, Reply, Request,
+    LinesMode, MAX_DOCUMENT_TEXT, Reply, Request,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -25,8 +25,8 @@ use crate::error::Failure;
 use crate::places::absolute;
 use crate::units::{count, number};
 
-/// Longest line, in bytes: a document of 16 MiB, and its names.
-const MAX_LINE: usize = 17 << 20;
+/// Longest line, in bytes: a document, and its names.
+const MAX_LINE: usize = MAX_DOCUMENT_TEXT + (1 << 20);
 /// Lines read ahead.
 const READ_AHEAD: usize = 512;
 /// Lines sent in one piece, and the bytes after which no more are added.
@@ -49,8 +49,8 @@ pub struct Lines {
     pub create: bool,
 }
 
-/// One line as read: a document to send, or why it is none. Empty lines are passed over.
-type ReadLine = Result<(DocLine, usize), Refused>;
+/// One line as read, with its number: a document to send, or why it is none. Empty lines are counted and passed over.
+type ReadLine = (u64, Result<(DocLine, usize), Refused>);
 
 /// A line that is not sent: what it names, as far as that could be read, and why.
 struct Refused {
@@ -70,9 +70,10 @@ impl From<ControlError> for Refused {
 }
 
 /// A line on its way, in order.
-enum Pending {
-    Sent,
-    Refused(Refused),
+struct Pending {
+    line: u64,
+    /// Why it was not sent; `None` for one that was.
+    refused: Option<Refused>,
 }
 
 impl Lines {
@@ -132,7 +133,7 @@ async fn carry<Kept>(
 fn read_lines(input: impl Read, to_send: &mpsc::Sender<ReadLine>) {
     let mut input = BufReader::with_capacity(256 * 1024, input);
     let mut line = Vec::new();
-    loop {
+    for number in 1.. {
         line.clear();
         let read = match (&mut input)
             .take(MAX_LINE as u64 + 1)
@@ -143,24 +144,24 @@ fn read_lines(input: impl Read, to_send: &mpsc::Sender<ReadLine>) {
                 let error =
                     ControlError::usage("the line is too long; the lines after it were not read")
                         .with_code("too-large");
-                let _ = to_send.blocking_send(Err(error.into()));
+                let _ = to_send.blocking_send((number, Err(error.into())));
                 return;
             }
             Ok(_) if line.trim_ascii().is_empty() => continue,
             Ok(_) => parse(&line),
             Err(error) => {
                 let error = ControlError::io("read the lines", &error);
-                let _ = to_send.blocking_send(Err(error.into()));
+                let _ = to_send.blocking_send((number, Err(error.into())));
                 return;
             }
         };
-        if to_send.blocking_send(read).is_err() {
+        if to_send.blocking_send((number, read)).is_err() {
             return;
         }
     }
 }
 
-fn parse(line: &[u8]) -> ReadLine {
+fn parse(line: &[u8]) -> Result<(DocLine, usize), Refused> {
     let why = match serde_json::from_slice::<DocLine>(line) {
         Ok(parsed) if parsed.value.is_object() => return Ok((parsed, line.len())),
         Ok(_) => "the value is no JSON object".to_owned(),
@@ -186,10 +187,10 @@ async fn send(
     while next.is_some() {
         let mut piece = Vec::new();
         let mut bytes = 0;
-        while let Some(read) = next.take() {
+        while let Some((line, read)) = next.take() {
             let refused = match read {
-                Ok((line, size)) => {
-                    piece.push(line);
+                Ok((document, size)) => {
+                    piece.push((line, document));
                     bytes += size;
                     None
                 }
@@ -200,8 +201,8 @@ async fn send(
                 flush(&mut writer, &mut piece, &sent).await?;
                 bytes = 0;
             }
-            if let Some(error) = refused {
-                announce(&sent, Pending::Refused(error)).await?;
+            if refused.is_some() {
+                announce(&sent, Pending { line, refused }).await?;
             }
             next = lines.try_recv().ok();
         }
@@ -216,13 +217,15 @@ async fn send(
 
 async fn flush(
     writer: &mut CallWriter,
-    piece: &mut Vec<DocLine>,
+    piece: &mut Vec<(u64, DocLine)>,
     sent: &mpsc::Sender<Pending>,
 ) -> Result<(), Failure> {
-    for _ in 0..piece.len() {
-        announce(sent, Pending::Sent).await?;
+    for (line, _) in piece.iter() {
+        let (line, refused) = (*line, None);
+        announce(sent, Pending { line, refused }).await?;
     }
-    Ok(writer.lines(std::mem::take(piece)).await?)
+    let documents = piece.drain(..).map(|(_, document)| document);
+    Ok(writer.lines(documents.collect()).await?)
 }
 
 async fn announce(sent: &mpsc::Sender<Pending>, pending: Pending) -> Result<(), Failure> {
@@ -253,11 +256,15 @@ async fn receive(
                 }
             }
         };
-        match waiting {
-            Some(Pending::Refused(Refused { doctype, id, error })) => {
+        let Some(Pending { line, refused }) = waiting else {
+            break;
+        };
+        report.begin(line);
+        match refused {
+            Some(Refused { doctype, id, error }) => {
                 report.refused(doctype.as_deref(), id.as_deref(), &error)?;
             }
-            Some(Pending::Sent) => {
+            None => {
                 while acks.is_empty() {
                     report.flush()?;
                     if reply.is_some() {
@@ -269,7 +276,6 @@ async fn receive(
                     report.acknowledged(&ack)?;
                 }
             }
-            None => break,
         }
     }
     report.flush()?;
@@ -301,7 +307,10 @@ struct Report<'a> {
     each: bool,
     printed: Vec<serde_json::Value>,
     bar: Option<ProgressBar>,
+    /// The line that is told of.
     line: u64,
+    /// How many were told of.
+    done: u64,
     failed: u64,
     first: Option<ControlError>,
 }
@@ -321,6 +330,7 @@ impl<'a> Report<'a> {
             printed: Vec::new(),
             bar,
             line: 0,
+            done: 0,
             failed: 0,
             first: None,
         }
@@ -330,7 +340,6 @@ impl<'a> Report<'a> {
         match &ack.result {
             AckResult::Error(error) => self.refused(Some(&ack.doctype), Some(&ack.id), error),
             AckResult::Revision(revision) => {
-                self.count();
                 if self.each {
                     let (doctype, id) = (&ack.doctype, &ack.id);
                     self.printed.push(json!({ "line": self.line, "doctype": doctype, "id": id, "revision": revision }));
@@ -346,7 +355,6 @@ impl<'a> Report<'a> {
         id: Option<&str>,
         error: &ControlError,
     ) -> Result<(), Failure> {
-        self.count();
         self.failed += 1;
         self.first.get_or_insert_with(|| error.clone());
         if self.each {
@@ -369,10 +377,11 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    fn count(&mut self) {
-        self.line += 1;
+    fn begin(&mut self, line: u64) {
+        self.line = line;
+        self.done += 1;
         if let Some(bar) = &self.bar {
-            bar.set_position(self.line);
+            bar.set_position(self.done);
         }
     }
 
@@ -416,7 +425,7 @@ impl<'a> Report<'a> {
                 let message = format!(
                     "{} of {} refused; the first: {}",
                     number(self.failed),
-                    count(self.line, "line", "lines"),
+                    count(self.done, "line", "lines"),
                     first.message
                 );
                 Err(ControlError { message, ..first }.into())

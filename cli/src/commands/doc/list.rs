@@ -1,10 +1,11 @@
 //! `coffer doc list`.
 
 use clap::Args;
-use coffer_node::control::{Item, Reply, Request};
+use coffer_node::control::{DocumentRow, Request};
 
+use super::documents;
 use crate::args::Context;
-use crate::conversation::{Listener, converse, unexpected};
+use crate::conversation::list;
 use crate::error::Failure;
 use crate::output::shown;
 
@@ -26,31 +27,11 @@ impl List {
             doctype: self.doctype,
             limit: self.limit,
         };
-        match converse(context, &request, &mut Printer(context)).await? {
-            Reply::Listed { more: true, .. } => {
-                context.output.remark("There are more.");
-                Ok(())
-            }
-            Reply::Listed { .. } => Ok(()),
-            _ => Err(unexpected()),
+        let line = |row: &DocumentRow| format!("{}  {}\n", shown(&row.doctype), shown(&row.id));
+        let listed = list(context, &request, documents, line).await?;
+        if listed.more {
+            context.output.remark("There are more.");
         }
-    }
-}
-
-struct Printer<'a>(&'a Context);
-
-impl Listener for Printer<'_> {
-    fn item(&mut self, item: Item) -> Result<(), Failure> {
-        let Item::Documents(rows) = item else {
-            return Ok(());
-        };
-        if self.0.output.is_json() {
-            return self.0.output.objects(&rows);
-        }
-        let text: String = rows
-            .iter()
-            .map(|row| format!("{}  {}\n", shown(&row.doctype), shown(&row.id)))
-            .collect();
-        self.0.output.text(&text)
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ pub mod put;
 use std::io::Read;
 
 use clap::Subcommand;
-use coffer_node::control::{ControlError, Reply};
+use coffer_node::control::{ControlError, DocumentRow, Item, MAX_DOCUMENT_TEXT, Reply};
 use serde_json::Value;
 
 use crate::args::Context;
@@ -20,9 +20,6 @@ use crate::conversation::unexpected;
 use crate::error::Failure;
 use crate::output::shown;
 use crate::units::short;
-
-/// Longest JSON of one document, in bytes.
-const MAX_DOCUMENT: u64 = 16 << 20;
 
 /// What can be done with documents.
 #[derive(Debug, Subcommand)]
@@ -57,10 +54,10 @@ fn json_object(typed: &str) -> Result<Value, Failure> {
         let mut text = Vec::new();
         std::io::stdin()
             .lock()
-            .take(MAX_DOCUMENT + 1)
+            .take(MAX_DOCUMENT_TEXT as u64 + 1)
             .read_to_end(&mut text)
             .map_err(|error| ControlError::io("read standard input", &error))?;
-        if text.len() as u64 > MAX_DOCUMENT {
+        if text.len() > MAX_DOCUMENT_TEXT {
             return Err(ControlError::usage("the document is too large")
                 .with_code("too-large")
                 .into());
@@ -113,5 +110,13 @@ fn say_written(context: &Context, reply: &Reply, done: &str) -> Result<(), Failu
         None => context
             .output
             .line(format_args!("{}/{} unchanged", shown(doctype), shown(id))),
+    }
+}
+
+/// The rows of a list of documents.
+fn documents(item: Item) -> Option<Vec<DocumentRow>> {
+    match item {
+        Item::Documents(rows) => Some(rows),
+        _ => None,
     }
 }

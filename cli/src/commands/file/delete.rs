@@ -1,13 +1,13 @@
 //! `coffer file delete`.
 
 use clap::Args;
-use coffer_node::control::{Reply, Request};
+use coffer_node::control::Request;
 
+use super::change;
 use crate::args::Context;
-use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 
 /// Move a file or folder of the vault to the trash
 ///
@@ -23,16 +23,10 @@ pub struct Delete {
 impl Delete {
     /// Moves it to the trash.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let path = in_vault(&self.path)?.trim_end_matches('/').to_owned();
-        let reply = ask(context, &Request::FileDelete { path }).await?;
-        let Reply::File(row) = &reply else {
-            return Err(unexpected());
-        };
-        if context.output.is_json() {
-            return context.output.reply(&reply);
-        }
-        context
-            .output
-            .line(format_args!("{} is in the trash", shown(&row.path)))
+        let path = item_in_vault(&self.path)?;
+        change(context, &Request::FileDelete { path }, |row| {
+            format!("{} is in the trash", shown(&row.path))
+        })
+        .await
     }
 }

@@ -10,7 +10,7 @@ use coffer_node::control::{ControlError, Reply, Request};
 use crate::args::Context;
 use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
-use crate::places::{absolute, in_vault};
+use crate::places::{absolute, item_in_vault};
 use crate::units::{bytes, count};
 
 /// Bytes copied to standard output at once.
@@ -42,7 +42,7 @@ pub struct Get {
 impl Get {
     /// Writes it, telling what could not be.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let path = in_vault(&self.path)?.trim_end_matches('/').to_owned();
+        let path = item_in_vault(&self.path)?;
         if self.dest == Path::new("-") {
             return to_output(context, path, self.at).await;
         }

@@ -7,7 +7,7 @@ use crate::args::Context;
 use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 use crate::units::{bytes, date, short};
 
 /// List the contents that a file had, latest first
@@ -26,18 +26,13 @@ pub struct History {
 impl History {
     /// Prints a line a content.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let path = in_vault(&self.path)?.trim_end_matches('/').to_owned();
+        let path = item_in_vault(&self.path)?;
         let Reply::FileRevisions { revisions } =
             ask(context, &Request::FileHistory { path }).await?
         else {
             return Err(unexpected());
         };
-        if context.output.is_json() {
-            return context.output.objects(&revisions);
-        }
-        context
-            .output
-            .text(&revisions.iter().map(line).collect::<String>())
+        context.output.rows(&revisions, line)
     }
 }
 

@@ -1,13 +1,13 @@
 //! `coffer file list`.
 
 use clap::Args;
-use coffer_node::control::{Item, Reply, Request};
+use coffer_node::control::{Item, Request};
 
 use super::line;
 use crate::args::Context;
-use crate::conversation::{Listener, converse, unexpected};
+use crate::conversation::list;
 use crate::error::Failure;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 
 /// List files of the vault
 #[derive(Debug, Args)]
@@ -30,31 +30,17 @@ pub struct List {
 impl List {
     /// Prints a line a file or folder.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let path = in_vault(&self.path)?.trim_end_matches('/').to_owned();
+        let path = item_in_vault(&self.path)?;
         let request = Request::FileList {
             path,
             recursive: self.recursive,
             trash: self.trash,
         };
-        match converse(context, &request, &mut Printer(context)).await? {
-            Reply::Listed { .. } => Ok(()),
-            _ => Err(unexpected()),
-        }
-    }
-}
-
-struct Printer<'a>(&'a Context);
-
-impl Listener for Printer<'_> {
-    fn item(&mut self, item: Item) -> Result<(), Failure> {
-        let Item::Files(rows) = item else {
-            return Ok(());
+        let rows = |item| match item {
+            Item::Files(rows) => Some(rows),
+            _ => None,
         };
-        if self.0.output.is_json() {
-            return self.0.output.objects(&rows);
-        }
-        self.0
-            .output
-            .text(&rows.iter().map(line).collect::<String>())
+        list(context, &request, rows, line).await?;
+        Ok(())
     }
 }

@@ -11,9 +11,10 @@ pub mod restore;
 pub mod tag;
 
 use clap::Subcommand;
-use coffer_node::control::{Content, FileRow};
+use coffer_node::control::{Content, FileRow, Reply, Request};
 
 use crate::args::Context;
+use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
 use crate::units::{bytes, date};
@@ -47,6 +48,22 @@ impl File {
             File::Untag(args) => args.run(context).await,
         }
     }
+}
+
+/// Sends a request that changes a file or folder, and says with `words` what became of it.
+async fn change(
+    context: &Context,
+    request: &Request,
+    words: impl FnOnce(&FileRow) -> String,
+) -> Result<(), Failure> {
+    let reply = ask(context, request).await?;
+    let Reply::File(row) = &reply else {
+        return Err(unexpected());
+    };
+    if context.output.is_json() {
+        return context.output.reply(&reply);
+    }
+    context.output.line(words(row))
 }
 
 /// A file or folder on a line: size, time, path, and what is special about it.

@@ -1,13 +1,13 @@
 //! `coffer file move`.
 
 use clap::Args;
-use coffer_node::control::{Reply, Request};
+use coffer_node::control::Request;
 
+use super::change;
 use crate::args::Context;
-use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
-use crate::places::in_vault;
+use crate::places::{in_vault, item_in_vault};
 
 /// Move or rename a file or folder of the vault
 #[derive(Debug, Args)]
@@ -24,20 +24,14 @@ pub struct Move {
 impl Move {
     /// Moves it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let from = in_vault(&self.from)?.trim_end_matches('/').to_owned();
+        let from = item_in_vault(&self.from)?;
         let request = Request::FileMove {
             from: from.clone(),
             to: in_vault(&self.to)?,
         };
-        let reply = ask(context, &request).await?;
-        let Reply::File(row) = &reply else {
-            return Err(unexpected());
-        };
-        if context.output.is_json() {
-            return context.output.reply(&reply);
-        }
-        context
-            .output
-            .line(format_args!("{} is now {}", shown(&from), shown(&row.path)))
+        change(context, &request, |row| {
+            format!("{} is now {}", shown(&from), shown(&row.path))
+        })
+        .await
     }
 }

@@ -1,13 +1,13 @@
 //! `coffer file restore`.
 
 use clap::Args;
-use coffer_node::control::{Reply, Request};
+use coffer_node::control::Request;
 
+use super::change;
 use crate::args::Context;
-use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 
 /// Take a file or folder out of the trash, or bring an earlier content back
 #[derive(Debug, Args)]
@@ -25,16 +25,12 @@ pub struct Restore {
 impl Restore {
     /// Restores it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let path = in_vault(&self.path)?.trim_end_matches('/').to_owned();
-        let reply = ask(context, &Request::FileRestore { path, at: self.at }).await?;
-        let Reply::File(row) = &reply else {
-            return Err(unexpected());
-        };
-        if context.output.is_json() {
-            return context.output.reply(&reply);
-        }
-        context
-            .output
-            .line(format_args!("{} is back", shown(&row.path)))
+        let path = item_in_vault(&self.path)?;
+        change(
+            context,
+            &Request::FileRestore { path, at: self.at },
+            |row| format!("{} is back", shown(&row.path)),
+        )
+        .await
     }
 }

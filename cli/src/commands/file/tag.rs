@@ -7,10 +7,12 @@ use crate::args::Context;
 use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 use crate::units::short;
 
 /// Keep one of the contents that a file had for ever
+///
+/// One that is tagged already keeps its label, unless you give another one or --no-label.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer file tag Papers/thesis.odt 3f9c2a handed-in\n  \
@@ -22,8 +24,11 @@ pub struct Tag {
     #[arg(value_name = "REVISION")]
     pub revision: String,
     /// What to call it
-    #[arg(value_name = "LABEL", default_value = "")]
-    pub label: String,
+    #[arg(value_name = "LABEL")]
+    pub label: Option<String>,
+    /// Take its label away, not the tag
+    #[arg(long, conflicts_with = "label")]
+    pub no_label: bool,
 }
 
 /// Take the tag of a content away: it is kept as the rule says
@@ -40,39 +45,33 @@ pub struct Untag {
 impl Tag {
     /// Tags it.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        let said = "is kept for ever";
-        set(context, &self.path, self.revision, Some(self.label), said).await
+        let path = item_in_vault(&self.path)?;
+        let request = Request::FileTag {
+            path: path.clone(),
+            revision: self.revision,
+            label: match self.no_label {
+                true => Some(String::new()),
+                false => self.label,
+            },
+        };
+        set(context, &path, &request, "is kept for ever").await
     }
 }
 
 impl Untag {
     /// Takes the tag away.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        set(
-            context,
-            &self.path,
-            self.revision,
-            None,
-            "is tagged no longer",
-        )
-        .await
+        let path = item_in_vault(&self.path)?;
+        let request = Request::FileUntag {
+            path: path.clone(),
+            revision: self.revision,
+        };
+        set(context, &path, &request, "is tagged no longer").await
     }
 }
 
-async fn set(
-    context: &Context,
-    path: &str,
-    revision: String,
-    label: Option<String>,
-    said: &str,
-) -> Result<(), Failure> {
-    let path = in_vault(path)?.trim_end_matches('/').to_owned();
-    let request = Request::FileTag {
-        path: path.clone(),
-        revision,
-        label,
-    };
-    let reply = ask(context, &request).await?;
+async fn set(context: &Context, path: &str, request: &Request, said: &str) -> Result<(), Failure> {
+    let reply = ask(context, request).await?;
     let Reply::FileTagged { revision } = &reply else {
         return Err(unexpected());
     };
@@ -82,6 +81,6 @@ async fn set(
     context.output.line(format_args!(
         "{} of {} {said}",
         short(&revision.revision),
-        shown(&path)
+        shown(path)
     ))
 }

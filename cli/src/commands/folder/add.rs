@@ -10,7 +10,7 @@ use crate::args::Context;
 use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
-use crate::places::{absolute, in_vault};
+use crate::places::{absolute, item_in_vault};
 
 /// Keep a folder of this device in sync with a folder of the vault
 ///
@@ -35,7 +35,7 @@ impl Add {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let dir = absolute(&self.dir)?;
         let to = match &self.to {
-            Some(to) => in_vault(to)?.trim_end_matches('/').to_owned(),
+            Some(to) => item_in_vault(to)?,
             None => same_name(&dir)?,
         };
         if dir.exists() && !dir.is_dir() {

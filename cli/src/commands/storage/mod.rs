@@ -14,7 +14,7 @@ use coffer_node::control::{KeepAs, Reply, Request};
 use crate::args::Context;
 use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 
 /// What can be done with what this device keeps.
 #[derive(Debug, Subcommand)]
@@ -43,7 +43,7 @@ impl Storage {
 
 /// Has a folder or file kept so, and prints what that comes to.
 async fn set(context: &Context, path: &str, keep: KeepAs) -> Result<(), Failure> {
-    let path = in_vault(path)?.trim_end_matches('/').to_owned();
+    let path = item_in_vault(path)?;
     print(context, &Request::StorageSet { path, keep }).await
 }
 

@@ -6,7 +6,7 @@ use coffer_node::control::{Reply, Request};
 use crate::args::Context;
 use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 use crate::units::{bytes, count};
 
 /// Delete what is in the trash for good, on every device
@@ -30,8 +30,8 @@ impl Empty {
         let paths = self
             .paths
             .iter()
-            .map(|path| Ok(in_vault(path)?.trim_end_matches('/').to_owned()))
-            .collect::<Result<_, Failure>>()?;
+            .map(|path| item_in_vault(path))
+            .collect::<Result<_, _>>()?;
         let reply = ask(context, &Request::TrashEmpty { paths }).await?;
         let Reply::TrashEmptied {
             files, bytes: size, ..

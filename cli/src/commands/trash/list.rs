@@ -1,10 +1,10 @@
 //! `coffer trash list`.
 
 use clap::Args;
-use coffer_node::control::{Item, Reply, Request, TrashRow};
+use coffer_node::control::{Item, Request, TrashRow};
 
 use crate::args::Context;
-use crate::conversation::{Listener, converse, unexpected};
+use crate::conversation::list;
 use crate::error::Failure;
 use crate::output::shown;
 use crate::units::{bytes, count, date};
@@ -17,30 +17,15 @@ pub struct List {}
 impl List {
     /// Prints a line a file or folder.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        match converse(context, &Request::TrashList, &mut Printer(context)).await? {
-            Reply::Listed { count: 0, .. } if !context.output.is_json() => {
-                context.output.remark("The trash is empty.");
-                Ok(())
-            }
-            Reply::Listed { .. } => Ok(()),
-            _ => Err(unexpected()),
-        }
-    }
-}
-
-struct Printer<'a>(&'a Context);
-
-impl Listener for Printer<'_> {
-    fn item(&mut self, item: Item) -> Result<(), Failure> {
-        let Item::Trash(rows) = item else {
-            return Ok(());
+        let rows = |item| match item {
+            Item::Trash(rows) => Some(rows),
+            _ => None,
         };
-        if self.0.output.is_json() {
-            return self.0.output.objects(&rows);
+        let listed = list(context, &Request::TrashList, rows, line).await?;
+        if listed.count == 0 {
+            context.output.remark("The trash is empty.");
         }
-        self.0
-            .output
-            .text(&rows.iter().map(line).collect::<String>())
+        Ok(())
     }
 }
 

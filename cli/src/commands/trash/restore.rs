@@ -7,7 +7,7 @@ use crate::args::Context;
 use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
-use crate::places::in_vault;
+use crate::places::item_in_vault;
 use crate::units::number;
 
 /// Take something out of the trash, to where it was
@@ -29,7 +29,7 @@ impl Restore {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let path = match &*self.path {
             "all" => None,
-            path => Some(in_vault(path)?.trim_end_matches('/').to_owned()),
+            path => Some(item_in_vault(path)?),
         };
         let reply = ask(context, &Request::TrashRestore { path }).await?;
         let Reply::TrashRestored { count, items } = &reply else {

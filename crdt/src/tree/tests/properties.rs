@@ -176,6 +176,14 @@ fn check(tree: &Tree, states: &States, picture: &Picture) -> Result<(), TestCase
             id
         );
     }
+    let every: Vec<FileId> = tree.every().map(|every| every.id).collect();
+    prop_assert_eq!(every, states.keys().copied().collect::<Vec<_>>());
+    for every in tree.every() {
+        let shown = &picture.shown[&every.id];
+        prop_assert_eq!(every.trashed, shown.trashed);
+        prop_assert_eq!(every.is_itself, shown.same_as.is_none());
+        prop_assert!(!every.is_itself || *every.name == *shown.name);
+    }
     let nothing = BTreeMap::new();
     for &folder in states.keys().chain([&FileId::ROOT]) {
         let stand_in = picture

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::files::names::{conflict_name, shown_name, waiting_name};
+use crate::files::conflict_names::{conflict_name, conflict_name_with_id};
+use crate::files::names::{shown_name, waiting_name};
 use crate::files::{FileId, FileState, Kind, Trash};
 use crate::tree::Shown;
 
@@ -92,8 +93,11 @@ pub fn picture(states: &States) -> Picture {
         let candidate = |id: &FileId, count: u32| {
             let place = &states[id].place;
             let is_file = states[id].kind != Kind::Folder;
-            let tie = (count > 0).then_some((*id, count));
-            conflict_name(&name(id), is_file, &place.label, place.stamp.ms(), tie)
+            let ms = i64::try_from(place.stamp.ms()).unwrap();
+            match count {
+                0 => conflict_name(&name(id), is_file, &place.label, ms, 1),
+                _ => conflict_name_with_id(&name(id), is_file, &place.label, ms, (*id, count)),
+            }
         };
         for id in &displaced {
             let first = candidate(id, 0);
@@ -113,7 +117,7 @@ pub fn picture(states: &States) -> Picture {
         for id in waiting {
             let is_file = states[&id].kind != Kind::Folder;
             let choice = (1..)
-                .map(|count| waiting_name(&name(&id), is_file, (id, count)))
+                .map(|count| waiting_name(&name(&id), is_file, id, count))
                 .find(|name| !names.contains(name))
                 .unwrap();
             list.insert(choice, id);

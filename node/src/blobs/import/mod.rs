@@ -84,9 +84,9 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// Time of the last modification in milliseconds since 1970; earlier times count as 1970.
-    pub fn mtime_ms(&self) -> u64 {
-        u64::try_from(self.mtime_ns / 1_000_000).unwrap_or(0)
+    /// Time of the last modification in milliseconds since 1970; one that no such number says counts as 1970.
+    pub fn mtime_ms(&self) -> i64 {
+        i64::try_from(self.mtime_ns.div_euclid(1_000_000)).unwrap_or(0)
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 
 use crate::blobs::placement::{self, Reader, Rows};
 use crate::blobs::{
-    Blobs, ByteStream, Fetch, FolderPaths, Group, Import, ImportJob, Imported, Sources,
+    Blobs, ByteStream, Fetch, FolderPaths, Group, Import, ImportJob, Imported, Sources, StoreJob,
     Transferred, WriteError, WriteJob,
 };
 
@@ -172,10 +172,12 @@ impl Node {
 
     pub fn job(&self, file: u8, content: &Imported) -> WriteJob {
         WriteJob {
-            key: u64::from(file),
-            size: content.size,
-            hash: content.hash,
-            root: content.root.clone(),
+            content: StoreJob {
+                key: u64::from(file),
+                size: content.size,
+                hash: content.hash,
+                root: content.root.clone(),
+            },
             temp: self.path(&format!(".temp-{file}")),
             folder: FOLDER,
             file: [file; 16],

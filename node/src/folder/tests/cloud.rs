@@ -139,7 +139,7 @@ impl Contents for TestContents {
         }
         let mut group = Group::default();
         for job in jobs {
-            let result = match self.0.get(&job.hash) {
+            let result = match self.0.get(&job.content.hash) {
                 Some(bytes) if !*self.0.offline.lock().unwrap() => {
                     *self.0.written.lock().unwrap() += 1;
                     std::fs::write(&job.temp, bytes)
@@ -148,7 +148,7 @@ impl Contents for TestContents {
                 }
                 _ => Err(WriteError::Unavailable { missing: 1 }),
             };
-            group.jobs.push((job.key, result));
+            group.jobs.push((job.content.key, result));
         }
         let _ = done.send(group).await;
     }

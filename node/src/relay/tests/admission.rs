@@ -22,12 +22,18 @@ async fn an_invitation_binds_one_vault_and_the_same_one_again() {
     assert_eq!(puppet.join(&vault, Some(&invitation)).await, Ok(()));
     assert_eq!(puppet.join(&vault, Some(&invitation)).await, Ok(()));
     let record = host.host().store.vault(vault.id).await.unwrap().unwrap();
-    assert_eq!((record.quota, record.grants as usize), (1 << 30, vault.grants().len()));
+    assert_eq!(
+        (record.quota, record.grants as usize),
+        (1 << 30, vault.grants().len())
+    );
 
     let mut other = TestVault::new();
     other.admit(host.id(), Role::Relay);
     let second = Puppet::new(&other.owner, &host).await;
-    assert_eq!(second.join(&other, Some(&invitation)).await, Err(JoinError::Used));
+    assert_eq!(
+        second.join(&other, Some(&invitation)).await,
+        Err(JoinError::Used)
+    );
     assert_eq!(host.host().store.vault(other.id).await.unwrap(), None);
     host.stop().await;
 }
@@ -41,7 +47,10 @@ async fn without_an_invitation_that_counts_nothing_is_bound_and_nothing_kept() {
     assert_eq!(puppet.join(&vault, None).await, Err(JoinError::NotInvited));
     let mut forged = host.invite(1 << 30, 60).await;
     forged.secret = [1; 32];
-    assert_eq!(puppet.join(&vault, Some(&forged)).await, Err(JoinError::NotInvited));
+    assert_eq!(
+        puppet.join(&vault, Some(&forged)).await,
+        Err(JoinError::NotInvited)
+    );
     // Grants that do not admit this host, and those that a device shows which they do not make an owner.
     let invitation = host.invite(1 << 30, 60).await;
     let bare = TestVault::new();
@@ -69,7 +78,10 @@ async fn an_invitation_expires() {
         assert!(began.elapsed().as_secs() < 10);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    assert_eq!(puppet.join(&vault, Some(&invitation)).await, Err(JoinError::Expired));
+    assert_eq!(
+        puppet.join(&vault, Some(&invitation)).await,
+        Err(JoinError::Expired)
+    );
     host.stop().await;
 }
 
@@ -93,7 +105,10 @@ async fn a_stranger_gets_nothing_and_is_not_told_whether_there_is_anything() {
     let host = TestHost::new("").await;
     let (vault, owner) = TestVault::bound_to(&host).await;
     let blob = b"sealed by somebody".to_vec();
-    assert!(matches!(owner.put(vault.id, &[blob.clone()]).await, Some(Answer::Stored { .. })));
+    assert!(matches!(
+        owner.put(vault.id, &[blob.clone()]).await,
+        Some(Answer::Stored { .. })
+    ));
     let stranger = Puppet::new(&DeviceKey::from_secret([9; 32]), &host).await;
     let unserved = TestVault::new();
     let mut told = Vec::new();
@@ -105,7 +120,9 @@ async fn a_stranger_gets_nothing_and_is_not_told_whether_there_is_anything() {
             grant_heads: Vec::new(),
             clock: Clock::new(),
         };
-        write_frame(&mut session, &hello.encode(), 1 << 20).await.unwrap();
+        write_frame(&mut session, &hello.encode(), 1 << 20)
+            .await
+            .unwrap();
         session.flush().await.unwrap();
         let replicated = rest_of(&mut session).await;
         let mut get = stranger.open(version::BLOBS).await;
@@ -113,7 +130,9 @@ async fn a_stranger_gets_nothing_and_is_not_told_whether_there_is_anything() {
             vault: asked,
             ids: vec![id_of(&blob)],
         };
-        write_frame(&mut get, &request.encode(), 1 << 20).await.unwrap();
+        write_frame(&mut get, &request.encode(), 1 << 20)
+            .await
+            .unwrap();
         get.flush().await.unwrap();
         let got = rest_of(&mut get).await;
         let have = Request::Have {
@@ -128,7 +147,14 @@ async fn a_stranger_gets_nothing_and_is_not_told_whether_there_is_anything() {
             after: coffer_protocol::identity::Hash::ZERO,
             max: 10,
         };
-        told.push((replicated, got, have, put, stranger.ask(list).await, stranger.join(&unserved, None).await));
+        told.push((
+            replicated,
+            got,
+            have,
+            put,
+            stranger.ask(list).await,
+            stranger.join(&unserved, None).await,
+        ));
     }
     assert_eq!(told[0], told[1]);
     let (replicated, got, have, put, list, _) = &told[0];

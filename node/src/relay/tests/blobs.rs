@@ -29,7 +29,9 @@ async fn get(puppet: &Puppet, vault: &TestVault, ids: Vec<Hash>) -> Vec<(u16, Op
         vault: vault.id,
         ids,
     };
-    write_frame(&mut stream, &request.encode(), 1 << 20).await.unwrap();
+    write_frame(&mut stream, &request.encode(), 1 << 20)
+        .await
+        .unwrap();
     stream.close().await.unwrap();
     let bytes = rest_of(&mut stream).await;
     let mut rest = &bytes[..];
@@ -59,13 +61,24 @@ async fn what_is_left_is_there_for_the_other_devices_and_stated() {
             quota_bytes: 1 << 30
         })
     );
-    let state = session.hear_that(&vault, host.id(), |state| state.blobs == 50).await;
+    let state = session
+        .hear_that(&vault, host.id(), |state| state.blobs == 50)
+        .await;
     assert_eq!(state.blob_bytes, total);
     let absent = id_of(b"absent");
-    let got = get(&owner, &vault, vec![id_of(&blobs[7]), absent, id_of(&blobs[3])]).await;
+    let got = get(
+        &owner,
+        &vault,
+        vec![id_of(&blobs[7]), absent, id_of(&blobs[3])],
+    )
+    .await;
     assert_eq!(
         got,
-        [(0, Some(blobs[7].clone())), (1, None), (2, Some(blobs[3].clone()))]
+        [
+            (0, Some(blobs[7].clone())),
+            (1, None),
+            (2, Some(blobs[3].clone()))
+        ]
     );
     let range = Request::Range {
         vault: vault.id,
@@ -119,18 +132,39 @@ async fn beyond_the_quota_nothing_is_taken_and_what_is_there_stays() {
     let (vault, owner) = TestVault::bound_to(&host).await;
     host.host().store.set_quota(vault.id, 5000).await.unwrap();
     let first = vec![1u8; 3000];
-    assert!(matches!(owner.put(vault.id, &[first.clone()]).await, Some(Answer::Stored { .. })));
+    assert!(matches!(
+        owner.put(vault.id, &[first.clone()]).await,
+        Some(Answer::Stored { .. })
+    ));
     let more = [vec![2u8; 1500], vec![3u8; 1500]];
-    assert_eq!(refusal(owner.put(vault.id, &more).await), Some(Refusal::FULL));
+    assert_eq!(
+        refusal(owner.put(vault.id, &more).await),
+        Some(Refusal::FULL)
+    );
     // Small ones count more than their bytes.
     let many: Vec<Vec<u8>> = (0..20u8).map(|n| vec![n; 10]).collect();
-    assert_eq!(refusal(owner.put(vault.id, &many).await), Some(Refusal::FULL));
+    assert_eq!(
+        refusal(owner.put(vault.id, &many).await),
+        Some(Refusal::FULL)
+    );
     let record = host.host().store.vault(vault.id).await.unwrap().unwrap();
     assert_eq!((record.usage.blobs, record.usage.blob_bytes), (1, 3000));
-    assert_eq!(get(&owner, &vault, vec![id_of(&first)]).await, [(0, Some(first.clone()))]);
+    assert_eq!(
+        get(&owner, &vault, vec![id_of(&first)]).await,
+        [(0, Some(first.clone()))]
+    );
     // What is there already is no more.
     let again = owner.put(vault.id, &[first]).await;
-    assert!(matches!(again, Some(Answer::Stored { used_bytes: 3000, .. })), "{again:?}");
+    assert!(
+        matches!(
+            again,
+            Some(Answer::Stored {
+                used_bytes: 3000,
+                ..
+            })
+        ),
+        "{again:?}"
+    );
     host.stop().await;
 }
 
@@ -149,10 +183,20 @@ async fn one_devices_word_frees_nothing_everyones_does_after_the_grace() {
         ids,
     };
     let both = vec![id_of(&named), id_of(&unnamed)];
-    assert_eq!(owner.ask(release(both.clone())).await, Some(Answer::Released));
+    assert_eq!(
+        owner.ask(release(both.clone())).await,
+        Some(Answer::Released)
+    );
     freeing::clean(host.host()).await.unwrap();
     let blobs = || async {
-        host.host().store.vault(vault.id).await.unwrap().unwrap().usage.blobs
+        host.host()
+            .store
+            .vault(vault.id)
+            .await
+            .unwrap()
+            .unwrap()
+            .usage
+            .blobs
     };
     assert_eq!(blobs().await, 2);
     assert_eq!(second.ask(release(both)).await, Some(Answer::Released));
@@ -178,7 +222,14 @@ async fn only_an_owners_order_for_this_very_store_erases_and_the_receipt_can_be_
     let member = Puppet::new(&reader_key, &host).await;
     member.join(&vault, None).await.unwrap();
     owner.put(vault.id, &[vec![1u8; 500]]).await;
-    let store = host.host().store.vault(vault.id).await.unwrap().unwrap().epoch;
+    let store = host
+        .host()
+        .store
+        .vault(vault.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .epoch;
     let order = |key: &DeviceKey, store| {
         let order = EraseOrder {
             version: version::ERASE_ORDER,

@@ -40,7 +40,12 @@ pub struct TestHost {
 impl TestHost {
     /// With this configuration over one for tests.
     pub async fn new(text: &str) -> TestHost {
-        Self::on(text, Arc::new(MemoryStore::default()), Identity::generate(&mut random())).await
+        Self::on(
+            text,
+            Arc::new(MemoryStore::default()),
+            Identity::generate(&mut random()),
+        )
+        .await
     }
 
     /// A process of the host with these keys, on this store.
@@ -219,7 +224,10 @@ impl Puppet {
     }
 
     pub async fn open(&self, protocol: &'static str) -> Stream {
-        let opened = self.net.open(self.host.0, StreamProtocol::new(protocol)).await;
+        let opened = self
+            .net
+            .open(self.host.0, StreamProtocol::new(protocol))
+            .await;
         opened.unwrap()
     }
 
@@ -297,7 +305,9 @@ impl Puppet {
     /// Asks, and sends bytes behind the request.
     pub async fn ask_with(&self, request: Request, following: &[u8]) -> Option<Answer> {
         let mut stream = self.open(version::RELAY_BLOBS).await;
-        write_frame(&mut stream, &request.encode(), usize::MAX >> 1).await.ok()?;
+        write_frame(&mut stream, &request.encode(), usize::MAX >> 1)
+            .await
+            .ok()?;
         // A host that refuses may have closed already.
         let _ = stream.write_all(following).await;
         let _ = stream.flush().await;
@@ -322,7 +332,9 @@ pub struct Session {
 
 impl Session {
     pub async fn say(&mut self, message: &Message) {
-        write_frame(&mut self.stream, &message.encode(), MAX_MESSAGE).await.unwrap();
+        write_frame(&mut self.stream, &message.encode(), MAX_MESSAGE)
+            .await
+            .unwrap();
         self.stream.flush().await.unwrap();
     }
 
@@ -360,7 +372,10 @@ impl Session {
                 _ => None,
             })
             .await;
-        HostStatement::read(&bytes, &vault.id, &host).unwrap().value().clone()
+        HostStatement::read(&bytes, &vault.id, &host)
+            .unwrap()
+            .value()
+            .clone()
     }
 
     /// Waits for a statement of the host that is as `wanted` says.
@@ -380,7 +395,9 @@ impl Session {
 
     /// Whether no entries come for a moment.
     pub async fn hears_no_entries(&mut self) -> bool {
-        tokio::time::timeout(SILENCE, self.hear_entries()).await.is_err()
+        tokio::time::timeout(SILENCE, self.hear_entries())
+            .await
+            .is_err()
     }
 }
 

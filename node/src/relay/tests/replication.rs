@@ -45,8 +45,12 @@ async fn an_entry_is_kept_stated_and_reaches_the_other_device_at_once() {
         })
         .await;
     assert_eq!(acknowledged, clock);
-    let state = first.hear_that(&vault, host.id(), |state| state.entries == clock).await;
-    let again = other.hear_that(&vault, host.id(), |state| state.entries == clock).await;
+    let state = first
+        .hear_that(&vault, host.id(), |state| state.entries == clock)
+        .await;
+    let again = other
+        .hear_that(&vault, host.id(), |state| state.entries == clock)
+        .await;
     assert_eq!(state, again);
     // One that comes later gets it from the store.
     drop(other);
@@ -83,7 +87,9 @@ async fn forged_foreign_gapped_and_replayed_entries_are_not_kept_and_not_forward
         session.hear().await;
         session.say(&Message::Entries(vec![bad])).await;
         // The answer to a question shows that what came before was looked at.
-        session.say(&Message::NeedGrants { heads: Vec::new() }).await;
+        session
+            .say(&Message::NeedGrants { heads: Vec::new() })
+            .await;
         session
             .hear_until(|message| matches!(message, Message::Grants { .. }).then_some(()))
             .await;
@@ -92,11 +98,18 @@ async fn forged_foreign_gapped_and_replayed_entries_are_not_kept_and_not_forward
     }
     assert!(other.hears_no_entries().await);
     let mut session = owner.replicate(&vault, Clock::new()).await;
-    for entries in [vec![good.clone(), second_entry], vec![good.clone()], vec![good]] {
+    for entries in [
+        vec![good.clone(), second_entry],
+        vec![good.clone()],
+        vec![good],
+    ] {
         session.say(&Message::Entries(entries)).await;
     }
     assert_eq!(other.hear_entries().await.len(), 2);
-    assert!(other.hears_no_entries().await, "a replayed entry is nothing new");
+    assert!(
+        other.hears_no_entries().await,
+        "a replayed entry is nothing new"
+    );
     let record = host.host().store.vault(vault.id).await.unwrap().unwrap();
     assert_eq!(record.usage.entries, 2);
     host.stop().await;
@@ -112,7 +125,9 @@ async fn two_entries_at_one_place_the_first_stays() {
     two.next(&vault);
     session.say(&Message::Entries(vec![first.clone()])).await;
     session.say(&Message::Entries(vec![two.next(&vault)])).await;
-    session.say(&Message::NeedGrants { heads: Vec::new() }).await;
+    session
+        .say(&Message::NeedGrants { heads: Vec::new() })
+        .await;
     session
         .hear_until(|message| matches!(message, Message::Grants { .. }).then_some(()))
         .await;
@@ -134,9 +149,13 @@ async fn a_full_vault_takes_no_more_entries_and_goes_on_with_the_rest() {
     );
     let mut session = owner.replicate(&vault, Clock::new()).await;
     let mut author = Author::new(&vault.owner);
-    session.say(&Message::Entries(vec![author.next(&vault)])).await;
+    session
+        .say(&Message::Entries(vec![author.next(&vault)]))
+        .await;
     let clock = author.clock();
-    let state = session.hear_that(&vault, host.id(), |state| state.entries == clock).await;
+    let state = session
+        .hear_that(&vault, host.id(), |state| state.entries == clock)
+        .await;
     assert!(state.used_bytes() > state.quota_bytes);
     host.stop().await;
 }
@@ -206,16 +225,23 @@ async fn after_a_restart_the_counter_goes_on_and_the_vault_is_as_it_was() {
         let (vault, owner) = TestVault::bound_to(&host).await;
         let mut session = owner.replicate(&vault, Clock::new()).await;
         let mut author = Author::new(&vault.owner);
-        session.say(&Message::Entries(vec![author.next(&vault)])).await;
+        session
+            .say(&Message::Entries(vec![author.next(&vault)]))
+            .await;
         let clock = author.clock();
-        let state = session.hear_that(&vault, host.id(), |state| state.entries == clock).await;
+        let state = session
+            .hear_that(&vault, host.id(), |state| state.entries == clock)
+            .await;
         (vault, state, author)
     };
     let host = TestHost::on("", store, identity()).await;
     let owner = Puppet::new(&vault.owner, &host).await;
     let mut session = owner.replicate(&vault, author.clock()).await;
     let after = session.hear_statement(&vault, host.id()).await;
-    assert_eq!((after.store, after.entries.clone()), (before.store, before.entries));
+    assert_eq!(
+        (after.store, after.entries.clone()),
+        (before.store, before.entries)
+    );
     assert!(after.counter >= before.counter);
     host.stop().await;
 }

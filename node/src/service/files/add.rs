@@ -8,9 +8,10 @@ use coffer_crdt::files::{self, FileId, Kind};
 
 use super::super::Node;
 use super::super::running::{Running, commit_error};
-use super::{MAX_DEPTH, PROGRESS_EVERY, ensure_folder, merge_group, new_id};
+use super::{MAX_DEPTH, PROGRESS_EVERY, commit, ensure_folder, merge_group, new_id};
 use crate::blobs::{Import, ImportJob, Imported};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
+use crate::folder::decide::link_draft;
 use crate::vault::{CommitError, CommitRequest, ContentDraft, Operation, wall_ms};
 
 /// Files read into the vault per commit: progress is durable and seen as it is made.
@@ -137,14 +138,7 @@ pub async fn add(
                     content: None,
                     created_ms: wall_ms() as i64,
                 };
-                running
-                    .vault
-                    .commit(CommitRequest {
-                        operations: vec![create],
-                        ..Default::default()
-                    })
-                    .await
-                    .map_err(commit_error)?;
+                commit(&running, vec![create]).await?;
                 adding.folders += 1;
                 id
             }
@@ -349,36 +343,20 @@ impl Adding {
 
 /// What was read of a file, as the vault takes it; its rows go with the same request.
 fn take_rows(request: &mut CommitRequest, imported: Imported) -> ContentDraft {
-    let mtime_ms = i64::try_from(imported.mtime_ms()).unwrap_or(i64::MAX);
+    let draft = ContentDraft::from(&imported);
     request.placements.extend(imported.rows.placements);
     request.chunks.extend(imported.rows.chunks);
     request.holds.push(imported.hold);
-    ContentDraft {
-        size: imported.size,
-        mtime_ms,
-        executable: imported.executable,
-        hash: imported.hash,
-        target: None,
-        root: imported.root,
-    }
+    draft
 }
 
 /// A symbolic link as a content: its target, never what it points to.
 fn read_link(local: &Path) -> Result<ContentDraft, String> {
     let target = std::fs::read_link(local).map_err(|error| error.to_string())?;
-    let target = target
-        .to_str()
-        .ok_or("its target is not valid text")?
-        .to_string();
+    let target = target.to_str().ok_or("its target is not valid text")?;
     let meta = local
         .symlink_metadata()
         .map_err(|error| error.to_string())?;
-    Ok(ContentDraft {
-        size: target.len() as u64,
-        mtime_ms: meta.mtime().saturating_mul(1000),
-        executable: false,
-        hash: crate::folder::decide::link_hash(&target),
-        target: Some(target),
-        root: coffer_crdt::chunks::ChunkRoot::empty(),
-    })
+    let mtime_ms = meta.mtime().saturating_mul(1000);
+    Ok(link_draft(target, mtime_ms))
 }

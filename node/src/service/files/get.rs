@@ -14,7 +14,9 @@ use super::super::running::{Running, commit_error};
 use super::super::{Node, storage, store_error};
 use super::history::find_content;
 use super::{MAX_DEPTH, PROGRESS_EVERY, resolve};
-use crate::blobs::{Fetch, NO_FOLDER, Priority, Progress as Transfer, WriteError, WriteJob};
+use crate::blobs::{
+    Fetch, NO_FOLDER, Priority, Progress as Transfer, StoreJob, WriteError, WriteJob,
+};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
 use crate::vault::CommitRequest;
 
@@ -245,18 +247,22 @@ async fn write_batch(
         let short: String = name.chars().take(40).collect();
         let temp = dest.with_file_name(format!(".{short}.{}.coffer-part", &id.to_string()[..8]));
         jobs.push(WriteJob {
-            key: key as u64,
-            size: content.size,
-            hash: content.hash,
-            root: content.root.clone(),
+            content: StoreJob {
+                key: key as u64,
+                size: content.size,
+                hash: content.hash,
+                root: content.root.clone(),
+            },
             temp,
             folder: NO_FOLDER,
             file: id.0,
         });
         targets.insert(key as u64, (id, dest, content));
     }
-    let temps: BTreeMap<u64, PathBuf> =
-        jobs.iter().map(|job| (job.key, job.temp.clone())).collect();
+    let temps: BTreeMap<u64, PathBuf> = jobs
+        .iter()
+        .map(|job| (job.content.key, job.temp.clone()))
+        .collect();
     let (done, mut groups) = tokio::sync::mpsc::channel(4);
     let transfer = running.blobs.write_files(jobs, fetch, done);
     let place = async {

@@ -175,12 +175,39 @@ pub async fn history(node: &Arc<Node>, path: String) -> Result<Reply, ControlErr
     Ok(Reply::FileRevisions { revisions })
 }
 
-/// `file tag` and `file untag`.
+/// `file tag`. A content that is tagged keeps its label unless it is given another one.
 pub async fn tag(
     node: &Arc<Node>,
     path: String,
     revision: String,
     label: Option<String>,
+) -> Result<Reply, ControlError> {
+    set_tag(node, path, revision, |old| {
+        Ok(Some(label.or(old).unwrap_or_default()))
+    })
+    .await
+}
+
+/// `file untag`.
+pub async fn untag(
+    node: &Arc<Node>,
+    path: String,
+    revision: String,
+) -> Result<Reply, ControlError> {
+    let not_tagged = || ControlError::conflict("that content is not tagged");
+    set_tag(node, path, revision, |old| match old {
+        Some(_) => Ok(None),
+        None => Err(not_tagged().with_code("not-tagged")),
+    })
+    .await
+}
+
+/// Sets the tag of a content to what `label` makes of the present one.
+async fn set_tag(
+    node: &Arc<Node>,
+    path: String,
+    revision: String,
+    label: impl FnOnce(Option<String>) -> Result<Option<String>, ControlError>,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let id = resolve(&running, &path)?;
@@ -188,9 +215,7 @@ pub async fn tag(
     let tags = known.tags.clone();
     let (revision, content) = known.find(&revision)?;
     let version = content.version();
-    if label.is_none() && !tags.contains_key(&version) {
-        return Err(ControlError::conflict("that content is not tagged").with_code("not-tagged"));
-    }
+    let label = label(tags.get(&version).cloned())?;
     let mut request = CommitRequest {
         operations: vec![Operation::TagFile { id, version, label }],
         ..CommitRequest::default()

@@ -16,11 +16,12 @@ use super::running::{Running, commit_error};
 use super::trash::SAME_DELETION_MS;
 use super::{Node, random, store_error};
 use crate::control::{Content, ControlError, FileRow, Item, Reply, Session};
+use crate::folder::compare;
 use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
 
 pub use add::add;
 pub use get::{get, write_tree};
-pub use history::{history, tag};
+pub use history::{history, tag, untag};
 
 use history::{find_content, hold_for_restoring};
 
@@ -86,14 +87,7 @@ pub async fn ensure_folder(running: &Arc<Running>, path: &str) -> Result<FileId,
         };
     }
     if !operations.is_empty() {
-        running
-            .vault
-            .commit(CommitRequest {
-                operations,
-                ..Default::default()
-            })
-            .await
-            .map_err(commit_error)?;
+        commit(running, operations).await?;
     }
     Ok(parent)
 }
@@ -233,16 +227,19 @@ pub async fn list(
 
 /// Marks those that show as one with `id`, so that an operation on it does not make them come apart.
 fn merge_group(running: &Running, id: FileId) -> Vec<Operation> {
-    running
-        .vault
-        .tree()
-        .group(id)
-        .into_iter()
-        .map(|other| Operation::MergeFileInto {
-            id: other,
-            into: id,
-        })
-        .collect()
+    let mut operations = Vec::new();
+    compare::merge_group(&running.vault.tree(), id, &mut operations);
+    operations
+}
+
+/// Carries out what needs no more than these operations.
+async fn commit(running: &Running, operations: Vec<Operation>) -> Result<(), ControlError> {
+    let request = CommitRequest {
+        operations,
+        ..Default::default()
+    };
+    running.vault.commit(request).await.map_err(commit_error)?;
+    Ok(())
 }
 
 /// `file move`.
@@ -292,14 +289,7 @@ pub async fn move_to(node: &Arc<Node>, from: String, to: String) -> Result<Reply
     }
     let mut operations = merge_group(&running, id);
     operations.push(Operation::MoveFile { id, parent, name });
-    running
-        .vault
-        .commit(CommitRequest {
-            operations,
-            ..Default::default()
-        })
-        .await
-        .map_err(commit_error)?;
+    commit(&running, operations).await?;
     Ok(Reply::File(file_row(&running, id)?))
 }
 
@@ -309,14 +299,7 @@ pub async fn delete(node: &Arc<Node>, path: String) -> Result<Reply, ControlErro
     let id = resolve(&running, &path)?;
     let mut operations = merge_group(&running, id);
     operations.push(Operation::TrashFile { id });
-    running
-        .vault
-        .commit(CommitRequest {
-            operations,
-            ..Default::default()
-        })
-        .await
-        .map_err(commit_error)?;
+    commit(&running, operations).await?;
     Ok(Reply::File(file_row(&running, id)?))
 }
 
@@ -380,14 +363,7 @@ pub async fn restore(
             .push(hold_for_restoring(&running, &content).await?);
         request.operations.push(Operation::SetContent {
             id,
-            content: ContentDraft {
-                size: content.size,
-                mtime_ms: content.mtime_ms,
-                executable: content.executable,
-                hash: content.hash,
-                target: content.target,
-                root: content.root,
-            },
+            content: ContentDraft::from(&content),
             replaces: present,
         });
         request.recheck.push(id);

@@ -242,7 +242,7 @@ pub async fn status(
         .map_err(commit_error)?;
     let nothing_lacks = storage.keeps_everything()
         && others.one_keeps_all()
-        && running.vault.wanted().is_ok_and(|wanted| wanted.is_empty());
+        && running.vault.wanted_count().is_ok_and(|wanted| wanted == 0);
     if let Some(kept) = all.filter(|_| nothing_lacks) {
         return Ok(StorageStatus {
             rules: rules(running, &storage),
@@ -251,14 +251,27 @@ pub async fn status(
             ..StorageStatus::default()
         });
     }
-    let survey = Survey::of(running, &storage)?;
+    let running = running.clone();
+    let looked = tokio::task::spawn_blocking(move || looked(&running, &storage, &others));
+    looked
+        .await
+        .map_err(|error| ControlError::internal(error.to_string()))?
+}
+
+/// The same by a look at each file.
+fn looked(
+    running: &Running,
+    storage: &Storage,
+    others: &Others,
+) -> Result<StorageStatus, ControlError> {
+    let survey = Survey::of(running, storage)?;
     let mut status = StorageStatus {
         mode: match storage.rules.get(&FileId::ROOT) {
             Some(Rule::OnDemand) => StorageMode::OnDemand,
             _ if storage.keeps_everything() => StorageMode::Full,
             _ => StorageMode::Mixed,
         },
-        rules: rules(running, &storage),
+        rules: rules(running, storage),
         limit: storage.limit,
         used: survey.used,
         elsewhere: survey.elsewhere,
@@ -272,7 +285,7 @@ pub async fn status(
             }
         }
     }
-    status.at_risk = at_risk(running, &survey, &others);
+    status.at_risk = at_risk(running, &survey, others);
     Ok(status)
 }
 

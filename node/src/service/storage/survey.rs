@@ -1,6 +1,6 @@
 //! One look at every file: what is here, what is to be here, and what may be dropped.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use coffer_crdt::files::{FileId, Kind};
 use coffer_protocol::eviction::Naming;
@@ -44,13 +44,9 @@ pub struct Survey {
 impl Survey {
     /// Looks. Files that show as one with another are files of their own here: each document names its content.
     pub fn of(running: &Running, storage: &Storage) -> Result<Survey, ControlError> {
-        let wanted: BTreeSet<FileId> = running
-            .vault
-            .wanted()
-            .map_err(store_error)?
-            .into_iter()
-            .map(|wanted| wanted.id)
-            .collect();
+        let mut wanted: HashSet<FileId> = HashSet::new();
+        let each = running.vault.each_wanted(|file| wanted.insert(file.id));
+        each.map_err(store_error)?;
         let tree = running.vault.tree();
         let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
         let everything = storage.keeps_everything();
@@ -60,14 +56,12 @@ impl Survey {
             used: Amount::default(),
             elsewhere: Amount::default(),
         };
-        for id in tree.below(FileId::ROOT) {
-            let (Some(shown), Some(known)) = (tree.shown(id), tree.get(id)) else {
+        for every in tree.every() {
+            let id = every.id;
+            let Some(content) = every.content.filter(|_| every.kind == Kind::File) else {
                 continue;
             };
-            let Some(content) = known.content.filter(|_| known.kind == Kind::File) else {
-                continue;
-            };
-            if shown.trashed {
+            if every.trashed {
                 continue;
             }
             let here = !wanted.contains(&id);
@@ -110,19 +104,17 @@ impl Due {
     }
 
     fn up_to(files: u64, running: &Running, storage: &Storage) -> Result<Due, ControlError> {
-        let wanted = running.vault.wanted().map_err(store_error)?;
         let tree = running.vault.tree();
         let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
         let mut due = Due::default();
-        for file in wanted {
+        let each = running.vault.each_wanted(|file| {
             let trashed = tree.shown(file.id).is_some_and(|shown| shown.trashed);
             if !trashed && (storage.keeps_everything() || plan.keeps(file.id)) {
                 due.0.add(file.size);
             }
-            if due.0.files == files {
-                break;
-            }
-        }
+            due.0.files < files
+        });
+        each.map_err(store_error)?;
         Ok(due)
     }
 }

@@ -6,37 +6,16 @@ use proptest::prelude::*;
 #[test]
 fn one_wrong_guess_makes_a_typed_code_void() {
     let mut inviter = inviter();
-    let guess = run(
-        &mut inviter,
-        device(3),
-        by_code(3, wrong_code()),
-        NOW,
-        true,
-        honest,
-    );
+    let guess = meet(&mut inviter, 3, by_code(3, wrong_code()));
     assert_eq!(guess.joiner_failed(), Some(PairingError::WrongSecret));
     assert_eq!(
         guess.inviter_failed(),
         Some((PairingError::WrongSecret, true))
     );
-    let right = run(
-        &mut inviter,
-        device(2),
-        by_code(2, code()),
-        NOW,
-        true,
-        honest,
-    );
+    let right = meet(&mut inviter, 2, by_code(2, code()));
     assert_eq!(right.joiner_failed(), Some(PairingError::NotHere));
     // The link is not concerned.
-    let link = run(
-        &mut inviter,
-        device(2),
-        by_link(2, link()),
-        NOW,
-        true,
-        honest,
-    );
+    let link = meet(&mut inviter, 2, by_link(2, link()));
     assert!(link.joined().is_some());
 }
 
@@ -78,14 +57,7 @@ fn a_code_that_is_not_shown_here_is_not_a_guess() {
         .map(|seed| ShortCode::generate(&mut rng(seed)))
         .find(|other| other.nameplate() != code().nameplate())
         .unwrap();
-    let attempt = run(
-        &mut inviter,
-        device(3),
-        by_code(3, other),
-        NOW,
-        true,
-        honest,
-    );
+    let attempt = meet(&mut inviter, 3, by_code(3, other));
     assert_eq!(attempt.joiner_failed(), Some(PairingError::NotHere));
     assert!(inviter.code_is_open(NOW));
 }
@@ -154,14 +126,7 @@ fn someone_in_the_inviters_place_learns_neither_name_nor_secret() {
     // The impostor answers under its own device id, with a code of its own.
     let mut impostor = Inviter::new(device(1), None);
     impostor.offer_code(wrong_code(), NOW + CODE_LIFETIME_MS);
-    let attempt = run(
-        &mut impostor,
-        device(2),
-        by_code(2, code()),
-        NOW,
-        true,
-        honest,
-    );
+    let attempt = meet(&mut impostor, 2, by_code(2, code()));
     assert_eq!(attempt.joiner_failed(), Some(PairingError::WrongSecret));
     for said in &attempt.said {
         assert!(!said.windows(6).any(|w| w == b"laptop"));
@@ -211,7 +176,7 @@ fn the_joiners_own_proof_sent_back_is_no_proof() {
 fn a_proof_is_bound_to_both_device_ids() {
     // What device 2 said, passed on by device 3 under its own key.
     for first in [by_link(2, link()), by_code(2, code())] {
-        let attempt = run(&mut inviter(), device(3), first, NOW, true, honest);
+        let attempt = meet(&mut inviter(), 3, first);
         assert_eq!(attempt.joiner_failed(), Some(PairingError::WrongSecret));
         assert!(!attempt.person_was_asked());
     }
@@ -220,14 +185,7 @@ fn a_proof_is_bound_to_both_device_ids() {
 #[test]
 fn replayed_messages_fail() {
     let mut inviter = inviter();
-    let attempt = run(
-        &mut inviter,
-        device(2),
-        by_link(2, link()),
-        NOW,
-        true,
-        honest,
-    );
+    let attempt = meet(&mut inviter, 2, by_link(2, link()));
     let mut rng = rng(77);
     let mut steps = Vec::new();
     for said in &attempt.said {
@@ -256,13 +214,10 @@ fn a_link_of_another_device_or_vault_is_refused() {
 
     let mut other = link();
     other.vault = VaultId([1; 32]);
-    let attempt = run(
+    let attempt = meet(
         &mut Inviter::new(device(1), Some(other.clone())),
-        device(2),
+        2,
         by_link(2, other),
-        NOW,
-        true,
-        honest,
     );
     assert_eq!(attempt.joiner_failed(), Some(PairingError::OtherVault));
 }
@@ -334,7 +289,7 @@ fn names_that_would_fool_the_person_are_cleaned_or_refused() {
         program: String::new(),
     };
     let joiner = Joiner::by_link(device(2), device(1), link(), &raw, &mut rng(1));
-    let attempt = run(&mut inviter(), device(2), joiner, NOW, true, honest);
+    let attempt = meet(&mut inviter(), 2, joiner);
     assert!(!attempt.person_was_asked());
     assert_eq!(
         attempt.inviter_failed(),

@@ -99,6 +99,22 @@ impl Attempt {
     }
 }
 
+/// Device `n` comes in time, with nobody on the way, and the person says yes.
+fn meet(inviter: &mut Inviter, n: u8, joining: (Joiner, Vec<JoinerStep>)) -> Attempt {
+    meet_at(inviter, n, joining, NOW, true)
+}
+
+/// The same at any time, with any answer.
+fn meet_at(
+    inviter: &mut Inviter,
+    n: u8,
+    joining: (Joiner, Vec<JoinerStep>),
+    now: u64,
+    yes: bool,
+) -> Attempt {
+    run(inviter, device(n), joining, now, yes, honest)
+}
+
 /// Runs an attempt to its end. `yes` is the person's answer; `tamper` may change any message on its
 /// way, and is told whether it goes to the inviter.
 fn run(
@@ -170,14 +186,7 @@ fn wrong_code() -> ShortCode {
 
 #[test]
 fn a_link_admits_a_device_after_its_person_said_yes() {
-    let attempt = run(
-        &mut inviter(),
-        device(2),
-        by_link(2, link()),
-        NOW,
-        true,
-        honest,
-    );
+    let attempt = meet(&mut inviter(), 2, by_link(2, link()));
     assert_eq!(attempt.joined(), Some(&welcome()));
     assert!(attempt.inviter.contains(&InviterStep::AskPerson {
         device: device(2),
@@ -194,87 +203,38 @@ fn a_link_admits_a_device_after_its_person_said_yes() {
 
 #[test]
 fn a_typed_code_admits_a_device_that_knows_only_where_to_look() {
-    let attempt = run(
-        &mut inviter(),
-        device(2),
-        by_code(2, code()),
-        NOW,
-        true,
-        honest,
-    );
+    let attempt = meet(&mut inviter(), 2, by_code(2, code()));
     assert_eq!(attempt.joined(), Some(&welcome()));
 }
 
 #[test]
 fn a_person_who_says_no_ends_it_for_everyone() {
     let mut inviter = inviter();
-    let attempt = run(
-        &mut inviter,
-        device(2),
-        by_link(2, link()),
-        NOW,
-        false,
-        honest,
-    );
+    let attempt = meet_at(&mut inviter, 2, by_link(2, link()), NOW, false);
     assert_eq!(attempt.joiner_failed(), Some(PairingError::Declined));
     assert!(!inviter.is_open(NOW));
-    let again = run(
-        &mut inviter,
-        device(3),
-        by_link(3, link()),
-        NOW,
-        true,
-        honest,
-    );
+    let again = meet(&mut inviter, 3, by_link(3, link()));
     assert_eq!(again.joiner_failed(), Some(PairingError::NotInviting));
 }
 
 #[test]
 fn a_used_invitation_admits_no_second_device() {
     let mut inviter = inviter();
-    run(
-        &mut inviter,
-        device(2),
-        by_link(2, link()),
-        NOW,
-        true,
-        honest,
-    );
+    meet(&mut inviter, 2, by_link(2, link()));
     for second in [by_link(3, link()), by_code(3, code())] {
-        let attempt = run(&mut inviter, device(3), second, NOW, true, honest);
+        let attempt = meet(&mut inviter, 3, second);
         assert!(attempt.joined().is_none());
         assert!(!attempt.person_was_asked());
     }
-    let link = run(
-        &mut inviter,
-        device(3),
-        by_link(3, link()),
-        NOW,
-        true,
-        honest,
-    );
+    let link = meet(&mut inviter, 3, by_link(3, link()));
     assert_eq!(link.joiner_failed(), Some(PairingError::Used));
 }
 
 #[test]
 fn the_admitted_device_may_come_again_when_its_welcome_was_lost() {
     let mut inviter = inviter();
-    run(
-        &mut inviter,
-        device(2),
-        by_link(2, link()),
-        NOW,
-        true,
-        honest,
-    );
-    let again = run(
-        &mut inviter,
-        device(2),
-        by_link(2, link()),
-        NOW + 1,
-        false,
-        honest,
-    );
+    meet(&mut inviter, 2, by_link(2, link()));
+    let again = meet_at(&mut inviter, 2, by_link(2, link()), NOW + 1, false);
     assert_eq!(again.joined(), Some(&welcome()));
     assert!(!again.person_was_asked());
 }
@@ -282,14 +242,7 @@ fn the_admitted_device_may_come_again_when_its_welcome_was_lost() {
 #[test]
 fn another_name_is_asked_about_again() {
     let mut inviter = inviter();
-    run(
-        &mut inviter,
-        device(2),
-        by_link(2, link()),
-        NOW,
-        true,
-        honest,
-    );
+    meet(&mut inviter, 2, by_link(2, link()));
     let renamed = Joiner::by_link(
         device(2),
         device(1),
@@ -297,31 +250,17 @@ fn another_name_is_asked_about_again() {
         &new_device("Eve"),
         &mut rng(9),
     );
-    let attempt = run(&mut inviter, device(2), renamed, NOW, false, honest);
+    let attempt = meet_at(&mut inviter, 2, renamed, NOW, false);
     assert_eq!(attempt.joiner_failed(), Some(PairingError::Declined));
 }
 
 #[test]
 fn an_expired_link_or_code_is_refused_by_the_inviters_clock() {
     let late = NOW + LINK_LIFETIME_MS;
-    let attempt = run(
-        &mut inviter(),
-        device(2),
-        by_link(2, link()),
-        late,
-        true,
-        honest,
-    );
+    let attempt = meet_at(&mut inviter(), 2, by_link(2, link()), late, true);
     assert_eq!(attempt.joiner_failed(), Some(PairingError::Expired));
     let late = NOW + CODE_LIFETIME_MS;
-    let attempt = run(
-        &mut inviter(),
-        device(2),
-        by_code(2, code()),
-        late,
-        true,
-        honest,
-    );
+    let attempt = meet_at(&mut inviter(), 2, by_code(2, code()), late, true);
     assert_eq!(attempt.joiner_failed(), Some(PairingError::NotHere));
 }
 

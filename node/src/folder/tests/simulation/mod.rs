@@ -11,7 +11,7 @@
 //! disk.rs     what engine and people see of a disk           image.rs   what is on it, and what a crash leaves
 //! vault.rs    the double's vault, behind a power switch      network.rs who gives whom entries and bytes
 //! power.rs    when the power fails                           time.rs    clocks
-//! suite.rs    seeds and counts                               found.rs   cases that found something
+//! suite.rs    what is run, and its counts                    found.rs   cases that found something
 //! ```
 //!
 //! Hunting longer, and reading what happened in one run (a failing seed is made short and printed):
@@ -33,6 +33,8 @@ mod oracle;
 mod people;
 mod power;
 mod run;
+#[path = "../../../../../tests/src/seeds.rs"]
+mod seeds;
 mod suite;
 mod time;
 #[path = "../../../../../tests/src/trace.rs"]

@@ -143,9 +143,9 @@ impl SimContents {
     }
 
     fn bring(&self, job: &WriteJob) -> Result<Rows, WriteError> {
-        let bytes = match job.size {
+        let bytes = match job.content.size {
             0 => Some(Arc::default()),
-            _ => self.network.find(self.device, &job.hash),
+            _ => self.network.find(self.device, &job.content.hash),
         };
         let bytes = bytes.ok_or(WriteError::Unavailable { missing: 1 })?;
         match self.disk.store(&job.temp, &bytes) {
@@ -162,11 +162,11 @@ impl SimContents {
                 file: job.file,
                 offset: 0,
                 len: bytes.len() as u32,
-                frame: job.hash,
+                frame: job.content.hash,
                 epoch: [0; 32],
             };
             rows.placements
-                .push((coffer_protocol::identity::Hash(job.hash), place));
+                .push((coffer_protocol::identity::Hash(job.content.hash), place));
         }
         Ok(rows)
     }
@@ -181,7 +181,7 @@ impl Contents for SimContents {
         for jobs in jobs.chunks(GROUP) {
             let mut group = Group::default();
             for job in jobs {
-                group.jobs.push((job.key, self.bring(job)));
+                group.jobs.push((job.content.key, self.bring(job)));
             }
             if self.disk.flush().is_err() || !self.power.is_on() || done.send(group).await.is_err()
             {

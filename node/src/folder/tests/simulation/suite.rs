@@ -1,21 +1,16 @@
 //! The suite: seeds, the cases that found something, the counts, and making a failing case short.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use super::case::{ACTS, Case, Step};
 use super::coverage::Coverage;
 use super::found::FOUND;
 use super::people::{DEEDS, name_of};
 use super::run::run;
+use super::seeds::{self, Seeds};
 
 /// Seeds that every run of the suite does.
 const SEEDS: std::ops::Range<u64> = 0..2000;
-
-/// Runs at once: the machines that this is built on have two cores.
-const THREADS: usize = 2;
 
 /// What the seeds of the suite must hit at least: about a quarter of what they do hit, so that an innocent change which
 /// shifts the dice does not fail, and one that makes a case unreachable does.
@@ -133,29 +128,9 @@ fn code(case: &Case) -> String {
     )
 }
 
-fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Coverage {
-    let seeds = Mutex::new(seeds);
-    let done = Mutex::new((Coverage::default(), Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                loop {
-                    let Some(seed) = seeds.lock().unwrap().next() else {
-                        break;
-                    };
-                    let case = Case::of(seed);
-                    let result = catch_unwind(AssertUnwindSafe(|| run(&case)));
-                    let mut done = done.lock().unwrap();
-                    match result {
-                        Ok(report) => done.0.merge(&report.coverage),
-                        Err(_) => done.1.push(seed),
-                    }
-                }
-            });
-        }
-    });
-    let (coverage, failed) = done.into_inner().unwrap();
-    println!("{coverage}");
+/// Runs seeds; the first that fails is made short and told.
+fn run_all(seeds: Seeds) -> Coverage {
+    let (coverage, failed) = seeds::run_all(seeds, |seed| run(&Case::of(seed)).coverage);
     if let Some(seed) = failed.first() {
         let short = shorter(&Case::of(*seed));
         eprintln!("seed {seed}, made short:\n{}", code(&short));
@@ -167,28 +142,11 @@ fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Coverage {
 
 #[test]
 fn folders_agree_and_lose_nothing() {
-    if let Ok(range) = std::env::var("COFFER_SIM_SEEDS") {
-        let (from, to) = range.split_once("..").expect("COFFER_SIM_SEEDS is a..b");
-        let (from, to): (u64, u64) = (
-            from.parse().expect("a number"),
-            to.parse().expect("a number"),
-        );
-        run_all(from..to);
+    if let Some(seeds) = seeds::asked_for(SEEDS.end) {
+        run_all(seeds);
         return;
     }
-    if let Ok(minutes) = std::env::var("COFFER_SIM_MINUTES") {
-        let minutes: u64 = minutes.parse().expect("COFFER_SIM_MINUTES is a number");
-        let ends = Instant::now() + Duration::from_secs(60 * minutes);
-        let mut count = 0;
-        run_all(
-            (SEEDS.end..)
-                .take_while(|_| Instant::now() < ends)
-                .inspect(|_| count += 1),
-        );
-        println!("{count} seeds from {} on", SEEDS.end);
-        return;
-    }
-    let coverage = run_all(SEEDS);
+    let coverage = run_all(Box::new(SEEDS));
     let under = coverage.under(&MINIMA);
     assert!(under.is_empty(), "hit too seldom: {under:#?}");
 }
@@ -214,31 +172,11 @@ fn everything_can_happen_and_deeds_are_counted() {
     }
 }
 
-/// The variable that tells a child process which seed to run.
-const TRACE: &str = "COFFER_SIM_TRACE";
-
 #[test]
 fn one_seed_gives_one_trace_in_one_process_and_in_two() {
-    if let Ok(seed) = std::env::var(TRACE) {
-        let seed = seed.parse().expect("a number");
-        println!("trace {}", run(&Case::of(seed)).hash);
-        return;
-    }
-    let seed = 7;
-    let here = run(&Case::of(seed));
-    assert_eq!(here, run(&Case::of(seed)), "two runs in one process differ");
     let name = "one_seed_gives_one_trace_in_one_process_and_in_two";
-    let output = Command::new(std::env::current_exe().expect("a test knows its program"))
-        .arg("--exact")
-        .arg(format!("folder::tests::simulation::suite::{name}"))
-        .arg("--nocapture")
-        .env(TRACE, seed.to_string())
-        .output()
-        .expect("a test can start itself");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(
-        text.contains(&format!("trace {}", here.hash)),
-        "two processes differ: {text}"
+    seeds::one_trace(
+        &format!("folder::tests::simulation::suite::{name}"),
+        |seed| run(&Case::of(seed)).hash,
     );
 }
