@@ -70,10 +70,13 @@ pub fn read_first_scalars(raw: &[u8]) -> Result<Option<Vec<(String, ScalarValue)
     })
 }
 
+/// Root fields, sorted by key.
+pub(crate) type Scalars = Vec<(String, ScalarValue)>;
+
 /// As [`crate::change::inspect`], with what [`read_first_scalars`] gives.
 pub(crate) fn inspect_first_scalars(
     raw: &[u8],
-) -> Result<(ChangeInfo, Option<Vec<(String, ScalarValue)>>), ChangeError> {
+) -> Result<(ChangeInfo, Option<Scalars>), ChangeError> {
     inspect_with(raw, |expanded| {
         is_whole(expanded).then(|| root_scalars(expanded)).flatten()
     })

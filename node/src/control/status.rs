@@ -120,7 +120,7 @@ pub enum Reach {
     Here,
     /// Connected.
     Connected {
-        /// `HOST:PORT/TRANSPORT`; of a path through a host, that host's.
+        /// `HOST:PORT/transport`; of a path through a host, that host's.
         address: String,
         /// `tcp` or `quic`.
         transport: String,

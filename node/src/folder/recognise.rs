@@ -76,7 +76,13 @@ pub(super) fn recognise(rows: &Rows, disk: &Snapshot) -> Vec<Option<FileId>> {
         }
     }
     // Files that moved, unless another name of the same file is still where it was, or something was saved over it.
-    let homes: BTreeMap<(FileId, &str), usize> = (1..disk.nodes.len())
+    // Mostly there are none, and what finds them is dear where there are many files.
+    let may_have_moved = files
+        .iter()
+        .filter(|at| ids[**at].is_none())
+        .any(|at| rows.with_inode(disk.nodes[*at].stat.inode).next().is_some());
+    let looked_at = if may_have_moved { disk.nodes.len() } else { 0 };
+    let homes: BTreeMap<(FileId, &str), usize> = (1..looked_at)
         .filter_map(|at| {
             Some((
                 (ids[disk.nodes[at].parent]?, disk.nodes[at].name.as_str()),
@@ -87,6 +93,7 @@ pub(super) fn recognise(rows: &Rows, disk: &Snapshot) -> Vec<Option<FileId>> {
     let folders: BTreeMap<FileId, usize> = ids
         .iter()
         .enumerate()
+        .take(looked_at)
         .filter_map(|(at, id)| Some(((*id)?, at)))
         .collect();
     for &at in &files {

@@ -126,6 +126,7 @@ pub fn scan_path(path: &Path) -> io::Result<Snapshot> {
 /// When the synced folder itself cannot be read.
 pub fn scan_parts(place: &Place, rows: &Rows, parts: &Parts) -> io::Result<Snapshot> {
     let mut scanner = Scanner::new(Ground::of(place.root())?, place.rules())?;
+    scanner.known = Some(BTreeMap::new());
     let mut open: Vec<(PathBuf, Depth)> = parts
         .iter()
         .map(|(path, depth)| (path.clone(), *depth))
@@ -190,8 +191,8 @@ pub(super) struct Scanner {
     /// Folders whose ignore file was looked at.
     pub(super) asked: BTreeSet<PathBuf>,
     pub(super) rules_changed: bool,
-    /// Where each folder's children are, for parts that overlap.
-    known: BTreeMap<(usize, String), usize>,
+    /// Where each folder's children are, for parts that overlap; nothing in a look at everything, which has each once.
+    known: Option<BTreeMap<(usize, String), usize>>,
 }
 
 impl Scanner {
@@ -217,7 +218,7 @@ impl Scanner {
             rules: Rules::default(),
             asked: BTreeSet::new(),
             rules_changed: false,
-            known: BTreeMap::new(),
+            known: None,
         })
     }
 
@@ -237,8 +238,8 @@ impl Scanner {
             let Some(text) = name.as_os_str().to_str() else {
                 break;
             };
-            let next = match self.known.get(&(node, text.to_owned())) {
-                Some(next) => *next,
+            let next = match self.known(node, text) {
+                Some(next) => next,
                 None => {
                     let Ok(folder) = self.opened(&at, &mut open_here) else {
                         break;
@@ -276,7 +277,9 @@ impl Scanner {
 
     fn add(&mut self, parent: usize, name: String, kind: Kind, stat: Stat) -> usize {
         let at = self.snapshot.nodes.len();
-        self.known.insert((parent, name.clone()), at);
+        if let Some(known) = &mut self.known {
+            known.insert((parent, name.clone()), at);
+        }
         self.snapshot.nodes.push(Node {
             parent,
             name,
@@ -288,6 +291,11 @@ impl Scanner {
             ignored: false,
         });
         at
+    }
+
+    fn known(&self, parent: usize, name: &str) -> Option<usize> {
+        let known = self.known.as_ref()?;
+        known.get(&(parent, name.to_owned())).copied()
     }
 
     /// What was found, with the rules that it was found by.
@@ -376,7 +384,7 @@ impl Scanner {
         open: &mut Vec<(usize, PathBuf)>,
     ) {
         let here = path.join(&name);
-        let known = self.known.get(&(parent, name.clone())).copied();
+        let known = self.known(parent, &name);
         let at = known.unwrap_or_else(|| {
             self.add(parent, name.clone(), stat.kind.unwrap_or(Kind::File), stat)
         });

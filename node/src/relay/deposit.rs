@@ -17,8 +17,10 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 
 use super::erasing;
 use super::host::{Host, now_ms};
+use super::rates::Pace;
 use super::resident::Resident;
-use super::session::{Pace, admitted};
+use super::serving::take_leave;
+use super::session::admitted;
 use super::store::{Put, StoreError, charge};
 use crate::net::{Stream, read_frame, write_frame};
 
@@ -35,7 +37,7 @@ const SLOWEST: u64 = 16 << 10;
 pub async fn serve(host: &Arc<Host>, stream: Stream) {
     let device = DeviceId(stream.device());
     let (mut read, mut write) = stream.split();
-    let mut pace = Pace::new(host);
+    let pace = host.pace(device.0);
     let mut frame = Vec::new();
     while !host.is_draining() {
         let next = tokio::time::timeout(IDLE, read_frame(&mut read, &mut frame, MAX_REQUEST));
@@ -52,7 +54,7 @@ pub async fn serve(host: &Arc<Host>, stream: Stream) {
                 vault,
                 count,
                 bytes,
-            }) => match take_batch(host, device, vault, count, bytes, &mut read, &mut pace).await {
+            }) => match take_batch(host, device, vault, count, bytes, &mut read, &pace).await {
                 Some(taken) => taken,
                 None => return,
             },
@@ -73,7 +75,7 @@ pub async fn serve(host: &Arc<Host>, stream: Stream) {
             break;
         }
     }
-    let _ = tokio::time::timeout(STALL, write.close()).await;
+    take_leave(read, write).await;
 }
 
 /// The word that metrics have for a refusal.
@@ -166,7 +168,7 @@ async fn take_batch(
     count: u16,
     bytes: u64,
     read: &mut (impl AsyncRead + Unpin),
-    pace: &mut Pace,
+    pace: &Pace,
 ) -> Option<Answered> {
     let Some(resident) = keyholder(host, vault, device).await else {
         return Some((Answer::refused(Refusal::NOT_YOURS), false));
@@ -181,9 +183,9 @@ async fn take_batch(
             return Some((Answer::refused(Refusal::FAILING), false));
         }
     };
-    // At least: small blobs count more than their bytes. What cannot fit is read, as the other side sends it, and let go.
+    // Into a full vault nothing fits: it is read, as the other side sends it, and let go.
     let used = record.usage.bytes();
-    if used.saturating_add(bytes) > record.quota {
+    if used >= record.quota {
         tokio::time::timeout_at(deadline, skip(read, count, bytes))
             .await
             .ok()??;

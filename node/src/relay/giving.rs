@@ -8,7 +8,7 @@ use coffer_protocol::identity::DeviceId;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
 use super::host::Host;
-use super::session::{Pace, admitted};
+use super::session::admitted;
 use super::store::StoreError;
 use crate::net::{Stream, read_frame};
 
@@ -23,7 +23,7 @@ const FILL: usize = 256 << 10;
 pub async fn serve(host: &Arc<Host>, stream: Stream) {
     let device = DeviceId(stream.device());
     let (mut read, mut write) = stream.split();
-    let mut pace = Pace::new(host);
+    let pace = host.pace(device.0);
     let mut frame = Vec::new();
     while !host.is_draining() {
         let next = tokio::time::timeout(IDLE, read_frame(&mut read, &mut frame, MAX_REQUEST));

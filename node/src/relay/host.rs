@@ -1,7 +1,8 @@
 //! What all parts of a host share: its keys, its store, its limits, what is counted.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use coffer_protocol::identity::{DeviceId, DeviceKey, VaultId};
@@ -12,7 +13,7 @@ use super::config::RelayConfig;
 use super::marks::Marks;
 use super::metrics::{Metrics, gauge};
 use super::places::{ip_of, network_of};
-use super::rates::{Rate, Rates};
+use super::rates::{Pace, Rate, Rates};
 use super::store::{RelayStore, StoreError};
 use super::vaults::Vaults;
 use crate::net::{Device, Net};
@@ -55,6 +56,8 @@ pub struct Host {
     /// Whether it is ending.
     draining: watch::Sender<bool>,
     rates: Mutex<Limits>,
+    /// Of devices with a stream.
+    paces: Mutex<HashMap<Device, Weak<Pace>>>,
     measured: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -121,6 +124,7 @@ impl Host {
                 streams: Rates::new(Rate::per_minute(config.streams_per_minute)),
                 joins: Rates::new(Rate::per_minute(config.joins_per_minute)),
             }),
+            paces: Mutex::new(HashMap::new()),
             measured: tokio::sync::Mutex::new(None),
             config,
         };
@@ -129,6 +133,26 @@ impl Host {
 
     fn limits(&self) -> MutexGuard<'_, Limits> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How fast a device may ask and send, over all its streams.
+    pub fn pace(&self, device: Device) -> Arc<Pace> {
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pace) = paces.get(&device).and_then(Weak::upgrade) {
+            return pace;
+        }
+        // Those whose streams have ended make room; the others are bounded by the connections.
+        if paces.len() == paces.capacity() {
+            paces.retain(|_, pace| pace.strong_count() > 0);
+        }
+        let config = &self.config;
+        let pace = Arc::new(Pace::new(
+            config.requests_per_second,
+            config.bytes_in_per_second,
+            Instant::now(),
+        ));
+        paces.insert(device, Arc::downgrade(&pace));
+        pace
     }
 
     /// Whether a device may open one more stream now.

@@ -17,6 +17,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 
 use super::host::{Host, now_ms};
 use super::resident::{LoadError, store_grants};
+use super::serving::take_leave;
 use super::stating;
 use super::store::{Consumed, StoreError, VaultRecord};
 use crate::net::{Stream, read_frame, write_frame};
@@ -30,14 +31,14 @@ pub async fn join(host: &Arc<Host>, stream: Stream) {
         return;
     }
     let mut side = HostSide::new(host.id, device);
-    let (mut read, mut write) = stream.split();
+    let (mut reader, mut write) = stream.split();
     let mut epoch = [0; 16];
     rand::Rng::fill_bytes(&mut random(), &mut epoch);
     loop {
         let mut frame = Vec::new();
         let patience = Duration::from_millis(JOIN_TIMEOUT_MS);
         let limit = side.message_limit().min(MAX_BIND);
-        let read = tokio::time::timeout(patience, read_frame(&mut read, &mut frame, limit)).await;
+        let read = tokio::time::timeout(patience, read_frame(&mut reader, &mut frame, limit)).await;
         let mut steps = match read {
             Ok(Ok(true)) => side.on_message(&frame),
             _ => side.disconnected(),
@@ -68,15 +69,11 @@ pub async fn join(host: &Arc<Host>, stream: Stream) {
                             store(host, device, vault, invitation, &membership, epoch).await;
                         next.extend(side.stored(outcome));
                     }
-                    HostStep::Bound => {
-                        let _ = write.close().await;
-                        return;
-                    }
+                    HostStep::Bound => return take_leave(reader, write).await,
                     HostStep::Failed(why) => {
                         host.metrics.refused("join");
                         tracing::info!(device = %host.marks.device(device), %why, "a vault was not bound");
-                        let _ = write.close().await;
-                        return;
+                        return take_leave(reader, write).await;
                     }
                 }
             }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Buckets of one table: 64 bytes each, so some hundred kilobytes.
@@ -125,6 +126,43 @@ impl<K: Hash + Eq + Copy> Rates<K> {
         if self.buckets.len() >= MAX_BUCKETS {
             // All are equally used: none says more than another.
             self.buckets.clear();
+        }
+    }
+}
+
+/// What one device asks and sends, over all its streams. One that is over its rates is read later, and its own flow
+/// control does the rest.
+pub struct Pace {
+    requests: (Rate, Mutex<Bucket>),
+    bytes: Option<(Rate, Mutex<Bucket>)>,
+}
+
+impl Pace {
+    /// So many requests a second, and bytes; 0 for no limit of bytes.
+    pub fn new(requests: u32, bytes: u64, now: Instant) -> Pace {
+        let of = |count| {
+            let rate = Rate::per_second(count);
+            (rate, Mutex::new(Bucket::new(rate, now)))
+        };
+        Pace {
+            requests: of(u64::from(requests)),
+            bytes: (bytes > 0).then(|| of(bytes)),
+        }
+    }
+
+    /// A request of so many bytes came; returns when the next may.
+    pub async fn took(&self, len: usize) {
+        let now = Instant::now();
+        let owe = |(rate, bucket): &(Rate, Mutex<Bucket>), amount| {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.owe(*rate, amount, now)
+        };
+        let mut wait = owe(&self.requests, 1.0);
+        if let Some(bytes) = &self.bytes {
+            wait = wait.max(owe(bytes, len as f64));
+        }
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
         }
     }
 }

@@ -5,9 +5,11 @@
 //! as long as was configured, and drops the rest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_protocol::version;
 use futures::future::BoxFuture;
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -102,4 +104,25 @@ fn admit(
     }
     host.metrics.stream(protocol);
     tasks.spawn(speaker(host.clone(), stream));
+}
+
+/// How long, and for how many bytes, the other side may go on after the last answer.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+const LEAVE_BYTES: usize = 1 << 20;
+
+/// Closes a stream so that the last answer arrives: what is dropped while the other side still sends is reset, and an
+/// answer that it has not read yet may be lost.
+pub async fn take_leave(mut read: impl AsyncRead + Unpin, mut write: impl AsyncWrite + Unpin) {
+    let leave = async {
+        let _ = write.close().await;
+        let mut scratch = vec![0; 16 << 10];
+        let mut left = LEAVE_BYTES;
+        while let Ok(got) = read.read(&mut scratch).await
+            && got > 0
+            && left > got
+        {
+            left -= got;
+        }
+    };
+    let _ = tokio::time::timeout(LEAVE_WITHIN, leave).await;
 }

@@ -12,7 +12,6 @@ use coffer_protocol::replication::{ENTRIES_TARGET, MAX_HEADS, MAX_MESSAGE, Messa
 use futures::AsyncReadExt;
 
 use super::host::{Host, now_ms};
-use super::rates::{Bucket, Rate};
 use super::resident::{LoadError, Resident};
 use super::stating;
 use crate::net::{FrameError, Stream, read_frame, write_frame};
@@ -24,6 +23,8 @@ const MAX_HELLO: usize = CLOCK_MAX_LEN + MAX_HEADS * 32 + 256;
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// How long a device may take nothing of what is sent to it.
 const STALL: Duration = Duration::from_secs(60);
+/// Bytes a second of the slowest line that a message is waited for beyond that.
+const SLOWEST: u64 = 4 << 10;
 /// A buffer that grew beyond this for one message is given back afterwards.
 const KEEP_BUFFER: usize = 64 * 1024;
 /// How often it is noted that a device is here.
@@ -114,7 +115,7 @@ async fn receive(
     hello: Message,
     mut frame: Vec<u8>,
 ) {
-    let mut pace = Pace::new(host);
+    let pace = host.pace(device.0);
     let mut seen: Option<Instant> = None;
     let mut message = hello;
     loop {
@@ -214,43 +215,8 @@ async fn put(
     message: &Message,
 ) -> Result<(), FrameError> {
     let bytes = message.encode();
-    tokio::time::timeout(STALL, write_frame(write, &bytes, MAX_MESSAGE))
+    let within = STALL + Duration::from_secs(bytes.len() as u64 / SLOWEST);
+    tokio::time::timeout(within, write_frame(write, &bytes, MAX_MESSAGE))
         .await
         .unwrap_or_else(|_| Err(FrameError::Io(std::io::ErrorKind::TimedOut.into())))
-}
-
-/// Slows a device down that asks, or sends, more than it may: it is read later, and its own flow control does the rest.
-pub struct Pace {
-    requests: (Rate, Bucket),
-    bytes: Option<(Rate, Bucket)>,
-}
-
-impl Pace {
-    /// As the host's person set it.
-    pub fn new(host: &Host) -> Pace {
-        let now = Instant::now();
-        let of = |count: u64| {
-            let rate = Rate::per_second(count);
-            (rate, Bucket::new(rate, now))
-        };
-        Pace {
-            requests: of(u64::from(host.config.requests_per_second)),
-            bytes: match host.config.bytes_in_per_second {
-                0 => None,
-                limit => Some(of(limit)),
-            },
-        }
-    }
-
-    /// A request of so many bytes came; returns when the next may.
-    pub async fn took(&mut self, len: usize) {
-        let now = Instant::now();
-        let mut wait = self.requests.1.owe(self.requests.0, 1.0, now);
-        if let Some((rate, bucket)) = &mut self.bytes {
-            wait = wait.max(bucket.owe(*rate, len as f64, now));
-        }
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-    }
 }

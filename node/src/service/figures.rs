@@ -24,6 +24,9 @@ use crate::folder::conflicts::conflicts;
 /// A look is used again for so many times as long as it took: a twentieth of one processor is spent on looking, at most.
 const REUSED: u32 = 20;
 
+/// Only where there are so many files: a look at fewer takes a few milliseconds.
+const MANY: u64 = 10_000;
+
 /// The last look, for those who ask next.
 #[derive(Default)]
 pub struct Figures(Mutex<Option<Taken>>);
@@ -34,6 +37,12 @@ struct Taken {
     at: Instant,
     took: Duration,
     look: Arc<Look>,
+}
+
+impl Taken {
+    fn is_fresh(&self) -> bool {
+        self.look.files.files >= MANY && self.at.elapsed() < self.took * REUSED
+    }
 }
 
 /// What one look found.
@@ -65,7 +74,7 @@ impl Figures {
         let mut last = self.0.lock().await;
         let of = (known.transaction, running.folders.vault_folders());
         if let Some(taken) = &*last
-            && (taken.of == of || (!exact && taken.at.elapsed() < taken.took * REUSED))
+            && (taken.of == of || (!exact && taken.is_fresh()))
         {
             return Ok(taken.look.clone());
         }

@@ -28,6 +28,8 @@ const GATHER: Duration = Duration::from_millis(150);
 
 /// How many times as long as a look takes it is not looked again.
 const REST_FOR: u32 = 20;
+/// Only while so many are wanted: a look at fewer costs next to nothing.
+const MANY: u64 = 1000;
 /// But no longer than this.
 const REST_MOST: Duration = Duration::from_secs(30);
 
@@ -99,7 +101,7 @@ impl Pace {
 
     /// How long not to look yet, with so many wanted now: soon, once they have become few.
     fn rest(&self, wanted: u64) -> Option<Duration> {
-        let (each, ended) = self.last?;
+        let (each, ended) = self.last.filter(|_| wanted >= MANY)?;
         let cost = each.saturating_mul(u32::try_from(wanted).unwrap_or(u32::MAX));
         let rest = cost.saturating_mul(REST_FOR).min(REST_MOST);
         rest.checked_sub(ended.elapsed())

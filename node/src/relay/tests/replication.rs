@@ -137,11 +137,10 @@ async fn two_entries_at_one_place_the_first_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_vault_takes_no_more_entries_and_goes_on_with_the_rest() {
+async fn a_full_vault_takes_entries_still_but_no_contents() {
     let host = TestHost::new("").await;
     let (vault, owner) = TestVault::bound_to(&host).await;
     host.host().store.set_quota(vault.id, 0).await.unwrap();
-    // 16 MiB of reserve are left to entries: blobs fill nothing, so entries of 256 bytes each would need 65,536.
     let answer = owner.put(vault.id, &[vec![1; 100]]).await;
     assert!(
         matches!(answer, Some(coffer_protocol::relay::Answer::Refused { why, .. }) if why == coffer_protocol::relay::Refusal::FULL),
