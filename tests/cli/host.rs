@@ -75,14 +75,6 @@ impl Host {
         );
     }
 
-    /// Ends it, at once.
-    pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().expect("it can be killed");
-            process.wait().expect("it ends");
-        }
-    }
-
     /// Ends it as a service manager does.
     pub fn stop(&mut self) {
         let mut process = self.process.take().expect("a running host");

@@ -188,12 +188,12 @@ pub enum Reply {
     /// A host keeps the vault from now on.
     HostAdded {
         /// The host.
-        host: super::HostRow,
+        host: Box<super::HostRow>,
     },
     /// A host is not used any more.
     HostRemoved {
         /// The host.
-        host: super::HostRow,
+        host: Box<super::HostRow>,
     },
     /// The hosts of the vault, those in use first.
     Hosts {

@@ -10,9 +10,8 @@ const MAX_CONDITIONS: usize = 32;
 /// Levels of a field's name, at most.
 const MAX_DEPTH: usize = 16;
 
-/// What people call documents: neither files, nor what coffer keeps for itself (its hosts, its settings).
-const PEOPLES: &str =
-    "doctype <> 'io.cozy.files' AND doctype NOT GLOB 'coffer.*' AND doctype NOT GLOB 'io.coffer.*'";
+/// Holds for documents that are not coffer's own (its hosts, its settings): those are not listed nor counted.
+const NOT_OWN: &str = "doctype NOT GLOB 'coffer.*' AND doctype NOT GLOB 'io.coffer.*'";
 
 /// A field that must have a value.
 #[derive(Clone, Debug)]
@@ -114,7 +113,7 @@ impl Index {
     ) -> Result<Vec<(String, String)>, IndexError> {
         let connection = self.reader()?;
         let mut statement = connection.prepare(
-            &format!("SELECT doctype, id FROM documents WHERE (doctype, id) > (?1, ?2) AND (doctype = ?3 OR ?3 IS NULL AND {PEOPLES}) ORDER BY doctype, id LIMIT ?4"),
+            &format!("SELECT doctype, id FROM documents WHERE (doctype, id) > (?1, ?2) AND (doctype = ?3 OR ?3 IS NULL AND doctype <> 'io.cozy.files' AND {NOT_OWN}) ORDER BY doctype, id LIMIT ?4"),
         )?;
         let rows = statement.query_map(
             rusqlite::params![
@@ -140,10 +139,10 @@ impl Index {
     /// How many documents there are that are neither files nor the program's own.
     pub fn count(&self) -> Result<u64, IndexError> {
         let count: i64 = self.reader()?.query_row(
-            // In two ranges of the index: there may be very many files between them.
+            // In two halves, each a range of the index: there may be very many files between them.
             &format!(
-                "SELECT (SELECT count(*) FROM documents WHERE doctype < ?1 AND {PEOPLES})
-                      + (SELECT count(*) FROM documents WHERE doctype > ?1 AND {PEOPLES})"
+                "SELECT (SELECT count(*) FROM documents WHERE doctype < ?1 AND {NOT_OWN})
+                      + (SELECT count(*) FROM documents WHERE doctype > ?1 AND {NOT_OWN})"
             ),
             [crate::vault::FILES],
             |row| row.get(0),

@@ -79,10 +79,10 @@ pub struct VaultHandle {
     members: watch::Sender<u64>,
     activity: watch::Sender<u64>,
     session_count: watch::Sender<u64>,
+    hosts_news: watch::Sender<u64>,
     /// One message of entries is in the inbox at a time: each is many changes, and whoever asks something of the core
     /// would else wait for all of them.
     entries: Arc<Semaphore>,
-    hosts_news: watch::Sender<u64>,
     store_closed: watch::Sender<bool>,
     label: Arc<str>,
     labels: Arc<RwLock<BTreeMap<[u8; 16], String>>>,
@@ -123,8 +123,8 @@ impl VaultHandle {
             members: watch::channel(0).0,
             activity: watch::channel(0).0,
             session_count: watch::channel(0).0,
-            entries: Arc::new(Semaphore::new(1)),
             hosts_news: watch::channel(0).0,
+            entries: Arc::new(Semaphore::new(1)),
             store_closed: watch::channel(false).0,
             label: core.label.as_str().into(),
             labels: Arc::default(),

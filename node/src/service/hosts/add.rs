@@ -76,7 +76,7 @@ pub async fn add(
     write(&running, host, &setting, vec![HostChange::Forget(host)]).await?;
     running.vault.members_changed();
     Ok(Reply::HostAdded {
-        host: rows::row(node, &running, host, &setting).await?,
+        host: Box::new(rows::row(node, &running, host, &setting).await?),
     })
 }
 

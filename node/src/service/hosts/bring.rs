@@ -173,7 +173,12 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId, at: watch::Sen
                 () = tokio::time::sleep_until(wake) => break,
             }
         }
-        at.send_modify(|at| at.as_of = None);
+        // What it lacked stays said until it is known better; that it lacks nothing does not.
+        at.send_modify(|at| {
+            if at.lacks == (0, 0) {
+                at.as_of = None;
+            }
+        });
         tokio::time::sleep(GATHER).await;
     }
 }

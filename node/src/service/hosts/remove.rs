@@ -57,7 +57,7 @@ pub async fn remove(
     add::write(&running, host, &setting, vec![HostChange::Forget(host)]).await?;
     running.vault.members_changed();
     Ok(Reply::HostRemoved {
-        host: rows::row(node, &running, host, &setting).await?,
+        host: Box::new(rows::row(node, &running, host, &setting).await?),
     })
 }
 

@@ -207,7 +207,7 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
     if !path.exists() {
         let unfinished: PathBuf = path.with_extension("redb.new");
         let file = FileBackend::new(open_file(&unfinished)?)?;
-        redb::StorageBackend::set_len(&file, 0).map_err(io::Error::from)?;
+        redb::StorageBackend::set_len(&file, 0)?;
         let database = Database::builder().create_with_backend(file)?;
         tables::make_all(&database)?;
         drop(database);
