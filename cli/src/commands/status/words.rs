@@ -452,6 +452,7 @@ mod tests {
             bytes_out: 0,
         };
         Status {
+            hosts: Vec::new(),
             version: "0.1.0".into(),
             pid: 7,
             uptime_s: 130,
