@@ -67,7 +67,7 @@ fn statement_of(core: &Core, host: u8, counter: u64, seq: u64) -> Vec<u8> {
         blob_bytes: 1,
         quota_bytes: 100,
     };
-    HostStatement::sign(state, &key(9))
+    HostStatement::sign(state, &key(host))
         .unwrap()
         .bytes()
         .to_vec()
