@@ -418,7 +418,9 @@ fn deletions(
         let row = view.rows.get(*id);
         let parent_goes =
             row.is_some_and(|row| whole.get(&FileId(row.parent)).copied().unwrap_or(false));
-        if whole.get(id).copied().unwrap_or(false) && !parent_goes {
+        // Of several that are shown as one by now, one is gone and another still here: that one stays.
+        let has_twin = || view.twins(*id).any(|other| assigned.contains(&other));
+        if whole.get(id).copied().unwrap_or(false) && !parent_goes && !has_twin() {
             let subject = view.tree.representative(*id);
             changes.list.push(Change {
                 id: subject,
@@ -427,6 +429,7 @@ fn deletions(
             });
         }
         plan.rows.push((*id, None));
+        plan.revisit.extend(view.twins(*id));
         plan.revisit.push(*id);
     }
 }

@@ -80,6 +80,8 @@ pub(super) struct Engine<V, C> {
     /// When all of it was last looked through, in milliseconds since 1970.
     pub scanned_ms: Option<u64>,
     pub closed: BTreeSet<PathBuf>,
+    /// Files that are shown as one with another that is missing, and so not put away before that is clear.
+    pub twins: BTreeSet<FileId>,
 
     // What to look at in the tree.
     pub questions: BTreeSet<FileId>,
@@ -161,6 +163,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             doubted_parts: None,
             scanned_ms: None,
             closed: BTreeSet::new(),
+            twins: BTreeSet::new(),
             questions: BTreeSet::new(),
             all_questions: true,
             survey: Survey::default(),

@@ -37,6 +37,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             std::mem::take(&mut self.everything),
         );
         let mut believed = std::mem::take(&mut self.doubted);
+        self.questions.append(&mut self.twins);
         believed.extend(self.consent.iter().flat_map(|consent| &consent.files));
         let doubting = self.doubted_parts.take();
         let mut plan = match self.look(&parts, everything, &believed).await {
