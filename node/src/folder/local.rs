@@ -86,7 +86,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if self.closed.len() > MAX_CLOSED {
             self.closed.clear();
         }
-        Ok(())
+        self.forget_old_note().await
     }
 
     pub(super) async fn look(

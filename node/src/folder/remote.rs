@@ -273,6 +273,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let place = self.place()?;
         if let Err(error) = blocking(move || intent::forget(&place)).await? {
             tracing::warn!(%error, "a note of what was done could not be emptied");
+        } else {
+            self.old_note = None;
         }
         Ok(())
     }
