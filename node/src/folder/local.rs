@@ -12,7 +12,7 @@ use super::brake::Verdict;
 use super::braked::Deleted;
 use super::compare::{LocalPlan, Read, compare};
 use super::decide::{self, Settled};
-use super::durable::durable;
+use super::durable::{changed_folders, durable, durable_names};
 use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
 use super::reading::{Found, batches, import};
 use super::scan::{Depth, Parts, scan_parts, scan_whole};
@@ -81,12 +81,26 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.note_moved(&reads, &operations);
         self.commit_structure(operations, rows).await?;
         self.note_deleted(deleted);
+        self.make_names_durable(&rows).await?;
         let reads = self.resting(reads);
         self.read_all(reads).await?;
         if self.closed.len() > MAX_CLOSED {
             self.closed.clear();
         }
         self.forget_old_note().await
+    }
+
+    /// Names are durable before the vault says that they are so: else a loss of power would take them back, and the next
+    /// look would take that for somebody's work.
+    async fn make_names_durable(&self, rows: &[(FileId, Option<FolderRow>)]) -> Result<(), Halt> {
+        let folders = changed_folders(&self.shared.rows(), rows);
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let place = self.place()?;
+        blocking(move || durable_names(&place, &folders))
+            .await?
+            .map_err(|error| Halt::Failed(format!("writing to the folder failed: {error}")))
     }
 
     pub(super) async fn look(
