@@ -298,6 +298,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             }
         }
         for id in done {
+            // What could not be done about it a moment ago may have been something else, and is asked again.
+            if self.refused.contains_key(&id) || self.surprises.contains_key(&id) {
+                self.questions.insert(id);
+            }
             self.forget(id);
         }
         for id in alone {
