@@ -15,6 +15,7 @@ use super::decide::{self, Settled};
 use super::durable::{changed_folders, durable, durable_names};
 use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
 use super::reading::{Found, batches, import};
+use super::rivals::{Rivals, rescue};
 use super::scan::{Depth, Parts, scan_parts, scan_whole};
 use super::{Contents, FolderVault};
 use crate::blobs::{ImportError, Imported};
@@ -36,8 +37,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             std::mem::take(&mut self.parts),
             std::mem::take(&mut self.everything),
         );
-        let mut believed = std::mem::take(&mut self.doubted);
         self.questions.append(&mut self.twins);
+        let mut believed = std::mem::take(&mut self.doubted);
         believed.extend(self.consent.iter().flat_map(|consent| &consent.files));
         let doubting = self.doubted_parts.take();
         let mut plan = match self.look(&parts, everything, &believed).await {
@@ -65,7 +66,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         self.doubt(&plan, &parts, everything, believed, doubting);
         let LocalPlan {
-            operations,
+            mut operations,
             rows,
             reads,
             look_again,
@@ -77,11 +78,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.conflicts += conflicts;
         self.questions.extend(revisit);
         self.look_again(look_again);
+        self.spare_unseen(&gone, &mut operations).await?;
         let deleted = Deleted::of(gone, &operations, self.shared.rows().totals().0);
         self.note_moved(&reads, &operations);
+        self.make_names_durable(&rows).await?;
         self.commit_structure(operations, rows).await?;
         self.note_deleted(deleted);
-        self.make_names_durable(&rows).await?;
         let reads = self.resting(reads);
         self.read_all(reads).await?;
         if self.closed.len() > MAX_CLOSED {
@@ -414,7 +416,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if found.is_empty() {
             return Ok(());
         }
-        let settled = self.decide(found);
+        let rivals = self.rivals_of(&found).await?;
+        let settled = self.decide(found, &rivals);
         let mut all = CommitRequest::default();
         for (_, settled, bytes) in &settled {
             self.request(&mut all, settled, bytes.clone());
@@ -472,7 +475,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     /// What was read means this, by the tree and rows of this moment.
-    fn decide(&self, found: Vec<Found>) -> Vec<(Read, Settled, Bytes)> {
+    fn decide(&self, found: Vec<Found>, rivals: &Rivals) -> Vec<(Read, Settled, Bytes)> {
         let label = self.vault.device_label();
         let tree = self.vault.tree();
         let rows = self.shared.rows();
@@ -481,7 +484,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         for (read, id, imported) in found {
             let draft = draft(&read, &imported);
             let hash = draft.hash;
-            let settled = decide::settle(&view, &read, draft, id);
+            let mut settled = decide::settle(&view, &read, draft, id);
+            rescue(&view, &mut settled, rivals);
             let bytes = Bytes {
                 rows: imported.rows,
                 hold: imported.hold,

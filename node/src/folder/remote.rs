@@ -164,7 +164,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         Ok(())
     }
 
-    /// A file has nothing to wait for any more.
     /// A file that is shown as one with another is not put away while that one is missing on disk: if it was deleted, this
     /// one is what is left of the two.
     fn spare_twins(&mut self, steps: &mut Vec<Step>) {
@@ -185,6 +184,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         });
     }
 
+    /// A file has nothing to wait for any more.
     pub(super) fn forget(&mut self, id: FileId) {
         self.wanted.remove(&id);
         self.unreachable.remove(&id);
