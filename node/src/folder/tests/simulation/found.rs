@@ -32,7 +32,7 @@ impl Found {
 }
 
 /// All of them.
-pub const FOUND: [Found; 21] = [
+pub const FOUND: [Found; 22] = [
     Found {
         what: "a file that got a conflict name from the tree was not deleted when it was deleted on disk",
         devices: 4,
@@ -385,6 +385,25 @@ pub const FOUND: [Found; 21] = [
             (0, Act::Fuse, 0x6003583d0f0bdb87),
             (0, Act::Deed(Deed::Save), 0xa965064dbb1a45f),
             (1, Act::Deed(Deed::FileForFolder), 0xcc3e87e44644ba37),
+        ],
+    },
+    Found {
+        what: "of two links that were exchanged while they were read, one was taken in with the target of the other",
+        devices: 2,
+        nature: 0xdc9bbaa4df223de,
+        calm: false,
+        steps: &[
+            (0, Act::Deed(Deed::MakeFolder), 0x51491d9163ce747d),
+            (0, Act::Pass, 0x90997a26fdacd948),
+            (0, Act::Pass, 0xd460514c29eee1eb),
+            (0, Act::Intrude(Deed::Swap), 0xda88d49abd5a5945),
+            (0, Act::Deed(Deed::DeleteTree), 0x2d5b1f3b3be57f70),
+            (0, Act::Deed(Deed::MoveOut), 0x47357d110c0dbaf8),
+            (0, Act::Deed(Deed::Permit), 0x9d98077820ae8f22),
+            (0, Act::Deed(Deed::MoveTree), 0xaede62368fa2c7f8),
+            (0, Act::Deed(Deed::Link), 0x3c673fd80b188bf1),
+            (0, Act::Deed(Deed::Link), 0x63ae62b824d588fe),
+            (0, Act::Part, 0x2bb6e6a2190bfd66),
         ],
     },
 ];
