@@ -22,8 +22,8 @@
 //!    another of its kind stands within that one, and what stands in it counts as standing in that one. In a cycle, the
 //!    member that came latest (stamp, writer, id) falls back: from the merging to its place, from there to the previous
 //!    folder, and then to the root.
-//! 2. **Trash.** A deletion reaches the node that it is written to and all that stands in it, and covers those whose
-//!    place and content its clock has seen. A covered file is in the trash; a covered folder is unless something live
+//! 2. **Trash.** A deletion reaches the node that it is written to and all that stands in it, as far down as its clock
+//!    has seen the places of the folders in between, and covers those whose place and content its clock has seen. A covered file is in the trash; a covered folder is unless something live
 //!    stands in it. What is in the trash is listed by no folder and takes no name away.
 //! 3. **Names.** Unsafe names are shown escaped. Live nodes of one folder and name: folders are shown as one with all
 //!    that they list, files of equal content are shown as one; the earliest (stamp, writer, id) stands for them.
@@ -173,7 +173,9 @@ impl Tree {
             }
             false => Vec::new(),
         };
-        if deletion_changed {
+        // Whether a deletion reaches what is in a folder depends on the folder's place.
+        let reaches_below = self.node(x).under_trash && self.kids(x).next().is_some();
+        if deletion_changed || reaches_below {
             self.recover(x, &mut work);
         } else {
             self.recover_alone(x, &mut work);

@@ -37,7 +37,8 @@ impl Tree {
     /// The deletion by which it is in the trash: its own, or of what it stands in. `None` for what is not in the trash.
     pub fn deletion(&self, id: FileId) -> Option<&Trash> {
         let x = self.index(id).filter(|&x| !self.node(x).live)?;
-        self.way_up(x)
+        self.reaching(x, true)
+            .into_iter()
             .filter_map(|y| self.node(y).deletion())
             .find(|deletion| self.node(x).is_covered_by(deletion))
     }
@@ -45,7 +46,8 @@ impl Tree {
     /// Whether a deletion of something that it stands in brought it into the trash, whatever its own says.
     pub fn is_deleted_from_above(&self, id: FileId) -> bool {
         self.index(id).is_some_and(|x| {
-            self.above(x)
+            self.reaching(x, false)
+                .into_iter()
                 .filter_map(|y| self.node(y).deletion())
                 .any(|deletion| self.node(x).is_covered_by(deletion))
         })
@@ -57,7 +59,8 @@ impl Tree {
             return false;
         }
         let deletions: Vec<&Trash> = self
-            .way_up(x)
+            .reaching(x, true)
+            .into_iter()
             .filter_map(|y| self.node(y).deletion())
             .filter(|deletion| node.is_covered_by(deletion))
             .collect();

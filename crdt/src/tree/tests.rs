@@ -483,6 +483,29 @@ fn moving_into_a_deleted_folder_what_the_deleter_had_not_seen_there_saves_it() {
 }
 
 #[test]
+fn a_folder_moved_into_a_deleted_one_unseen_by_the_deleter_keeps_what_is_in_it() {
+    let mut tree = tree(&[
+        (1, folder(FileId::ROOT, "docs", 1).deleted(5, 0)),
+        (
+            2,
+            folder(FileId::ROOT, "photos", 2).moved(id(1), "photos", 6),
+        ),
+        (3, file(id(2), "a", 3, 0)),
+    ]);
+    assert_eq!(tree.path(id(3)).as_deref(), Some("docs/photos/a"));
+    // Where the deleter had seen it there, the deletion reaches all of it.
+    let seen = folder(FileId::ROOT, "photos", 2).moved(id(1), "photos", 4);
+    tree.set(id(2), &seen);
+    assert!(tree.shown(id(3)).unwrap().trashed);
+    assert!(tree.deletion(id(3)).is_some());
+    tree.set(
+        id(2),
+        &folder(FileId::ROOT, "photos", 2).moved(id(1), "photos", 6),
+    );
+    assert!(!tree.shown(id(3)).unwrap().trashed);
+}
+
+#[test]
 fn no_shown_name_is_unsafe_on_disk() {
     let names = [
         "",

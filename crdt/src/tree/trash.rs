@@ -1,10 +1,13 @@
 //! What is in the trash.
 //!
 //! A deletion covers a node if it is written to the node or to anything that the node stands in, and its clock has
-//! seen both the node's place and its content. A file that is covered is in the trash; a folder is if it is covered
-//! and nothing live stands in it. So whatever the deleter had not seen survives, with the folders that lead to it.
+//! seen both the node's place and its content, and the places of the folders in between: what somebody else moved into
+//! the deleted folder was not in it for the deleter, with all that is in it. A file that is covered is in the trash; a
+//! folder is if it is covered and nothing live stands in it. So whatever the deleter had not seen survives, with the
+//! folders that lead to it.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::node::{Ix, ROOT};
 use super::{Tree, Work};
@@ -15,27 +18,28 @@ impl Tree {
     ///
     /// Costs nothing where no deletion is or was written above, otherwise as much as there is below.
     pub(super) fn recover(&mut self, x: Ix, work: &mut Work) {
-        let mut deletions: Vec<Ix> = self
-            .above(x)
-            .filter(|&y| self.node(y).deletion().is_some())
-            .collect();
+        let is_below = self.above(x).any(|y| self.node(y).deletion().is_some());
         let node = self.node(x);
-        if deletions.is_empty() && !node.under_trash && node.deletion().is_none() {
+        if !is_below && !node.under_trash && node.deletion().is_none() {
             return;
         }
         let above: BTreeSet<Ix> = self.above(x).collect();
         let mut flipped = Vec::new();
-        let mut stack = vec![(x, deletions.len())];
-        while let Some((y, depth)) = stack.pop() {
-            deletions.truncate(depth);
-            if self.node(y).deletion().is_some() {
-                deletions.push(y);
+        let mut stack = vec![(x, is_below, Rc::new(self.reaching(x, false)))];
+        while let Some((y, is_below, mut deletions)) = stack.pop() {
+            let own = self.node(y).deletion().is_some();
+            if own {
+                Rc::make_mut(&mut deletions).push(y);
             }
-            self.node_mut(y).under_trash = !deletions.is_empty();
+            self.node_mut(y).under_trash = is_below || own;
             if self.cover(y, &deletions) {
                 flipped.push(y);
             }
-            stack.extend(self.kids(y).map(|kid| (kid, deletions.len())));
+            if !deletions.iter().all(|&d| self.reaches_into(d, y)) {
+                Rc::make_mut(&mut deletions).retain(|&d| self.reaches_into(d, y));
+            }
+            let kids = self.kids(y);
+            stack.extend(kids.map(|kid| (kid, is_below || own, deletions.clone())));
         }
         // From below, so that each folder is looked at when what stands in it is settled.
         for y in flipped.into_iter().rev() {
@@ -48,10 +52,7 @@ impl Tree {
     /// [`Tree::recover`] is to follow for what is below.
     pub(super) fn recover_alone(&mut self, x: Ix, work: &mut Work) {
         if self.node(x).under_trash {
-            let deletions: Vec<Ix> = std::iter::once(x)
-                .chain(self.above(x))
-                .filter(|&y| self.node(y).deletion().is_some())
-                .collect();
+            let deletions = self.reaching(x, true);
             self.cover(x, &deletions);
         }
         work.review.push(x);
@@ -100,6 +101,31 @@ impl Tree {
             .filter_map(|&d| self.node(d).deletion())
             .any(|deletion| node.is_covered_by(deletion));
         std::mem::replace(&mut self.node_mut(y).covered, covered) != covered
+    }
+
+    /// Whose deletions reach a node, from below: its own (if `own` says so), and those of what it stands in.
+    pub(super) fn reaching(&self, x: Ix, own: bool) -> Vec<Ix> {
+        let mut between: Vec<Ix> = Vec::new();
+        let mut found = Vec::new();
+        if own && self.node(x).deletion().is_some() {
+            found.push(x);
+        }
+        for y in self.above(x) {
+            if self.node(y).deletion().is_some()
+                && between.iter().all(|&folder| self.reaches_into(y, folder))
+            {
+                found.push(y);
+            }
+            between.push(y);
+        }
+        found
+    }
+
+    /// Whether the deletion of one reaches what is in a folder below it, or in itself: its author had seen that folder
+    /// where it is.
+    fn reaches_into(&self, deleted: Ix, folder: Ix) -> bool {
+        let deletion = self.node(deleted).deletion();
+        deleted == folder || deletion.is_some_and(|by| by.covers(self.node(folder).dot))
     }
 
     /// What a node stands in, from below, without the root.

@@ -114,6 +114,21 @@ impl View<'_> {
         (self.vault_parent(folder), self.row_name(id, row))
     }
 
+    /// The others that are shown as one with a file.
+    fn twins(&self, id: FileId) -> impl Iterator<Item = FileId> {
+        let shown = self.tree.representative(id);
+        let all = self.tree.group(id).into_iter().chain([shown]);
+        all.filter(move |other| *other != id)
+    }
+
+    /// Whether the row of a file says that it is in a folder.
+    fn is_row_in(&self, id: FileId, folder: FileId) -> bool {
+        let folder = self.tree.representative(folder);
+        let all = self.twins(id).chain([id]);
+        all.filter_map(|id| self.rows.get(id))
+            .any(|row| self.vault_parent(FileId(row.parent)) == folder)
+    }
+
     /// Whether what the vault has of a file is what its row says: then whoever acts on the disk has seen it. A file that
     /// has another name only because others came to have its own was put nowhere else by anybody.
     pub fn is_seen(&self, id: FileId, row: &FolderRow) -> bool {
@@ -393,7 +408,9 @@ fn deletions(
                 .children(*id)
                 .all(|(_, child)| match gone.contains(&child) {
                     true => whole.get(&child).copied().unwrap_or(false),
-                    false => assigned.contains(&child),
+                    // It was moved out of it here. What somebody else moved into it, and is here in its former place,
+                    // has not been seen in it.
+                    false => assigned.contains(&child) && view.is_row_in(child, *id),
                 });
         whole.insert(*id, all);
     }
@@ -401,7 +418,9 @@ fn deletions(
         let row = view.rows.get(*id);
         let parent_goes =
             row.is_some_and(|row| whole.get(&FileId(row.parent)).copied().unwrap_or(false));
-        if whole.get(id).copied().unwrap_or(false) && !parent_goes {
+        // Of several that are shown as one by now, one is gone and another still here: that one stays.
+        let has_twin = || view.twins(*id).any(|other| assigned.contains(&other));
+        if whole.get(id).copied().unwrap_or(false) && !parent_goes && !has_twin() {
             let subject = view.tree.representative(*id);
             changes.list.push(Change {
                 id: subject,
@@ -410,6 +429,7 @@ fn deletions(
             });
         }
         plan.rows.push((*id, None));
+        plan.revisit.extend(view.twins(*id));
         plan.revisit.push(*id);
     }
 }

@@ -10,6 +10,7 @@ use coffer_crdt::files::{ConflictMark, Dot, FileId, Kind, Stamp, conflict_name};
 
 use super::compare::{Read, View, merge_group, row_of};
 use super::names;
+use super::rivals::Rival;
 use super::schedule::Spot;
 use crate::vault::request::{ContentDraft, FolderRow, Operation};
 
@@ -204,6 +205,7 @@ fn copy_for(
     ms: i64,
     hash: &[u8; 32],
     written: Option<Stamp>,
+    taken: &[FileId],
 ) -> Copy {
     let mut last = None;
     let mut copies = 0;
@@ -239,6 +241,7 @@ fn copy_for(
                     last = Some(copy);
                 }
             }
+            None if taken.contains(&id) => {}
             None if copy_name != name && view.tree.lookup(parent, &copy_name).is_none() => {
                 return Copy {
                     id,
@@ -291,6 +294,7 @@ fn conflict(
         view.now_ms,
         &draft.hash,
         None,
+        &[],
     );
     let mut settled = Settled {
         owner: of,
@@ -341,7 +345,6 @@ pub fn preserve(
     written_ms: i64,
 ) -> Option<Settled> {
     let row = view.rows.get(id)?.clone();
-    let is_link = rival.target.is_some();
     let copy = copy_for(
         view,
         id,
@@ -352,6 +355,7 @@ pub fn preserve(
         &rival.hash,
         // It may have been settled on another device, before this one came to it.
         Some(written),
+        &[],
     );
     if copy.holds_it {
         return None;
@@ -362,30 +366,73 @@ pub fn preserve(
         conflict: true,
         ..Settled::default()
     };
-    settled.operations.push(if copy.exists {
-        Operation::SetContent {
-            id: copy.id,
-            content: rival,
-            replaces: None,
-        }
-    } else {
-        let kind = if is_link { Kind::Symlink } else { Kind::File };
-        Operation::CreateFile {
-            id: copy.id,
-            kind,
-            parent: copy.parent,
-            name: copy.name,
-            content: Some(rival),
-            created_ms: view.now_ms,
-        }
-    });
-    if view.rows.get(copy.id).is_some() {
+    let id_of_copy = copy.id;
+    settled.operations.push(fill(copy, rival, view.now_ms));
+    if view.rows.get(id_of_copy).is_some() {
         // Both are on disk: the copy gets these bytes by way of the vault, while they are still here.
         settled.owner = id;
     } else {
-        settled.rows = vec![(id, None), (copy.id, Some(row))];
+        settled.rows = vec![(id, None), (id_of_copy, Some(row))];
     }
     Some(settled)
+}
+
+/// Copies of what `id` has beside the content that it shows, and what the vault would forget if it were written now: of
+/// what nobody deleted knowingly. They are those that [`preserve`] makes.
+pub fn rescue<'a>(
+    view: &View<'_>,
+    id: FileId,
+    rivals: impl Iterator<Item = &'a Rival>,
+) -> Vec<Operation> {
+    let (Some(known), Some(spot)) = (view.tree.get(id), view.spot(id)) else {
+        return Vec::new();
+    };
+    let (mut copies, mut taken) = (Vec::new(), Vec::new());
+    for Rival { content, label } in rivals {
+        let is_shown = known
+            .content
+            .is_some_and(|shown| shown.hash == content.hash);
+        let is_deleted = known.trash.is_some_and(|trash| trash.covers(content.dot));
+        if is_shown || is_deleted {
+            continue;
+        }
+        let copy = copy_for(
+            view,
+            id,
+            spot.clone(),
+            true,
+            label,
+            i64::try_from(content.stamp.ms()).unwrap_or(i64::MAX),
+            &content.hash,
+            Some(content.stamp),
+            &taken,
+        );
+        if !copy.holds_it {
+            taken.push(copy.id);
+            copies.push(fill(copy, ContentDraft::from(content), view.now_ms));
+        }
+    }
+    copies
+}
+
+/// Gives a conflict copy its content.
+fn fill(copy: Copy, content: ContentDraft, now_ms: i64) -> Operation {
+    if copy.exists {
+        return Operation::SetContent {
+            id: copy.id,
+            content,
+            replaces: None,
+        };
+    }
+    let is_link = content.target.is_some();
+    Operation::CreateFile {
+        id: copy.id,
+        kind: if is_link { Kind::Symlink } else { Kind::File },
+        parent: copy.parent,
+        name: copy.name,
+        content: Some(content),
+        created_ms: now_ms,
+    }
 }
 
 /// The same for a file that was deleted by someone who had not seen `rival`: the edit survives the deletion. `None` if

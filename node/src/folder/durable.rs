@@ -1,16 +1,19 @@
-//! Bytes that were read from a synced folder, made durable before anybody hears of them.
+//! Bytes and names that were found in a synced folder, made durable before anybody hears of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use coffer_crdt::files::Kind;
+use coffer_crdt::files::{FileId, Kind};
 
 use super::compare::Read;
 use super::place::Place;
 use super::reading::Found;
+use super::rows::Rows;
 use crate::blobs::ImportError;
+use crate::vault::request::FolderRow;
 
-/// Files made durable one by one, at most: beyond, one flush of the whole file system is quicker. For a few it would not
+/// Files or folders made durable one by one, at most: beyond, one flush of the whole file system is quicker. For a few it would not
 /// be, if another program is writing much.
 const FEW_FILES: usize = 4;
 
@@ -41,7 +44,11 @@ pub(super) fn durable(place: &Place, found: Vec<Found>) -> Durable {
             Kind::File => place
                 .folder(folder)
                 .and_then(|folder| folder.sync_file(&read.name)),
-            _ => Ok(read.stat),
+            // A link is its name.
+            _ => place
+                .folder(folder)
+                .and_then(|folder| folder.sync())
+                .map(|()| read.stat),
         };
         match synced {
             // The bytes that are durable are those that were read.
@@ -59,4 +66,60 @@ pub(super) fn durable(place: &Place, found: Vec<Found>) -> Durable {
         }
     }
     (done, failed)
+}
+
+/// The folders in which names came, went or changed, as they are called now: `changes` are the new rows.
+pub(super) fn changed_folders(
+    rows: &Rows,
+    changes: &[(FileId, Option<FolderRow>)],
+) -> BTreeSet<PathBuf> {
+    let new: BTreeMap<FileId, Option<&FolderRow>> = changes
+        .iter()
+        .map(|(id, row)| (*id, row.as_ref()))
+        .collect();
+    let row_of = |id: FileId| match new.get(&id) {
+        Some(row) => *row,
+        None => rows.get(id),
+    };
+    let path = |folder: FileId| {
+        let (mut names, mut at) = (Vec::new(), folder);
+        while at != rows.top() {
+            let row = row_of(at).filter(|_| names.len() <= rows.len() + changes.len())?;
+            names.push(row.name.as_str());
+            at = FileId(row.parent);
+        }
+        Some(names.into_iter().rev().collect::<PathBuf>())
+    };
+    let place = |row: &FolderRow| (row.parent, row.name.clone(), row.inode);
+    let mut folders = BTreeSet::new();
+    for (id, row) in changes {
+        let (old, new) = (rows.get(*id), row.as_ref());
+        if old.map(place) != new.map(place) {
+            let parents = old.into_iter().chain(new).map(|row| FileId(row.parent));
+            // A folder that is gone itself is a name less in the one above it.
+            folders.extend(parents.filter_map(path));
+        }
+    }
+    folders
+}
+
+/// Makes the names in these folders durable. What is not there any more was changed again: the next look sees to it.
+pub(super) fn durable_names(place: &Place, folders: &BTreeSet<PathBuf>) -> io::Result<()> {
+    if folders.len() > FEW_FILES {
+        return place.sync();
+    }
+    for folder in folders {
+        match place.folder(folder).and_then(|folder| folder.sync()) {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -34,7 +34,7 @@ use super::survey::Survey;
 use super::watch::Watcher;
 use super::{Contents, FolderConfig, FolderVault};
 use crate::blobs::Group;
-use crate::vault::request::{CommitError, CommitRequest};
+use crate::vault::request::{CommitError, CommitRequest, FolderRow};
 
 /// Groups of written files waiting to be put in place, at most: the writer waits then, which bounds what is open.
 const GROUPS: usize = 4;
@@ -80,6 +80,11 @@ pub(super) struct Engine<V, C> {
     /// When all of it was last looked through, in milliseconds since 1970.
     pub scanned_ms: Option<u64>,
     pub closed: BTreeSet<PathBuf>,
+    /// Files that are shown as one with another that is missing, and so not put away before that is clear.
+    pub twins: BTreeSet<FileId>,
+    /// Whether the note of what was about to be done is one of before, and the rows that it gave to files that have to
+    /// be read first.
+    pub old_note: Option<BTreeMap<FileId, FolderRow>>,
 
     // What to look at in the tree.
     pub questions: BTreeSet<FileId>,
@@ -161,6 +166,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             doubted_parts: None,
             scanned_ms: None,
             closed: BTreeSet::new(),
+            twins: BTreeSet::new(),
+            old_note: None,
             questions: BTreeSet::new(),
             all_questions: true,
             survey: Survey::default(),
@@ -458,6 +465,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         self.everything = true;
         self.all_questions = true;
+        // What was noted is found out by looking now: later on the note would say what is no longer so.
+        self.old_note.get_or_insert_default();
         error.into()
     }
 

@@ -150,7 +150,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let (outcome, intents) = placed??;
         {
             let known = self.shared.rows();
-            for id in &outcome.done {
+            // Also of what somebody took away the moment it was there: its row says that these bytes came.
+            for id in &outcome.touched {
                 if let (Some(written), Some(row)) = (rows.remove(id), known.get(*id)) {
                     request.placements.extend(written.placements);
                     request.chunks.extend(written.chunks);

@@ -13,6 +13,7 @@ use coffer_protocol::identity::Hash;
 use super::apply::Kept;
 use super::decide;
 use super::engine::{Engine, Halt, blocking};
+use super::rivals::has_copy;
 use super::{Contents, FolderVault};
 use crate::blobs::placement::Placement;
 use crate::blobs::{Import, ImportJob};
@@ -32,13 +33,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let rivals = blocking(move || {
             let mut rivals: Vec<(FileId, Content, bool)> = Vec::new();
             for (id, hash, goes) in endangered {
-                rivals.extend(
-                    vault
-                        .rival_contents(id)?
-                        .into_iter()
-                        .find(|rival| rival.hash == hash)
-                        .map(|rival| (id, rival, goes)),
-                );
+                let mut found = vault.rival_contents(id)?.into_iter();
+                let Some(rival) = found.find(|rival| rival.hash == hash) else {
+                    continue;
+                };
+                let label = vault.device_label_of(&rival.dot);
+                if goes || !has_copy(&*vault, id, &rival, &label) {
+                    rivals.push((id, rival, goes));
+                }
             }
             Ok::<_, Halt>(rivals)
         });

@@ -12,9 +12,10 @@ use super::brake::Verdict;
 use super::braked::Deleted;
 use super::compare::{LocalPlan, Read, compare};
 use super::decide::{self, Settled};
-use super::durable::durable;
+use super::durable::{changed_folders, durable, durable_names};
 use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
 use super::reading::{Found, batches, import};
+use super::rivals::{Rivals, rescue};
 use super::scan::{Depth, Parts, scan_parts, scan_whole};
 use super::{Contents, FolderVault};
 use crate::blobs::{ImportError, Imported};
@@ -36,6 +37,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             std::mem::take(&mut self.parts),
             std::mem::take(&mut self.everything),
         );
+        self.questions.append(&mut self.twins);
         let mut believed = std::mem::take(&mut self.doubted);
         believed.extend(self.consent.iter().flat_map(|consent| &consent.files));
         let doubting = self.doubted_parts.take();
@@ -64,7 +66,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         self.doubt(&plan, &parts, everything, believed, doubting);
         let LocalPlan {
-            operations,
+            mut operations,
             rows,
             reads,
             look_again,
@@ -76,8 +78,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.conflicts += conflicts;
         self.questions.extend(revisit);
         self.look_again(look_again);
+        self.spare_unseen(&gone, &mut operations).await?;
         let deleted = Deleted::of(gone, &operations, self.shared.rows().totals().0);
         self.note_moved(&reads, &operations);
+        self.make_names_durable(&rows).await?;
         self.commit_structure(operations, rows).await?;
         self.note_deleted(deleted);
         let reads = self.resting(reads);
@@ -85,7 +89,20 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if self.closed.len() > MAX_CLOSED {
             self.closed.clear();
         }
-        Ok(())
+        self.forget_old_note().await
+    }
+
+    /// Names are durable before the vault says that they are so: else a loss of power would take them back, and the next
+    /// look would take that for somebody's work.
+    async fn make_names_durable(&self, rows: &[(FileId, Option<FolderRow>)]) -> Result<(), Halt> {
+        let folders = changed_folders(&self.shared.rows(), rows);
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let place = self.place()?;
+        blocking(move || durable_names(&place, &folders))
+            .await?
+            .map_err(|error| Halt::Failed(format!("writing to the folder failed: {error}")))
     }
 
     pub(super) async fn look(
@@ -399,7 +416,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if found.is_empty() {
             return Ok(());
         }
-        let settled = self.decide(found);
+        let rivals = self.rivals_of(&found).await?;
+        let settled = self.decide(found, &rivals);
         let mut all = CommitRequest::default();
         for (_, settled, bytes) in &settled {
             self.request(&mut all, settled, bytes.clone());
@@ -457,7 +475,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     /// What was read means this, by the tree and rows of this moment.
-    fn decide(&self, found: Vec<Found>) -> Vec<(Read, Settled, Bytes)> {
+    fn decide(&self, found: Vec<Found>, rivals: &Rivals) -> Vec<(Read, Settled, Bytes)> {
         let label = self.vault.device_label();
         let tree = self.vault.tree();
         let rows = self.shared.rows();
@@ -466,7 +484,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         for (read, id, imported) in found {
             let draft = draft(&read, &imported);
             let hash = draft.hash;
-            let settled = decide::settle(&view, &read, draft, id);
+            let mut settled = decide::settle(&view, &read, draft, id);
+            rescue(&view, &mut settled, rivals);
             let bytes = Bytes {
                 rows: imported.rows,
                 hold: imported.hold,

@@ -21,6 +21,7 @@
 //! rows.rs         the rows and their indexes
 //! compare.rs      Snapshot x rows x tree -> LocalPlan (pure); recognise.rs which file is which (pure)
 //! brake.rs        when deletions and rewritings are too many at once (pure); braked.rs what happens then; release.rs how it ends
+//! rivals.rs       contents that lost against others, before the vault forgets them
 //! decide.rs       a file that was read x rows x tree -> what it means (pure)
 //! plan.rs         tree x rows -> RemotePlan (pure)
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
@@ -84,6 +85,7 @@ mod recover;
 mod release;
 mod remote;
 mod report;
+mod rivals;
 pub mod rows;
 pub mod rules;
 pub mod scan;

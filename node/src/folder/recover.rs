@@ -5,7 +5,7 @@
 //! not in the rows ([`intent`]), kept files that the vault was not told of, and temporary files that nobody will ask for
 //! again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -51,8 +51,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             unpark(&place, &view)?;
             let noted = intent::noted(&place);
             let done = match noted.is_empty() {
-                true => Vec::new(),
-                false => intent::done(&rows, &scan_whole(&place)?, noted),
+                true => None,
+                false => Some(intent::done(&rows, &scan_whole(&place)?, noted)),
             };
             clear_temporary(&place, &view)?;
             clear_cookies(&place)?;
@@ -63,7 +63,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 "the folder's hidden .vault folder cannot be used: {error}"
             ))
         })?;
-        self.take_done(done).await?;
+        if let Some(done) = done {
+            self.take_done(done).await?;
+        }
         for batch in left.chunks(BATCH) {
             let mut request = CommitRequest::default();
             self.read_kept(batch, &mut request).await;
@@ -89,17 +91,23 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// Takes what the last run had done into the rows. Rows of files that have to be read are committed with what was
     /// read, and not before: the vault would count their bytes as held.
     async fn take_done(&mut self, done: Vec<Done>) -> Result<(), Halt> {
-        let (mut touched, mut reads) = (BTreeSet::new(), Vec::new());
+        let (mut touched, mut reads) = (BTreeSet::new(), BTreeMap::new());
         {
             let mut rows = self.shared.rows_mut();
             for Done { id, row, read } in done {
-                match row {
-                    Some(row) => rows.set(id, row),
-                    None => drop(rows.remove(id)),
-                }
-                match read {
-                    true => reads.push(id),
-                    false => drop(touched.insert(id)),
+                match (row, read) {
+                    (Some(row), true) => {
+                        reads.insert(id, row.clone());
+                        rows.set(id, row);
+                    }
+                    (Some(row), false) => {
+                        touched.insert(id);
+                        rows.set(id, row);
+                    }
+                    (None, _) => {
+                        touched.insert(id);
+                        rows.remove(id);
+                    }
                 }
             }
         }
@@ -110,7 +118,29 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let rows = self.shared.rows();
         // Nobody is writing to them: they were whole when they were put in place.
         self.closed
-            .extend(reads.into_iter().filter_map(|id| rows.path(id)));
+            .extend(reads.keys().filter_map(|id| rows.path(*id)));
+        self.old_note = Some(reads);
+        Ok(())
+    }
+
+    /// The note of the last run goes as soon as all that it says is committed: what people do from then on it does not
+    /// know, and after another crash it would have it undone.
+    pub(super) async fn forget_old_note(&mut self) -> Result<(), Halt> {
+        let Some(unread) = &mut self.old_note else {
+            return Ok(());
+        };
+        {
+            let rows = self.shared.rows();
+            unread.retain(|id, row| rows.get(*id) == Some(row));
+        }
+        if !unread.is_empty() {
+            return Ok(());
+        }
+        let place = self.place()?;
+        let forgotten = blocking(move || intent::forget(&place)).await?;
+        forgotten
+            .map_err(|error| Halt::Failed(format!("writing to the folder failed: {error}")))?;
+        self.old_note = None;
         Ok(())
     }
 }

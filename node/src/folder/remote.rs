@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
 use super::engine::{Engine, Flight, Halt, RETRY, add_part, blocking};
 use super::intent;
-use super::plan::{Bring, RemotePlan, endangered, plan_some, same_files};
+use super::plan::{Bring, RemotePlan, Step, endangered, plan_some, same_files};
 use super::scan::Depth;
 use super::state::Problem;
 use super::survey::Survey;
@@ -126,10 +126,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             return Ok(());
         }
         let RemotePlan {
-            steps,
+            mut steps,
             bring,
             settled,
         } = planned;
+        self.spare_twins(&mut steps);
         for id in settled {
             self.forget(id);
         }
@@ -161,6 +162,26 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         self.want(bring);
         Ok(())
+    }
+
+    /// A file that is shown as one with another is not put away while that one is missing on disk: if it was deleted, this
+    /// one is what is left of the two.
+    fn spare_twins(&mut self, steps: &mut Vec<Step>) {
+        if self.doubted.is_empty() {
+            return;
+        }
+        let tree = self.vault.tree();
+        let (doubted, twins) = (&self.doubted, &mut self.twins);
+        steps.retain(|step| {
+            let id = step.subject();
+            let stands_for = tree.representative(id);
+            let spared =
+                matches!(step, Step::Keep(_)) && stands_for != id && doubted.contains(&stands_for);
+            if spared {
+                twins.insert(id);
+            }
+            !spared
+        });
     }
 
     /// A file has nothing to wait for any more.
@@ -252,6 +273,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let place = self.place()?;
         if let Err(error) = blocking(move || intent::forget(&place)).await? {
             tracing::warn!(%error, "a note of what was done could not be emptied");
+        } else {
+            self.old_note = None;
         }
         Ok(())
     }
@@ -275,6 +298,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             }
         }
         for id in done {
+            // What could not be done about it a moment ago may have been something else, and is asked again.
+            if self.refused.contains_key(&id) || self.surprises.contains_key(&id) {
+                self.questions.insert(id);
+            }
             self.forget(id);
         }
         for id in alone {

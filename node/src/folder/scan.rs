@@ -68,7 +68,8 @@ pub struct Snapshot {
     pub problems: Vec<Problem>,
     /// What is ignored.
     pub rules: Arc<Rules>,
-    /// Folders whose ignore file has changed and does not rest yet: its former rules apply, look again soon.
+    /// Folders to look into again soon: their ignore file has changed and does not rest yet, so that its former rules
+    /// apply, or a link in them was exchanged for another while it was read.
     pub unsettled: Vec<PathBuf>,
 }
 
@@ -410,6 +411,11 @@ impl Scanner {
                 }
             }
             Some(Kind::Symlink) => match folder.target(&name).map(|target| target.into_string()) {
+                // Another may have come to its name since: then the target that was read is that one's.
+                Ok(Ok(_)) if !is_still(folder, &name, &stat) => {
+                    self.snapshot.nodes[at].skipped = true;
+                    self.snapshot.unsettled.push(path.to_path_buf());
+                }
                 Ok(Ok(target)) => self.snapshot.nodes[at].target = Some(target),
                 Ok(Err(_)) => self.skip(at, &here, "the link's target is not valid text (UTF-8)"),
                 Err(error) => self.skip(at, &here, &format!("the link cannot be read: {error}")),
@@ -423,6 +429,13 @@ impl Scanner {
         self.snapshot.nodes[at].skipped = true;
         self.problem(path, reason);
     }
+}
+
+/// Whether a name is that of the same link as before.
+fn is_still(folder: &Dir, name: &str, stat: &Stat) -> bool {
+    folder
+        .stat_at(name)
+        .is_ok_and(|now| (now.inode, now.ctime_ns) == (stat.inode, stat.ctime_ns))
 }
 
 #[cfg(test)]

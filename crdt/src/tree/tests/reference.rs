@@ -239,10 +239,16 @@ fn is_live(id: FileId, states: &States, standings: &BTreeMap<FileId, Standing>) 
                 .as_ref()
                 .is_none_or(|content| trash.covers(content.dot))
     };
-    let mut covered = false;
+    let (mut covered, mut between) = (false, Vec::new());
     let mut at = id;
     while at != FileId::ROOT {
-        covered |= states[&at].trash.as_ref().is_some_and(sees);
+        covered |= states[&at].trash.as_ref().is_some_and(|trash| {
+            let mut folders = between.iter();
+            sees(trash) && folders.all(|folder: &FileId| trash.covers(states[folder].place.dot))
+        });
+        if at != id {
+            between.push(at);
+        }
         at = standings[&at].up;
     }
     !covered || (state.kind == Kind::Folder && has_live_kids())

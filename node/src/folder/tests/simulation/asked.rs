@@ -169,7 +169,10 @@ impl Folder for Open {
                 to.free(&inner, new)?;
                 inner.rename((self.ino, name), (to.ino, new), at_ns);
             }
-            Onto::Anything => inner.rename((self.ino, name), (to.ino, new), at_ns),
+            Onto::Anything => {
+                inner.replaces(to.ino, new);
+                inner.rename((self.ino, name), (to.ino, new), at_ns);
+            }
             Onto::Exchange => {
                 to.child(&inner, new)?;
                 for (folder, name) in [(self.ino, name), (to.ino, new)] {

@@ -50,6 +50,10 @@ pub(super) struct Inner {
     full: bool,
     gone: bool,
     born: u64,
+    /// Whether somebody came in between right before the call that is being answered.
+    intruded: bool,
+    /// What the engine replaced because of that, where the disk has no rename that would refuse to.
+    pub overwritten: Vec<Arc<Vec<u8>>>,
 }
 
 /// A disk.
@@ -135,6 +139,18 @@ impl Inner {
         ino
     }
 
+    /// Something is about to be renamed over what is there. Where a disk knows no rename that refuses to, the engine looks
+    /// first; who comes between looking and renaming loses, and the engine says that it accepts that.
+    pub fn replaces(&mut self, folder: u64, name: &str) {
+        let there = self.journal.now.child(folder, name);
+        if self.nature.plain_renames
+            && self.intruded
+            && let Some(inode) = there.and_then(|ino| self.journal.now.inodes.get(&ino))
+        {
+            self.overwritten.push(inode.bytes.clone());
+        }
+    }
+
     pub fn bytes(&mut self, ino: u64, bytes: Vec<u8>, closes: bool, at_ns: i128) {
         self.journal.change(Change::Bytes {
             ino,
@@ -204,6 +220,8 @@ impl VirtualDisk {
                 full: false,
                 gone: false,
                 born: 10,
+                intruded: false,
+                overwritten: Vec::new(),
             }),
             power,
             clock,
@@ -221,13 +239,14 @@ impl VirtualDisk {
             return Err(errno(rustix::io::Errno::IO));
         }
         self.power.called();
-        self.intrude();
+        let intruded = self.intrude();
         if let Some(what) = change
             && !self.power.step(what)
         {
             return Err(errno(rustix::io::Errno::IO));
         }
-        let inner = self.inner();
+        let mut inner = self.inner();
+        inner.intruded = intruded;
         if inner.gone {
             return Err(errno(rustix::io::Errno::IO));
         }
@@ -237,7 +256,7 @@ impl VirtualDisk {
         Ok(inner)
     }
 
-    fn intrude(&self) {
+    fn intrude(&self) -> bool {
         let mut intrusion = self.intrusion.lock().unwrap();
         let due = intrusion.as_mut().is_some_and(|(calls, _)| {
             *calls = calls.saturating_sub(1);
@@ -245,9 +264,12 @@ impl VirtualDisk {
         });
         let act = if due { intrusion.take() } else { None };
         drop(intrusion);
-        if let Some((_, act)) = act {
-            act();
-        }
+        act.map(|(_, act)| act()).is_some()
+    }
+
+    /// What the engine could not help replacing, since the last time.
+    pub fn take_overwritten(&self) -> Vec<Arc<Vec<u8>>> {
+        std::mem::take(&mut self.inner().overwritten)
     }
 
     /// Lets somebody do something at the engine's `calls`th call from now.

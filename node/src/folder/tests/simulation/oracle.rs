@@ -65,9 +65,14 @@ pub fn gone_for_good(devices: &[Device], ledger: &Ledger, network: &Network) -> 
 /// All disks show the same, and what the vaults show.
 pub fn agreement(devices: &[Device], gone: &BTreeSet<String>) {
     let shown = |device: &Device| {
-        let mut listing = device.listing();
-        listing
-            .retain(|path, content| !gone.contains(path) && !is_ignored(path, content.is_none()));
+        let (all, vault) = (device.listing(), device.vault.inner.listing());
+        let mut listing = all.clone();
+        listing.retain(|path, content| {
+            // A folder that is the vault's no longer stays for ignored files in it.
+            let is_left =
+                content.is_none() && !vault.contains_key(path) && has_only_ignored(&all, path);
+            !gone.contains(path) && !is_ignored(path, content.is_none()) && !is_left
+        });
         listing
     };
     let first = shown(&devices[0]);
@@ -174,17 +179,38 @@ pub fn said_truly(devices: &[Device], network: &Network, gone: &BTreeSet<String>
     }
 }
 
-/// Nobody did anything at the same time as somebody else, so there is no conflict copy.
-pub fn no_conflicts(devices: &[Device]) {
-    let listing = devices[0].listing();
-    let copies: Vec<&String> = listing
-        .keys()
-        .filter(|path| path.contains("(conflict from"))
-        .collect();
+/// Nobody did anything at the same time as somebody else, so there is no conflict copy. A folder that stays on one device
+/// for ignored files in it, and has to make way for what has its name by now, is none: such names are noted in
+/// `made_way`, as people may give them on.
+pub fn no_conflicts(devices: &[Device], made_way: &mut BTreeSet<String>) {
+    let listings: Vec<Listing> = devices.iter().map(Device::listing).collect();
+    let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let copies = listings[0].iter().filter(|(path, content)| {
+        let name = last(path);
+        if content.is_none()
+            && listings
+                .iter()
+                .any(|listing| has_only_ignored(listing, path))
+        {
+            made_way.insert(name.clone());
+        }
+        name.contains("(conflict from") && !made_way.iter().any(|known| name.contains(known))
+    });
+    let copies: Vec<&String> = copies.map(|(path, _)| path).collect();
     assert!(
         copies.is_empty(),
         "conflict copies without a conflict: {copies:?}"
     );
+}
+
+/// Whether there is something in a folder, and all of it is ignored.
+fn has_only_ignored(listing: &Listing, folder: &str) -> bool {
+    let inside = format!("{folder}/");
+    let mut below = listing
+        .range(inside.clone()..)
+        .take_while(|(path, _)| path.starts_with(&inside))
+        .peekable();
+    below.peek().is_some() && below.all(|(path, content)| is_ignored(path, content.is_none()))
 }
 
 /// The power of a device fails. What its rows say to be on disk, and was, must still be somewhere on it: the vault has
@@ -200,10 +226,16 @@ pub fn power_lost(device: &Device, ledger: &Mutex<Ledger>, dice: &mut ChaCha8Rng
         .filter(|(_, row)| row.kind == 0)
         .filter_map(|(id, row)| {
             let path = rows.path(id)?;
-            let bytes = device
-                .disk
-                .peek(&PathBuf::from(super::disk::PATH).join(&path))?;
-            (content_hash(&bytes) == row.hash).then_some((path, bytes))
+            let at = PathBuf::from(super::disk::PATH).join(&path);
+            let bytes = device.disk.peek(&at)?;
+            // A copy that somebody put in its place, with the very same bytes, is another file: nobody has spoken for
+            // it yet.
+            let is_it = device.disk.look(|image| {
+                let inode = image.inodes.get(&row.inode)?;
+                let is_there = Arc::ptr_eq(&inode.bytes, &bytes);
+                Some(is_there && inode.birth_ns <= row.ctime_ns)
+            });
+            (is_it == Some(true) && content_hash(&bytes) == row.hash).then_some((path, bytes))
         })
         .collect();
     device.disk.crash(dice);
@@ -218,6 +250,7 @@ pub fn power_lost(device: &Device, ledger: &Mutex<Ledger>, dice: &mut ChaCha8Rng
     }
     let inside = device.disk.image().contents_inside();
     let mut ledger = ledger.lock().unwrap();
+    ledger.lost_copies(&device.disk);
     for bytes in before.contents_inside() {
         if !inside.contains(&bytes) {
             ledger.excused.insert(bytes);

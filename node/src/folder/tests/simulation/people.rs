@@ -1,6 +1,6 @@
 //! What people and their programs do to a folder, and what they gave up by it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use coffer_crdt::files::Kind;
@@ -110,7 +110,16 @@ pub struct Ledger {
     pub excused: BTreeSet<Arc<Vec<u8>>>,
     /// Beginnings of contents, which nobody meant to keep.
     halves: BTreeSet<Arc<Vec<u8>>>,
+    /// Contents that somebody had given up, and that are wanted again for the sake of these copies alone.
+    copies: BTreeMap<Arc<Vec<u8>>, Vec<TheCopy>>,
     slow: Vec<Slow>,
+}
+
+/// A copy of a file, as somebody made it.
+struct TheCopy {
+    disk: Arc<VirtualDisk>,
+    ino: u64,
+    born: u64,
 }
 
 impl Ledger {
@@ -127,9 +136,43 @@ impl Ledger {
         self.written.insert(Arc::new(bytes.to_vec()));
     }
 
-    /// What somebody wanted gone, and has once more.
-    fn want_again(&mut self, bytes: &Arc<Vec<u8>>) {
-        self.given_up.remove(bytes);
+    /// What somebody wanted gone, and has once more, in a copy.
+    fn want_again(&mut self, bytes: &Arc<Vec<u8>>, disk: &Arc<VirtualDisk>, ino: u64) {
+        if self.given_up.remove(bytes) || self.copies.contains_key(bytes) {
+            let born = disk.look(|image| image.inodes[&ino].born);
+            let copies = self.copies.entry(bytes.clone()).or_default();
+            copies.push(TheCopy {
+                disk: disk.clone(),
+                ino,
+                born,
+            });
+        }
+    }
+
+    fn give_up(&mut self, contents: impl IntoIterator<Item = Arc<Vec<u8>>>) {
+        for bytes in contents {
+            self.copies.remove(&bytes);
+            self.given_up.insert(bytes);
+        }
+    }
+
+    /// The power of a disk failed. What is wanted for the sake of copies that were lost with it, before anybody had seen
+    /// to them, is as given up as it was before them.
+    pub fn lost_copies(&mut self, disk: &Arc<VirtualDisk>) {
+        let given_up = &mut self.given_up;
+        self.copies.retain(|bytes, copies| {
+            copies.retain(|copy| {
+                let is_there = disk.look(|image| {
+                    let inode = image.inodes.get(&copy.ino);
+                    inode.is_some_and(|inode| inode.born == copy.born && inode.bytes == *bytes)
+                });
+                !Arc::ptr_eq(&copy.disk, disk) || is_there
+            });
+            if copies.is_empty() {
+                given_up.insert(bytes.clone());
+            }
+            !copies.is_empty()
+        });
     }
 
     /// All contents that may be gone.
@@ -398,7 +441,7 @@ impl Person {
                 let ino = disk.person_make(folder, name, Kind::File, "");
                 disk.person_bytes(ino, &bytes, true);
                 let mut ledger = self.ledger.lock().unwrap();
-                ledger.want_again(&bytes);
+                ledger.want_again(&bytes, disk, ino);
                 Some(format!("copy {} to {name} in {folder}", file.path))
             }
             Deed::Storm => {
@@ -446,7 +489,7 @@ impl Person {
         });
         let Some(before) = still else { return true };
         if ledger.written.contains(&before) {
-            ledger.given_up.insert(before);
+            ledger.give_up([before]);
         }
         slow.disk.person_bytes(slow.ino, &slow.whole, true);
         // A file that was replaced or deleted meanwhile takes what is still written to it along, to the kept files.
@@ -478,12 +521,12 @@ impl Person {
         let bytes = self
             .disk
             .look(|image| image.inodes.get(&ino).map(|inode| inode.bytes.clone()));
-        self.ledger.lock().unwrap().given_up.extend(bytes);
+        self.ledger.lock().unwrap().give_up(bytes);
     }
 
     fn give_up_all(&self, image: &Image, ino: u64) {
         let contents = contents_in(image, ino);
-        self.ledger.lock().unwrap().given_up.extend(contents);
+        self.ledger.lock().unwrap().give_up(contents);
     }
 
     fn delete(&self, image: &Image, spot: &Spot) {

@@ -74,6 +74,8 @@ struct Run {
     ledger: Arc<Mutex<Ledger>>,
     log: Arc<Log>,
     calm: bool,
+    /// Names of folders that had to make way.
+    made_way: BTreeSet<String>,
 }
 
 impl Drop for Run {
@@ -140,6 +142,7 @@ impl Run {
             ledger,
             log,
             calm: case.calm,
+            made_way: BTreeSet::new(),
         };
         for device in &mut run.devices {
             device.start();
@@ -245,13 +248,16 @@ impl Run {
         for device in 0..self.devices.len() {
             self.tell(device, &mut dice);
         }
+        self.excuse_overwritten();
         if !matches!(step.act, Act::Fuse | Act::Intrude(_)) && dice.random_bool(0.4) {
             self.pass(Duration::from_millis(dice.random_range(20..200)));
             self.devices[at].drive().await;
         }
         self.see_to_the_dead(&mut dice);
+        self.excuse_overwritten();
         if self.calm {
             self.come_to_rest(false).await;
+            oracle::no_conflicts(&self.devices, &mut self.made_way);
         } else if dice.random_bool(0.6) {
             self.start_the_dead(at).await;
         }
@@ -279,6 +285,13 @@ impl Run {
         self.log.hit("deed", "restore");
         self.log
             .event(|| format!("device {at} person: restore {id}"));
+    }
+
+    fn excuse_overwritten(&self) {
+        let mut ledger = self.ledger.lock().unwrap();
+        for device in &self.devices {
+            ledger.excused.extend(device.disk.take_overwritten());
+        }
     }
 
     fn set_full(&self, at: usize, full: bool) {
@@ -492,7 +505,7 @@ impl Run {
         self.come_to_rest(true).await;
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let gone = self.gone();
         for _ in &gone {
             self.log.hit("end", "a content that is gone for good");
@@ -501,7 +514,7 @@ impl Run {
         oracle::nothing_lost(&self.devices, &self.ledger.lock().unwrap());
         oracle::said_truly(&self.devices, &self.network, &gone);
         if self.calm {
-            oracle::no_conflicts(&self.devices);
+            oracle::no_conflicts(&self.devices, &mut self.made_way);
         }
         for device in &self.devices {
             let tree = device.vault.tree();
