@@ -45,7 +45,7 @@ fn half_of_a_folder_deleted_at_once_stays_elsewhere_until_a_person_confirms() {
     let synced = sixty();
     let before = tree(&synced.there);
     let events = Listener::of(&synced.first);
-    delete_half(&synced);
+    synced.first.at_once(|| delete_half(&synced));
     let folder = resting(&synced.first, 30, 0);
     assert_eq!(folder["brake"]["names"].as_array().unwrap().len(), 20);
     let told = events.until(|event| event["event"] == "brake" && event["gone"] == 30);
@@ -99,9 +99,11 @@ fn most_of_a_folder_rewritten_at_once_comes_back_and_the_new_bytes_are_kept_asid
     let synced = sixty();
     let before = tree(&synced.here);
     let mut gibberish: Vec<String> = (0..40).map(|n| format!("gibberish {n}")).collect();
-    for (n, text) in gibberish.iter().enumerate() {
-        write(&synced.here.join(format!("{}/{n}.txt", n % 2)), text);
-    }
+    synced.first.at_once(|| {
+        for (n, text) in gibberish.iter().enumerate() {
+            write(&synced.here.join(format!("{}/{n}.txt", n % 2)), text);
+        }
+    });
     resting(&synced.first, 0, 40);
     let undone = synced.first.row(&["folder", "undo", "Documents"]);
     assert_eq!(undone["rewritten"], 40, "{undone}");

@@ -248,15 +248,19 @@ impl Device {
         }
     }
 
+    /// Does something while the node is halted: to the node all of it happens at once.
+    pub fn at_once(&self, act: impl FnOnce()) {
+        let node = self.node.as_ref().expect("a running node");
+        send(node, "STOP");
+        act();
+        send(node, "CONT");
+    }
+
     /// Ends the node with a signal (`INT`, `TERM`) and gives how it ended and how long that took.
     pub fn signal(&mut self, name: &str) -> (ExitStatus, Duration) {
         let mut node = self.node.take().expect("a running node");
         let begun = Instant::now();
-        let sent = Command::new("kill")
-            .args([&format!("-{name}"), &node.id().to_string()])
-            .status()
-            .expect("kill runs");
-        assert!(sent.success());
+        send(&node, name);
         let status = node.wait().expect("it ends");
         (status, begun.elapsed())
     }
@@ -439,6 +443,15 @@ pub fn tree(dir: &Path) -> std::collections::BTreeMap<String, Option<Vec<u8>>> {
     let mut found = Default::default();
     walk(dir, dir, &mut found);
     found
+}
+
+/// Sends a signal to a node.
+fn send(node: &Child, signal: &str) {
+    let sent = Command::new("kill")
+        .args([&format!("-{signal}"), &node.id().to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(sent.success());
 }
 
 /// Bytes that do not compress and differ for each seed.

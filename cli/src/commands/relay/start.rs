@@ -22,7 +22,7 @@ const END_BEYOND_DRAIN: Duration = Duration::from_secs(5);
 /// Run the host until it is ended
 ///
 /// Once it serves it prints one line beginning `ready:`. Ctrl-C and SIGTERM end it: nothing new begins, what is under way
-/// ends. A variable such as COFFER_RELAY_NETWORK_PORT overrides the value `port` of the section [network].
+/// ends. A variable such as COFFER_RELAY_NETWORK_PORT overrides the value `port` of the section `network`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer relay start\n  \

@@ -11,7 +11,7 @@ use crate::version;
 pub enum DeviceStep {
     /// Send these bytes as one message.
     Send(Vec<u8>),
-    /// Admit the host by a grant, as [`Role::Relay`], unless it is; then call [`DeviceSide::admitted`].
+    /// Admit the host by a grant, as [`Role::Relay`](crate::grants::Role::Relay), unless it is; then call [`DeviceSide::admitted`].
     Admit(Box<Host>),
     /// The host keeps the vault from now on.
     Bound(Box<Host>),

@@ -166,7 +166,7 @@ impl HostSide {
         }
     }
 
-    /// The stream ended, or the device took longer than [`JOIN_TIMEOUT_MS`].
+    /// The stream ended, or the device took longer than [`JOIN_TIMEOUT_MS`](crate::relay::JOIN_TIMEOUT_MS).
     pub fn disconnected(&mut self) -> Vec<HostStep> {
         match std::mem::replace(&mut self.state, HostSideState::Over) {
             HostSideState::Over => Vec::new(),
