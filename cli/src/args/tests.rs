@@ -74,6 +74,8 @@ fn the_commands_are_these() {
         .map(|(path, _)| path.trim_start_matches("coffer ").to_owned())
         .collect();
     let expected = "init, start, stop, status, pair, join, recovery show, device list, \
+        relay add, relay list, relay remove, relay init, relay start, relay invite, \
+        relay vault list, relay vault remove, relay status, \
         doc put, doc get, doc edit, doc find, doc list, doc delete, doc history, \
         file add, file list, file get, file move, file delete, file restore, file history, \
         file tag, file untag, folder add, folder list, folder remove, folder rescan, folder confirm, \

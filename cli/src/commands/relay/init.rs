@@ -15,7 +15,7 @@ use crate::args::Context;
 use crate::error::Failure;
 use crate::places::quoted;
 
-/// Make a host: its key, its data folder, and its documented configuration
+/// Make a host: its data folder, with its identity, and its documented configuration
 ///
 /// Changes nothing that is there already. As root the data folder is /var/lib/coffer-relay. With --systemd it installs a
 /// hardened service and starts it, and that is all that a fresh machine needs.
