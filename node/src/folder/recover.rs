@@ -137,10 +137,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             return Ok(());
         }
         let place = self.place()?;
-        let forgotten = blocking(move || intent::forget(&place)).await?;
-        forgotten
-            .map_err(|error| Halt::Failed(format!("writing to the folder failed: {error}")))?;
-        self.old_note = None;
+        match blocking(move || intent::forget(&place)).await? {
+            Ok(()) => self.old_note = None,
+            // Tried again after the next look.
+            Err(error) => tracing::warn!(%error, "a note of what was done could not be emptied"),
+        }
         Ok(())
     }
 }
