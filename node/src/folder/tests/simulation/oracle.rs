@@ -45,11 +45,18 @@ pub fn listing(disk: &VirtualDisk, profile: Profile) -> Listing {
 /// Files that are shown and whose bytes are nowhere: somebody deleted the only copy, and somebody else had moved the
 /// file meanwhile, so that it survives. Nobody can bring them; who has older bytes goes on showing those.
 pub fn gone_for_good(devices: &[Device], ledger: &Ledger, network: &Network) -> BTreeSet<String> {
-    let gone: BTreeSet<[u8; 32]> = ledger
+    let mut gone: BTreeSet<[u8; 32]> = ledger
         .all_gone()
         .filter(|bytes| !bytes.is_empty())
         .map(|bytes| content_hash(bytes))
         .collect();
+    // Moved to where it is ignored, it is as well as moved out: there it is, for whoever did so, and nobody speaks for it.
+    for device in devices {
+        let listing = device.listing().into_iter();
+        let ignored = listing.filter(|(path, content)| is_ignored(path, content.is_none()));
+        let contents = ignored.filter_map(|(_, content)| Some(content?.1));
+        gone.extend(contents.map(|bytes| content_hash(&bytes)));
+    }
     let listing = devices[0].vault.inner.listing().into_iter();
     listing
         .filter(|(_, hash)| {
