@@ -247,6 +247,7 @@ impl Internet {
                     key: [seed; 32],
                     listen: NetConfig::default_listen(PORT)[..2].to_vec(),
                     mdns: false,
+                    door: None,
                     protocols: vec![Protocol {
                         name: ECHO,
                         queue: 16,
