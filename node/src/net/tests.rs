@@ -25,6 +25,7 @@ struct Node {
     device: Device,
 }
 
+#[derive(Clone)]
 struct Setup {
     seed: u8,
     listen: Vec<Multiaddr>,
@@ -67,6 +68,22 @@ impl Setup {
             net,
             incoming,
         }
+    }
+
+    /// Starts on the very ports that `listen` names: another test may have got one meanwhile, and gives it back.
+    async fn start_there(self) -> Node {
+        within(async {
+            loop {
+                let node = self.clone().start().await;
+                let is_there = |one| node.net.listen_addresses().contains(one);
+                if self.listen.iter().all(is_there) {
+                    return node;
+                }
+                node.net.shutdown().await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await
     }
 }
 
@@ -395,7 +412,7 @@ async fn a_restarted_device_is_connected_again_whoever_dials() {
         listen,
         ..Setup::new(2)
     }
-    .start()
+    .start_there()
     .await;
     assert_eq!(b.over(Transport::Tcp), addresses[..1].to_vec());
     let back = std::time::Instant::now();

@@ -164,8 +164,7 @@ async fn after_a_host_was_away_all_is_as_before() {
         listen,
         ..host(HostOptions::default())
     };
-    let again = again.start().await;
-    assert_eq!(again.net.listen_addresses().len(), 2);
+    let again = again.start_there().await;
     again.serves(&[&a, &b]).await;
     b.reserves(&again).await;
     a.eventually(|net| net.is_connected(&b.device)).await;
