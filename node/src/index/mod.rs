@@ -6,6 +6,8 @@
 //! of its own, and can wait for a transaction's number first ([`Index::wait_for`]).
 
 mod query;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +38,12 @@ const AT_ONCE: usize = 512;
 const QUIET: Duration = Duration::from_millis(400);
 /// But no batch waits longer than this.
 const REST_MOST: Duration = Duration::from_secs(10);
+/// How long the writing thread waits for another that holds the index, before it counts as a failure.
+const BUSY: Duration = Duration::from_millis(250);
+/// Pause after a failure, doubled with each that follows,
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// to this at most.
+const RETRY_MOST: Duration = Duration::from_secs(60);
 /// Memory that SQLite may keep for pages, in KiB (the minus sign is SQLite's).
 const CACHE_KIB: i64 = -2048;
 
@@ -187,6 +195,7 @@ fn open_checked(path: &Path) -> Result<Connection, IndexError> {
     private_file::open(path)
         .map_err(|error| IndexError::Query(format!("the index cannot be written: {error}")))?;
     let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
@@ -229,6 +238,7 @@ async fn follow(
     stop: Arc<AtomicBool>,
 ) {
     let mut quiet = false;
+    let mut retry = RETRY_FIRST;
     loop {
         let woken = wake.changed.notified();
         if stop.load(Ordering::Acquire) {
@@ -245,11 +255,18 @@ async fn follow(
             Err(error) => tracing::error!(%error, "the index cannot tell how far it has come"),
         }
         match catch_up(&mut connection, &vault, &seen) {
-            Ok(true) => continue,
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the index does not follow the vault"),
+            Ok(true) => retry = RETRY_FIRST,
+            Ok(false) => {
+                retry = RETRY_FIRST;
+                woken.await;
+            }
+            // A checkpoint on a busy disk can hold it longer than SQLite waits; and a full disk has room again one day.
+            Err(error) => {
+                tracing::warn!(%error, "the index does not follow the vault; it will be tried again");
+                let _ = tokio::time::timeout(retry, woken).await;
+                retry = (retry * 2).min(RETRY_MOST);
+            }
         }
-        woken.await;
     }
 }
 

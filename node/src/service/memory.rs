@@ -35,6 +35,11 @@ pub async fn give_back(mut activity: watch::Receiver<u64>, mut stop: watch::Rece
 /// with 37 MB in use after a first copy, 87 MB were resident, with two heaps 47 MB, in the same time.
 const HEAPS: i32 = 2;
 
+/// Buffers from this size on, in bytes, are mapped by themselves and go back to the system when they are freed. glibc raises
+/// the bound to the largest that it has seen freed; what lies in the heaps between such buffers then keeps them there:
+/// after a first copy of 20,000 files 43 MB were in use instead of 35, and the most was 134 MB instead of 90.
+const OWN_MAPPING: i32 = 256 << 10;
+
 /// To be called before any thread is started.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "glibc offers this only as a C function")]
@@ -42,6 +47,7 @@ pub fn bound_heaps() {
     // SAFETY: mallopt takes two numbers and may be called at any time.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAPPING);
     }
 }
 
