@@ -14,7 +14,8 @@ use coffer_protocol::log::{DOCTYPE_MAX_LEN, ID_MAX_LEN};
 
 use crate::blobs::placement;
 
-use super::core::{Admission, Refusal, Ticket};
+use super::batch::Refusal;
+use super::core::{Admission, Ticket};
 use super::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 use super::size::{check_edited, check_size};
 use super::work::{FILES, Work};

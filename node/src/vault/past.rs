@@ -13,7 +13,7 @@ use coffer_crdt::files::{self, Content, FileId, FileState, Stamp};
 use coffer_crdt::retention::VersionId;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table};
 
-use super::core::Refusal;
+use super::batch::Refusal;
 use super::local::Changed;
 use super::request::CommitError;
 use super::work::{FILES, Work};

@@ -58,7 +58,7 @@ impl Default for Keeping {
 pub async fn settings(running: &Running) -> Result<Arc<Storage>, ControlError> {
     running
         .vault
-        .inspect(|core| core.state().storage.clone())
+        .glance(|core| core.state().storage.clone())
         .await
         .map_err(commit_error)
 }
@@ -215,7 +215,7 @@ pub async fn kept_by_nobody(
 ) -> Result<Vec<FileId>, ControlError> {
     let (storage, others) = running
         .vault
-        .inspect(|core| (core.state().storage.clone(), Others::read(core)))
+        .glance(|core| (core.state().storage.clone(), Others::read(core)))
         .await
         .map_err(commit_error)?;
     let keepers = others.known();
@@ -237,7 +237,7 @@ pub async fn status(
 ) -> Result<StorageStatus, ControlError> {
     let (storage, others) = running
         .vault
-        .inspect(|core| (core.state().storage.clone(), Others::read(core)))
+        .glance(|core| (core.state().storage.clone(), Others::read(core)))
         .await
         .map_err(commit_error)?;
     let nothing_lacks = storage.keeps_everything()
