@@ -26,7 +26,7 @@ pub use query::{Condition, Found};
 use crate::private_file;
 use crate::store::documents::{DocumentKey, Row, read_document, read_row};
 use crate::store::{StoreError, records, tables};
-use crate::vault::FILES;
+use crate::vault::{FILES, file_state};
 
 /// Layout of the index; another one found on disk is rebuilt, never migrated.
 const VERSION: i64 = 1;
@@ -502,9 +502,10 @@ pub fn json(
         ))
     };
     if row.doctype == FILES {
-        let state = match row.only_change().map(files::read_first) {
-            Some(Ok(Some(state))) => Some(state),
-            _ => files::read(&read_document(read, key, row)?).ok(),
+        let known = row.id.parse().ok().map(|id| file_state(read, id));
+        let state = match known.transpose()?.flatten() {
+            Some(state) => Some(state),
+            None => files::read(&read_document(read, key, row)?).ok(),
         };
         return Ok(state.map(|state| files::to_json(&state)));
     }

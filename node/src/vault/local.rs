@@ -160,8 +160,13 @@ impl Work<'_, '_> {
             if row.as_ref().is_some_and(|row| row.hash == before.hash) {
                 continue;
             }
-            let content = self.file(*id)?.and_then(|state| state.content);
-            if let Some(content) = content.filter(|content| content.hash == before.hash)
+            // What came from elsewhere is in the document long before it is on the disk.
+            let present = self.file(*id)?.and_then(|state| state.content);
+            let content = match present.filter(|content| content.hash == before.hash) {
+                Some(content) => Some(content),
+                None => self.past_content(*id, &before.hash)?,
+            };
+            if let Some(content) = content
                 && let ChunkRoot::Inline(list) = &content.root
             {
                 let blobs = list.chunks.iter().map(|chunk| Hash(chunk.blob)).collect();

@@ -32,7 +32,7 @@ mod work;
 pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};
 pub use handle::{VaultHandle, VaultThread, wall_ms};
 pub use queue::SessionQueue;
-pub use reading::Wanted;
+pub use reading::{Wanted, file_state};
 pub use request::{
     BrakedFile, CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting,
     Operation,
