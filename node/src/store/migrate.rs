@@ -155,9 +155,7 @@ mod tests {
             let (first, last) = around::<36>(&key.0);
             let bases = read.open_table(tables::DOCUMENT_BASES).unwrap();
             let found = bases.range::<&[u8; 36]>(&first..=&last).unwrap();
-            let found: Vec<_> = found
-                .map(|item| item.unwrap().1.value().to_vec())
-                .collect();
+            let found: Vec<_> = found.map(|item| item.unwrap().1.value().to_vec()).collect();
             assert_eq!(found, [[0; 9], [1; 9]]);
             let (first, last) = around::<38>(&key.0);
             let tails = read.open_table(tables::DOCUMENT_TAILS).unwrap();

@@ -377,11 +377,7 @@ struct Thread {
 }
 
 impl Thread {
-    async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut looks: mpsc::Receiver<Look>,
-    ) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut looks: mpsc::Receiver<Look>) {
         let mut state_held: Option<(tokio::time::Instant, tokio::time::Instant)> = None;
         loop {
             let due = async {
