@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::device::{Device, eventually, noise, pair_of_devices, write};
 
-const DOCUMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("documents_1");
+const DOCUMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("documents_2");
 const ENTRIES: TableDefinition<&[u8; 46], &[u8]> = TableDefinition::new("entries_1");
 
 fn limits(device: &Device) -> Value {

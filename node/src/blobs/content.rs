@@ -32,6 +32,14 @@ pub struct Named {
 }
 
 impl Named {
+    /// The chunks that stand in a file document itself; none where its list is sound no more, or too long for that.
+    pub fn inline(root: &ChunkRoot) -> Vec<Named> {
+        match root {
+            ChunkRoot::Inline(list) => named(list).unwrap_or_default(),
+            ChunkRoot::Indirect { .. } => Vec::new(),
+        }
+    }
+
     pub(super) fn expected(&self) -> Expected {
         Expected {
             chunk: self.id,

@@ -26,6 +26,16 @@ pub const CHUNKS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("chun
 /// when it has gone stale; the oldest falls out.
 pub const MAX_PLACES: usize = 8;
 
+/// Shortest chunk for which a folder's file has a row in [`CHUNKS`], in bytes. Without one equal data is sealed again: under the
+/// same epoch that gives the same blob, and under another one it costs less than the row, of which a large folder of tiny
+/// files would have as many as it has files.
+const SHORTEST_ROW: u32 = 1024;
+
+/// Whether a chunk that lies in a file is to be found by its id.
+pub(super) fn is_worth_a_row(len: u32) -> bool {
+    len >= SHORTEST_ROW
+}
+
 /// Version of both kinds of row: their first field.
 const ROW_VERSION: u16 = 1;
 
@@ -231,13 +241,16 @@ pub fn decode_chunk(bytes: &[u8]) -> Result<ChunkRow, CodecError> {
 
 /// Writes rows: `Some` adds a place to a blob (it becomes the first that is tried), `None` removes all of them.
 ///
-/// Both tables are opened, and made if they are not there.
+/// Both tables are opened, and made if they are not there. Rows go in by their keys: those of many contents lie all over a
+/// table, and neighbours share a page.
 pub fn apply<'a>(
     transaction: &WriteTransaction,
     placements: impl IntoIterator<Item = (&'a Hash, Option<&'a Placement>)>,
     chunks: impl IntoIterator<Item = (&'a Hash, &'a ChunkRow)>,
 ) -> Result<(), PlacementError> {
     let mut table = transaction.open_table(PLACEMENT)?;
+    let mut placements: Vec<_> = placements.into_iter().collect();
+    placements.sort_by_key(|(blob, _)| *blob);
     for (blob, place) in placements {
         let Some(place) = place else {
             table.remove(&blob.0)?;
@@ -253,6 +266,8 @@ pub fn apply<'a>(
         table.insert(&blob.0, &*encode_places(places))?;
     }
     let mut table = transaction.open_table(CHUNKS)?;
+    let mut chunks: Vec<_> = chunks.into_iter().collect();
+    chunks.sort_by_key(|(id, _)| *id);
     for (id, row) in chunks {
         table.insert(&id.0, &*codec::encode(&(ROW_VERSION, row)))?;
     }

@@ -112,7 +112,7 @@ pub(super) struct Transfer<S> {
     pub buffers: Mutex<Vec<Vec<u8>>>,
     /// Compressed frames that look like uncompressed ones by their length: their ciphertext must be kept before opening.
     pub disguised: Mutex<HashSet<Item>>,
-    /// A worker has given the sink something.
+    /// A worker has given the sink enough to flush.
     pub taken: Notify,
     pub fetched_blobs: AtomicU64,
     pub fetched_bytes: AtomicU64,

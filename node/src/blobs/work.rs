@@ -155,14 +155,20 @@ impl<S: Sink> Transfer<S> {
 
     fn take(&self, item: Item, arrived: &Arrived<'_>) {
         self.sink.take(item, arrived);
-        self.board.ended(item);
-        self.taken.notify_one();
+        self.ended(item);
     }
 
     fn fail(&self, item: Item, why: &WriteError) {
         self.sink.fail(item, why);
+        self.ended(item);
+    }
+
+    /// Of many small files each would else wake who flushes, who would find that it is too soon.
+    fn ended(&self, item: Item) {
         self.board.ended(item);
-        self.taken.notify_one();
+        if self.sink.ready() {
+            self.taken.notify_one();
+        }
     }
 
     fn disguised(&self) -> MutexGuard<'_, HashSet<Item>> {

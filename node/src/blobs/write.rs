@@ -25,7 +25,7 @@ use super::jobs::{
     check_keys, lost_by_job,
 };
 use super::pins::Hold;
-use super::placement::{Placement, Reader, Rows};
+use super::placement::{Placement, Reader, Rows, is_worth_a_row};
 use super::seam::Origin;
 use super::sources::Progress;
 use super::store::{Keeper, append_from};
@@ -236,8 +236,11 @@ impl FileSink {
         let mut rows = Rows::default();
         let mut offset = 0;
         for (position, chunk) in chunks.iter().enumerate() {
-            rows.chunks.push((chunk.id, chunk.row()));
-            if !stored.contains(&position) {
+            let in_store = stored.contains(&position);
+            if in_store || is_worth_a_row(chunk.len) {
+                rows.chunks.push((chunk.id, chunk.row()));
+            }
+            if !in_store {
                 let place = Placement::File {
                     root: job.folder,
                     file: job.file,

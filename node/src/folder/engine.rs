@@ -77,6 +77,8 @@ pub(super) struct Engine<V, C> {
     pub doubted: BTreeSet<FileId>,
     pub doubted_parts: Option<(Instant, Parts, bool)>,
     pub rescan_at: Instant,
+    /// Wall clock in milliseconds when watching began, until all of it was looked through for the first time after that.
+    pub watched_since: Option<i64>,
     /// When all of it was last looked through, in milliseconds since 1970.
     pub scanned_ms: Option<u64>,
     pub closed: BTreeSet<PathBuf>,
@@ -164,6 +166,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             later: Vec::new(),
             doubted: BTreeSet::new(),
             doubted_parts: None,
+            watched_since: None,
             scanned_ms: None,
             closed: BTreeSet::new(),
             twins: BTreeSet::new(),
@@ -294,6 +297,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     async fn open(&mut self) -> Result<(), Halt> {
         let (path, marker) = (self.config.path.clone(), super::marker(&self.config));
         let around = self.around.clone();
+        self.watched_since = Some(around.wall_ms());
         let opened = blocking(move || {
             let place = Place::open_on(around.disk(), &path, &marker)?;
             // Watching begins before looking, so that nothing falls between.

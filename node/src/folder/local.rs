@@ -16,7 +16,7 @@ use super::durable::{changed_folders, durable, durable_names};
 use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
 use super::reading::{Found, batches, import};
 use super::rivals::{Rivals, rescue};
-use super::scan::{Depth, Parts, scan_parts, scan_whole};
+use super::scan::{Depth, Parts, Snapshot, scan_parts, scan_whole};
 use super::{Contents, FolderVault};
 use crate::blobs::{ImportError, Imported};
 use crate::vault::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
@@ -115,6 +115,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let rules = place.rules();
         let (parts, believed, folder) = (parts.clone(), believed.clone(), self.config.vault_folder);
         let around = self.around.clone();
+        let watched_since = self.watched_since.take_if(|_| everything);
         let looked = blocking(move || {
             place.check()?;
             let rows = shared.rows();
@@ -141,7 +142,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 label: &label,
                 now_ms: around.wall_ms(),
             };
-            let plan = compare(&view, &disk, &believed, &mut || around.fresh());
+            let mut plan = compare(&view, &disk, &believed, &mut || around.fresh());
+            if let Some(since) = watched_since.filter(|_| !plan.look_again.is_empty()) {
+                let watched = watched_all_along(&disk, i128::from(since) * 1_000_000);
+                plan.look_again.retain(|path| !watched.contains(path));
+            }
             Ok::<_, Halt>((plan, disk.problems, disk.unsettled))
         });
         let (plan, problems, unsettled) = looked.await??;
@@ -510,6 +515,21 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         all.held.push((settled.owner, bytes.hash));
         all.holds.push(bytes.hold);
     }
+}
+
+/// Folders that were where they are, with the same names in them, some time before watching began: they were watched from
+/// the beginning, and nothing came into them unseen. A change of names or of place changes the time.
+fn watched_all_along(disk: &Snapshot, since_ns: i128) -> BTreeSet<PathBuf> {
+    let mut all_along = vec![false; disk.nodes.len()];
+    let mut watched = BTreeSet::new();
+    for (at, node) in disk.nodes.iter().enumerate().skip(1) {
+        let rested = node.stat.ctime_ns + REST.as_nanos() as i128 <= since_ns;
+        if node.kind == Kind::Folder && rested && (node.parent == 0 || all_along[node.parent]) {
+            all_along[at] = true;
+            watched.insert(disk.path(at));
+        }
+    }
+    watched
 }
 
 /// Where the bytes of a file that was read are, and what they are.

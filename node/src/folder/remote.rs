@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::tree::Changed;
 use tokio::sync::broadcast;
 
 use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
@@ -26,6 +27,8 @@ const MAX_TRANSFERS: usize = 2;
 pub(super) const TRANSFER_FILES: usize = 4096;
 /// Files taken up at a time where all are in question: planning needs some hundred bytes for each.
 const SURVEY_FILES: usize = 4 * TRANSFER_FILES;
+/// Changes that come at once and are not a person's doing of a moment: new files among them wait for their turn.
+const MANY_CHANGES: usize = 512;
 /// How often in a row a file may find the disk other than its row says, before that is reported as a problem.
 const MAX_SURPRISES: u32 = 4;
 
@@ -33,7 +36,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// What is shown otherwise in the tree is in question. `false` when there will be no more.
     pub(super) fn tree_changed(
         &mut self,
-        changed: Result<Arc<Vec<coffer_crdt::tree::Changed>>, broadcast::error::RecvError>,
+        changed: Result<Arc<Vec<Changed>>, broadcast::error::RecvError>,
     ) -> bool {
         match changed {
             Ok(changed) => self.note_changed(&changed),
@@ -51,10 +54,20 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
     }
 
-    pub(super) fn note_changed(&mut self, changed: &[coffer_crdt::tree::Changed]) {
+    pub(super) fn note_changed(&mut self, changed: &[Changed]) {
         let tree = self.vault.tree();
         let rows = self.shared.rows();
+        // A first sync names files faster than their bytes come: they wait as what they are, some bytes each.
+        let later = changed.len() > MANY_CHANGES && self.wanted.len() >= TRANSFER_FILES;
+        if later {
+            let new = |change: &&Changed| !change.subtree && rows.get(change.id).is_none();
+            self.survey
+                .add(changed.iter().filter(new).map(|change| change.id));
+        }
         for change in changed {
+            if later && !change.subtree && rows.get(change.id).is_none() {
+                continue;
+            }
             self.questions.insert(change.id);
             if change.subtree {
                 self.questions.extend(tree.below(change.id));

@@ -20,6 +20,15 @@ impl Survey {
         }
     }
 
+    /// These after all others.
+    pub fn add(&mut self, files: impl Iterator<Item = FileId>) {
+        for id in files {
+            if self.left.insert(id) {
+                self.order.push_back(id);
+            }
+        }
+    }
+
     /// The next `count` at most.
     pub fn take(&mut self, count: usize) -> BTreeSet<FileId> {
         let mut taken = BTreeSet::new();

@@ -5,6 +5,7 @@
 //! to it, when its version is another, or when SQLite finds it damaged. One thread writes; each reader has a connection
 //! of its own, and can wait for a transaction's number first ([`Index::wait_for`]).
 
+mod ahead;
 mod query;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
+use ahead::Ahead;
 pub use query::{Condition, Found};
 
 use crate::private_file;
 use crate::store::documents::{DocumentKey, Row, read_document, read_row};
 use crate::store::{StoreError, records, tables};
-use crate::vault::FILES;
+use crate::vault::{FILES, file_state};
 
 /// Layout of the index; another one found on disk is rebuilt, never migrated.
 const VERSION: i64 = 1;
@@ -44,6 +46,8 @@ const BUSY: Duration = Duration::from_millis(250);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// to this at most.
 const RETRY_MOST: Duration = Duration::from_secs(60);
+/// How much the writing thread gives way to others: a third of what it could have, where all want the processor.
+const NICE: i32 = 5;
 /// Memory that SQLite may keep for pages, in KiB (the minus sign is SQLite's).
 const CACHE_KIB: i64 = -2048;
 
@@ -69,6 +73,7 @@ pub enum IndexError {
 pub struct Index {
     path: Arc<PathBuf>,
     seen: watch::Receiver<u64>,
+    ahead: Arc<Ahead>,
     wake: Arc<Wake>,
     stop: Arc<AtomicBool>,
 }
@@ -127,14 +132,20 @@ impl Index {
         let index = Index {
             path: Arc::new(path.to_path_buf()),
             seen,
+            ahead: Arc::default(),
             wake: Arc::default(),
             stop: Arc::new(AtomicBool::new(false)),
         };
         let (wake, stop) = (index.wake.clone(), index.stop.clone());
+        let ahead = index.ahead.clone();
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new()
             .name("index".into())
-            .spawn(move || runtime.block_on(follow(connection, vault, sender, wake, stop)))
+            .spawn(move || {
+                // Of this thread alone: what is read from the index can wait for what is being received or imported.
+                let _ = rustix::process::nice(NICE);
+                runtime.block_on(follow(connection, vault, sender, ahead, wake, stop));
+            })
             .map_err(|error| IndexError::Query(format!("no thread for the index: {error}")))?;
         Ok((index, IndexThread(thread)))
     }
@@ -161,6 +172,22 @@ impl Index {
             .await
             .map_err(|_| IndexError::Stopping)?;
         Ok(())
+    }
+
+    /// The same for documents that are no files: they do not wait for what is to be taken in of those.
+    pub async fn wait_for_documents(&self, number: u64) -> Result<(), IndexError> {
+        if *self.seen.borrow() >= number {
+            return Ok(());
+        }
+        let mut ahead = self.ahead.ask(number);
+        let _waiting = Waiting::new(&self.wake);
+        self.wake();
+        let mut seen = self.seen.clone();
+        let waited = tokio::select! {
+            waited = ahead.wait_for(|ahead| *ahead >= number) => waited.map(drop),
+            waited = seen.wait_for(|seen| *seen >= number) => waited.map(drop),
+        };
+        waited.map_err(|_| IndexError::Stopping)
     }
 
     /// Number of the last transaction that the index has seen.
@@ -234,6 +261,7 @@ async fn follow(
     mut connection: Connection,
     vault: Arc<Database>,
     seen: watch::Sender<u64>,
+    ahead: Arc<Ahead>,
     wake: Arc<Wake>,
     stop: Arc<AtomicBool>,
 ) {
@@ -244,11 +272,17 @@ async fn follow(
         if stop.load(Ordering::Acquire) {
             return;
         }
+        if let Err(error) = ahead.run(&mut connection, &vault) {
+            tracing::error!(%error, "the index does not follow the vault");
+        }
         match is_behind(&connection, &vault) {
             Ok(true) => {
                 quiet = rest(&wake, quiet).await;
                 if stop.load(Ordering::Acquire) {
                     return;
+                }
+                if ahead.is_asked() {
+                    continue;
                 }
             }
             Ok(false) => {}
@@ -485,9 +519,10 @@ pub fn json(
         ))
     };
     if row.doctype == FILES {
-        let state = match row.only_change().map(files::read_first) {
-            Some(Ok(Some(state))) => Some(state),
-            _ => files::read(&read_document(read, key, row)?).ok(),
+        let known = row.id.parse().ok().map(|id| file_state(read, id));
+        let state = match known.transpose()?.flatten() {
+            Some(state) => Some(state),
+            None => files::read(&read_document(read, key, row)?).ok(),
         };
         return Ok(state.map(|state| files::to_json(&state)));
     }

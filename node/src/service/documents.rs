@@ -16,7 +16,7 @@ use crate::control::{
 use crate::index::{Condition, IndexError};
 use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, Row, read_document, read_row};
-use crate::vault::{CommitRequest, Operation};
+use crate::vault::{CommitRequest, FILES, Operation};
 
 /// Documents in one item of a list: keeps a line of the control protocol well under its limit.
 const LISTED_AT_ONCE: u64 = 256;
@@ -257,7 +257,7 @@ impl Names {
     pub async fn read(running: &Arc<Running>) -> Result<Names, ControlError> {
         let own = running.vault.device_label();
         let me = running.vault.device();
-        let names = running.vault.inspect(move |core| {
+        let names = running.vault.glance(move |core| {
             let state = core.state();
             let name = |device: DeviceId| {
                 if device == me {
@@ -302,7 +302,7 @@ pub async fn find(
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    up_to_date(&running).await?;
+    up_to_date(&running, Some(&doctype)).await?;
     let index = running.index.clone();
     let conditions: Vec<Condition> = filters
         .into_iter()
@@ -345,7 +345,7 @@ pub async fn list(
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    up_to_date(&running).await?;
+    up_to_date(&running, doctype.as_deref()).await?;
     let limit = limit.unwrap_or(u64::MAX);
     let (mut count, mut after) = (0, (String::new(), String::new()));
     loop {
@@ -385,14 +385,19 @@ pub async fn list(
     }
 }
 
-/// Waits until the index has seen what was committed before this was asked.
-async fn up_to_date(running: &Arc<Running>) -> Result<(), ControlError> {
-    let now = running
+/// Waits until the index has seen what was committed before this was asked of documents of a type, or of all that are no files:
+/// these do not wait for the files of a first sync.
+async fn up_to_date(running: &Arc<Running>, doctype: Option<&str>) -> Result<(), ControlError> {
+    let (now, documents) = running
         .vault
-        .inspect(|core| core.state().transaction)
+        .glance(|core| (core.state().transaction, core.state().documents_at))
         .await
         .map_err(commit_error)?;
-    running.index.wait_for(now).await.map_err(index_error)
+    let seen = match doctype {
+        Some(FILES) => running.index.wait_for(now).await,
+        _ => running.index.wait_for_documents(documents).await,
+    };
+    seen.map_err(index_error)
 }
 
 /// A failure of the index, for a person.

@@ -1,12 +1,12 @@
 //! What `status` says of all files in numbers: gathered in one look at everything.
 //!
 //! Where there are many files such a look takes a while, and while much comes in everything changes all the time; whoever
-//! asks often shall not cost more than what is asked about. So a look is used again while nothing changed, and, while this
-//! device has something to do, for some time after: many times as long as the look took. Once nothing is left to do here,
-//! what is said is always of this moment.
+//! asks often shall not cost more than what is asked about, nor wait for it. So a look is used again while nothing changed,
+//! and, while this device has something to do, for some time after: many times as long as the look took, and until the
+//! next one has ended. Once nothing is left to do here, what is said is always of this moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use coffer_crdt::files::{Dot, FileId, Kind};
@@ -21,15 +21,22 @@ use super::storage::{self, Due};
 use crate::control::{Amount, ControlError, Missing, StorageStatus};
 use crate::folder::conflicts::conflicts;
 
-/// A look is used again for so many times as long as it took: a twentieth of one processor is spent on looking, at most.
-const REUSED: u32 = 20;
+/// A look is used again for so many times as long as it took: a fortieth of one processor is spent on looking, at most.
+const REUSED: u32 = 40;
+
+/// What a look may take beyond what the last one took, as far as who asks often goes on being told what that one found.
+const LOOK_ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Only where there are so many files: a look at fewer takes a few milliseconds.
 const MANY: u64 = 10_000;
 
 /// The last look, for those who ask next.
 #[derive(Default)]
-pub struct Figures(Mutex<Option<Taken>>);
+pub struct Figures {
+    last: std::sync::Mutex<Option<Arc<Taken>>>,
+    /// Held by who looks: one look at a time.
+    looking: Arc<Mutex<()>>,
+}
 
 struct Taken {
     /// What it depends on: the vault's transaction, and which of its folders are synced.
@@ -41,7 +48,16 @@ struct Taken {
 
 impl Taken {
     fn is_fresh(&self) -> bool {
-        self.look.files.files >= MANY && self.at.elapsed() < self.took * REUSED
+        self.is_large() && self.at.elapsed() < self.took * REUSED
+    }
+
+    /// Whether it may be told once more while the next look is under way: not to somebody who asks now and then.
+    fn is_usable(&self) -> bool {
+        self.is_large() && self.at.elapsed() < self.took * REUSED * 2 + LOOK_ENDS_WITHIN
+    }
+
+    fn is_large(&self) -> bool {
+        self.look.files.files >= MANY
     }
 }
 
@@ -71,21 +87,54 @@ impl Figures {
         known: &Arc<Known>,
         exact: bool,
     ) -> Result<Arc<Look>, ControlError> {
-        let mut last = self.0.lock().await;
         let of = (known.transaction, running.folders.vault_folders());
-        if let Some(taken) = &*last
+        if let Some(taken) = self.last()
             && (taken.of == of || (!exact && taken.is_fresh()))
         {
             return Ok(taken.look.clone());
         }
+        if let Some(taken) = self.last().filter(|taken| !exact && taken.is_usable()) {
+            // The next who asks has the figures of now; whoever looks already looks for this one, too.
+            if let Ok(looking) = self.looking.clone().try_lock_owned() {
+                let (running, known) = (running.clone(), known.clone());
+                running.clone().spawn(async move {
+                    let _looking = looking;
+                    if let Err(error) = running.figures.look_now(&running, &known, of).await {
+                        tracing::debug!(%error, "the files could not be counted");
+                    }
+                });
+            }
+            return Ok(taken.look.clone());
+        }
+        let _looking = self.looking.lock().await;
+        if let Some(taken) = self.last().filter(|taken| taken.of == of) {
+            return Ok(taken.look.clone());
+        }
+        self.look_now(running, known, of).await
+    }
+
+    fn last(&self) -> Option<Arc<Taken>> {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn look_now(
+        &self,
+        running: &Arc<Running>,
+        known: &Arc<Known>,
+        of: (u64, Vec<FileId>),
+    ) -> Result<Arc<Look>, ControlError> {
         let begun = Instant::now();
         let look = Arc::new(take(running, known).await?);
-        *last = Some(Taken {
+        let taken = Taken {
             of,
             at: Instant::now(),
             took: begun.elapsed(),
             look: look.clone(),
-        });
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(taken));
         Ok(look)
     }
 }

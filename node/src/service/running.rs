@@ -56,13 +56,13 @@ pub struct Running {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Bytes that stay free on the data folder's disk, so that a transaction which has begun can end: several times the
-/// largest one.
+/// Bytes that stay free on the data folder's disk beside what a transaction may take, so that one which has begun can end.
 const SPARE_BYTES: u64 = 24 << 20;
 
-/// Whether the disk of the data folder has room for a transaction, as far as is known.
-fn has_room(data_dir: &Path) -> bool {
-    super::status::free_bytes(data_dir).is_none_or(|free| free >= SPARE_BYTES)
+/// Whether the disk of the data folder has room for a transaction of so many bytes, as far as is known.
+fn has_room(data_dir: &Path, may_take: u64) -> bool {
+    let free = super::status::free_bytes(data_dir);
+    free.is_none_or(|free| free >= SPARE_BYTES + may_take)
 }
 
 impl Running {
@@ -83,7 +83,7 @@ impl Running {
             .map_err(|error| ControlError::internal(error.to_string()))?
             .map_err(store_error)?;
         let disk = dir.clone();
-        core.write_only_while(Box::new(move || has_room(&disk)));
+        core.write_only_while(Box::new(move |may_take| has_room(&disk, may_take)));
         let (keyring, id) = (core.state().keyring.clone(), core.state().vault);
         let (vault, vault_thread) =
             VaultHandle::start(core).map_err(|error| ControlError::io("start a thread", &error))?;
@@ -180,10 +180,12 @@ impl Running {
 
     /// A task of this vault, awaited when it stops.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks
+        let mut tasks = self
+            .tasks
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(tokio::spawn(task));
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(tokio::spawn(task));
     }
 
     /// Stops everything, in the reverse order, and closes the vault cleanly.
@@ -273,7 +275,7 @@ impl Contents {
             }),
             Err(error) => {
                 let _ = blobs.shutdown().await;
-                Err(if has_room(dir) {
+                Err(if has_room(dir, 0) {
                     ControlError::internal(error.to_string())
                 } else {
                     store_error(StoreError::DiskFull)

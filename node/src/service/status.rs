@@ -103,7 +103,7 @@ pub async fn sync_state(
     let settled = is_settled(running).await;
     let known = running
         .vault
-        .inspect(Known::read)
+        .glance(Known::read)
         .await
         .map_err(commit_error)?;
     Ok(judge(node, running, settled, &known))
@@ -181,7 +181,7 @@ async fn fill(
     status: &mut Status,
 ) -> Result<(), ControlError> {
     let settled = is_settled(running).await;
-    let known = running.vault.inspect(Known::read).await;
+    let known = running.vault.glance(Known::read).await;
     let known = Arc::new(known.map_err(commit_error)?);
     let me = running.vault.device();
     (status.idle, status.in_sync) = judge(node, running, settled, &known);
@@ -480,7 +480,7 @@ pub async fn device_row(
 ) -> Result<DeviceRow, ControlError> {
     let known = running
         .vault
-        .inspect(Known::read)
+        .glance(Known::read)
         .await
         .map_err(commit_error)?;
     Ok(row(node, &known, device, running.vault.device(), running))
@@ -491,7 +491,7 @@ pub async fn devices(node: &Arc<Node>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let known = running
         .vault
-        .inspect(Known::read)
+        .glance(Known::read)
         .await
         .map_err(commit_error)?;
     let me = running.vault.device();

@@ -5,6 +5,7 @@
 
 pub mod documents;
 pub mod logs;
+mod migrate;
 pub mod pieces;
 pub mod records;
 pub mod tables;
@@ -177,6 +178,7 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
                 known: tables::LAYOUT,
             });
         }
+        Some(1) => migrate::to_2(&database)?,
         Some(_) => {}
         None => {
             let mut write = database.begin_write()?;

@@ -10,7 +10,7 @@ use redb::TableDefinition;
 pub use crate::blobs::placement::{CHUNKS, PLACEMENT};
 
 /// The layout that this program reads and writes, kept under [`meta::LAYOUT`].
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Single values: name → bytes. The names are in [`meta`].
 pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta_1");
@@ -21,18 +21,18 @@ pub const ENTRIES: TableDefinition<&[u8; 46], &[u8]> = TableDefinition::new("ent
 /// The end of every log: device ‖ incarnation → seq (u64) ‖ header hash.
 pub const LOG_HEADS: TableDefinition<&[u8; 36], &[u8; 40]> = TableDefinition::new("log_heads_1");
 /// Documents: document key → [`super::documents::Row`].
-pub const DOCUMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("documents_1");
+pub const DOCUMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("documents_2");
 /// A document's folded past: document key ‖ piece (u32) → bytes of its Automerge `save()`.
 pub const DOCUMENT_BASES: TableDefinition<&[u8; 36], &[u8]> =
-    TableDefinition::new("document_bases_1");
+    TableDefinition::new("document_bases_2");
 /// Changes that came after the base: document key ‖ batch (u32) ‖ piece (u16) → batch of raw changes.
 pub const DOCUMENT_TAILS: TableDefinition<&[u8; 38], &[u8]> =
-    TableDefinition::new("document_tails_1");
+    TableDefinition::new("document_tails_2");
 /// Changes that wait for others of their document: document key ‖ hash of a change that is missing ‖ hash of the change ‖
 /// piece (u16) → [`super::documents::Waiting`].
-pub const WAITING: TableDefinition<&[u8; 98], &[u8]> = TableDefinition::new("waiting_1");
+pub const WAITING: TableDefinition<&[u8; 98], &[u8]> = TableDefinition::new("waiting_2");
 /// Which documents each transaction touched, for the derived index: transaction (u64) ‖ n (u32) → document key.
-pub const FEED: TableDefinition<&[u8; 12], &[u8; 32]> = TableDefinition::new("feed_1");
+pub const FEED: TableDefinition<&[u8; 12], &[u8; 32]> = TableDefinition::new("feed_2");
 /// Files of which some bytes are not here, to be fetched or left to others: file id → content hash ‖ size (u64).
 pub const WANTED: TableDefinition<&[u8; 16], &[u8; 40]> = TableDefinition::new("wanted_1");
 /// The state of every file document, as the tree reads it at a start: file id ‖ piece (u16) → encoded file state.

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use coffer_crdt::files::{FileId, FileState, Purge};
+use coffer_crdt::files::{FileId, FileState};
 use coffer_crdt::tree::{Changed, Known, Tree};
 use coffer_protocol::grants::Role;
 use coffer_protocol::held::Held;
@@ -21,13 +21,15 @@ use coffer_protocol::keys::SealingPublic;
 use coffer_protocol::log::Clock;
 use coffer_protocol::pairing::Welcome;
 use coffer_protocol::recovery::RecoveryKey;
-use coffer_protocol::replication::{Action, ENTRIES_TARGET, Message, Rejection, Replicator};
+use coffer_protocol::replication::{Action, ENTRIES_TARGET, Message, Replicator};
 use rand::CryptoRng;
 use redb::{Database, ReadableDatabase};
 
+use super::batch::{Done, Failure, Step};
 use super::founding;
 use super::identity::Identity;
 use super::request::{CommitError, CommitRequest, Committed};
+use super::room::{self, HasRoom};
 use super::state::{DocumentCache, State, read_tree};
 use super::work::Work;
 use crate::store::{self, StoreError, logs};
@@ -149,7 +151,7 @@ pub struct Core {
     replicator: Replicator,
     connected: BTreeSet<DeviceId>,
     pub(super) tree: Arc<RwLock<Tree>>,
-    has_room: Option<Box<dyn Fn() -> bool + Send>>,
+    has_room: Option<HasRoom>,
 }
 
 impl Core {
@@ -184,9 +186,9 @@ impl Core {
         Ok(core)
     }
 
-    /// From now on nothing is written while `has_room` says no: a write that fails for want of space takes the whole
-    /// database out of use until it is opened anew, so it must not be tried.
-    pub fn write_only_while(&mut self, has_room: Box<dyn Fn() -> bool + Send>) {
+    /// From now on nothing is written while `has_room` says no to the bytes that it may take: a write that fails for want
+    /// of space takes the whole database out of use until it is opened anew, so it must not be tried.
+    pub fn write_only_while(&mut self, has_room: HasRoom) {
         self.has_room = Some(has_room);
     }
 
@@ -297,7 +299,8 @@ impl Core {
     }
 
     fn attempt(&mut self, steps: &[Step], now_ms: u64) -> Result<Done, Failure> {
-        if self.has_room.as_ref().is_some_and(|has_room| !has_room()) {
+        let has_room = self.has_room.as_ref();
+        if has_room.is_some_and(|has_room| !has_room(room::may_take(steps))) {
             return Err(Failure::Store(StoreError::DiskFull));
         }
         let database = self.database.clone();
@@ -522,93 +525,6 @@ impl Core {
         match &self.state.own_held {
             Some((held, _)) if held.device == device => Some(held),
             _ => self.state.held.get(&device),
-        }
-    }
-}
-
-/// One thing to do within the transaction.
-enum Step {
-    Commit(Ticket, Box<CommitRequest>),
-    Admit(Ticket, Admission),
-    Ingest(DeviceId, Vec<Vec<u8>>, u32),
-    Grants(DeviceId, Vec<Vec<u8>>),
-    Held(DeviceId, DeviceId, Vec<u8>),
-    StateHeld,
-}
-
-/// What a finished transaction leaves to be done after it is durable.
-#[derive(Default)]
-pub(super) struct Done {
-    pub files: Vec<(FileId, FileState)>,
-    pub purges: Vec<(FileId, Purge)>,
-    pub documents: Vec<(String, String)>,
-    pub committed: Vec<(Ticket, Committed)>,
-    pub admitted: Vec<(Ticket, Welcome)>,
-    pub appended: Vec<(Option<DeviceId>, WriterId, u64, Hash)>,
-    pub rejected: Vec<(DeviceId, u32, Rejection)>,
-    pub members_changed: bool,
-    pub held_changed: bool,
-    pub wanted_changed: bool,
-    pub own_held: Option<Vec<u8>>,
-    pub others_held: Vec<(DeviceId, Vec<u8>, DeviceId)>,
-    /// What is known of hosts changed.
-    pub hosts_changed: bool,
-    /// Whether anything was written at all.
-    pub wrote: bool,
-}
-
-impl Done {
-    fn is_empty(&self) -> bool {
-        !self.wrote
-    }
-}
-
-/// Why an attempt at a batch ended.
-pub(super) enum Failure {
-    /// The request at this place in the batch cannot be carried out.
-    Request(usize, CommitError),
-    /// The store failed.
-    Store(StoreError),
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Failure::Store(error)
-    }
-}
-
-/// Why one request failed within an attempt.
-pub(super) enum Refusal {
-    Request(CommitError),
-    Store(StoreError),
-}
-
-impl Refusal {
-    fn at(self, index: usize) -> Failure {
-        match self {
-            Refusal::Request(error) => Failure::Request(index, error),
-            Refusal::Store(error) => Failure::Store(error),
-        }
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Refusal::Store(error)
-    }
-}
-
-impl From<CommitError> for Refusal {
-    fn from(error: CommitError) -> Self {
-        Refusal::Request(error)
-    }
-}
-
-impl From<&StoreError> for CommitError {
-    fn from(error: &StoreError) -> Self {
-        match error {
-            StoreError::DiskFull => CommitError::DiskFull,
-            other => CommitError::Storage(other.to_string()),
         }
     }
 }

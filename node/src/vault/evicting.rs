@@ -14,7 +14,8 @@ use redb::ReadableTable;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, PoisonError};
 
-use super::core::{Core, Refusal};
+use super::batch::Refusal;
+use super::core::Core;
 use super::request::{CommitError, CommitRequest, FolderSetting, Operation};
 use super::state::State;
 use super::storage::{Eviction, MAX_RULES, Plan, Rule, StorageChange};

@@ -23,6 +23,8 @@ use crate::store;
 
 /// Inputs waiting for the core, at most. A batch of this many small edits commits in some 10 ms.
 const INBOX: usize = 1024;
+/// Looks that wait for the end of the commit under way, at most.
+const LOOKS: usize = 64;
 /// Inputs that share one commit, at most: it bounds the wait of the first among them.
 const BATCH: usize = 1024;
 /// Records that share one commit, at most, but for the last input: some tenths of a second of work. Else what waits while
@@ -46,7 +48,7 @@ enum Command {
         oneshot::Sender<Result<Committed, CommitError>>,
     ),
     Admit(Admission, oneshot::Sender<Result<Welcome, CommitError>>),
-    Inspect(Box<dyn FnOnce(&Core) + Send>),
+    Inspect(Look),
     Stop,
 }
 
@@ -65,12 +67,16 @@ impl Command {
     }
 }
 
+/// Something that is read from the core.
+type Look = Box<dyn FnOnce(&Core) + Send>;
+
 type Sessions = Arc<Mutex<HashMap<DeviceId, Arc<SessionQueue>>>>;
 
 /// A cheap, cloneable way to the vault.
 #[derive(Clone)]
 pub struct VaultHandle {
     inbox: mpsc::Sender<Command>,
+    looks: mpsc::Sender<Look>,
     database: Arc<Database>,
     tree: Arc<RwLock<Tree>>,
     sessions: Sessions,
@@ -113,8 +119,10 @@ impl VaultHandle {
     /// The system's, when it gives no thread.
     pub fn start(core: Core) -> std::io::Result<(VaultHandle, VaultThread)> {
         let (inbox, commands) = mpsc::channel(INBOX);
+        let (looks, looking) = mpsc::channel(LOOKS);
         let handle = VaultHandle {
             inbox,
+            looks,
             database: core.database().clone(),
             tree: core.tree().clone(),
             sessions: Sessions::default(),
@@ -140,7 +148,7 @@ impl VaultHandle {
         let runtime = tokio::runtime::Handle::current();
         let joined = std::thread::Builder::new()
             .name("vault".into())
-            .spawn(move || runtime.block_on(thread.run(commands)))?;
+            .spawn(move || runtime.block_on(thread.run(commands, looking)))?;
         Ok((handle, VaultThread(joined)))
     }
 
@@ -165,7 +173,7 @@ impl VaultHandle {
         answered.await.unwrap_or(Err(CommitError::Stopping))
     }
 
-    /// Reads something from the core between two batches.
+    /// Reads something from the core between two batches, after all that was sent before.
     pub async fn inspect<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Core) -> T + Send + 'static,
@@ -175,6 +183,23 @@ impl VaultHandle {
             let _ = answer.send(look(core));
         };
         self.send(Command::Inspect(Box::new(look)))
+            .await
+            .map_err(|_| CommitError::Stopping)?;
+        answered.await.map_err(|_| CommitError::Stopping)
+    }
+
+    /// The same before whatever waits in the inbox: for people who want to know how things stand, while a great deal comes
+    /// in. What was acknowledged before the call is seen.
+    pub async fn glance<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, CommitError> {
+        let (answer, answered) = oneshot::channel();
+        let look = move |core: &Core| {
+            let _ = answer.send(look(core));
+        };
+        self.looks
+            .send(Box::new(look))
             .await
             .map_err(|_| CommitError::Stopping)?;
         answered.await.map_err(|_| CommitError::Stopping)
@@ -352,17 +377,23 @@ struct Thread {
 }
 
 impl Thread {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut looks: mpsc::Receiver<Look>) {
         let mut state_held: Option<(tokio::time::Instant, tokio::time::Instant)> = None;
         loop {
-            let first = match state_held {
-                None => commands.recv().await,
-                Some((soon, latest)) => {
-                    match tokio::time::timeout_at(soon.min(latest), commands.recv()).await {
-                        Ok(command) => command,
-                        Err(_) => Some(Command::Input(Input::StateHeld)),
-                    }
+            let due = async {
+                match state_held {
+                    None => std::future::pending().await,
+                    Some((soon, latest)) => tokio::time::sleep_until(soon.min(latest)).await,
                 }
+            };
+            let first = tokio::select! {
+                biased;
+                Some(look) = looks.recv() => {
+                    look(&self.core);
+                    continue;
+                }
+                command = commands.recv() => command,
+                () = due => Some(Command::Input(Input::StateHeld)),
             };
             let Some(first) = first else { return };
             let mut inputs = Vec::new();

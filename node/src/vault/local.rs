@@ -14,7 +14,8 @@ use coffer_protocol::log::{DOCTYPE_MAX_LEN, ID_MAX_LEN};
 
 use crate::blobs::placement;
 
-use super::core::{Admission, Refusal, Ticket};
+use super::batch::Refusal;
+use super::core::{Admission, Ticket};
 use super::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
 use super::size::{check_edited, check_size};
 use super::work::{FILES, Work};
@@ -159,8 +160,13 @@ impl Work<'_, '_> {
             if row.as_ref().is_some_and(|row| row.hash == before.hash) {
                 continue;
             }
-            let content = self.file(*id)?.and_then(|state| state.content);
-            if let Some(content) = content.filter(|content| content.hash == before.hash)
+            // What came from elsewhere is in the document long before it is on the disk.
+            let present = self.file(*id)?.and_then(|state| state.content);
+            let content = match present.filter(|content| content.hash == before.hash) {
+                Some(content) => Some(content),
+                None => self.past_content(*id, &before.hash)?,
+            };
+            if let Some(content) = content
                 && let ChunkRoot::Inline(list) = &content.root
             {
                 let blobs = list.chunks.iter().map(|chunk| Hash(chunk.blob)).collect();

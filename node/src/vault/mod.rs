@@ -4,6 +4,7 @@
 //! how the node talks to it. `request.rs` says what can be asked, `work.rs`, `local.rs` and `remote.rs` do it inside one
 //! transaction, `founding.rs` makes and opens vaults, `identity.rs` keeps the device's own keys.
 
+mod batch;
 pub mod collect;
 pub mod core;
 mod evicting;
@@ -19,6 +20,7 @@ mod reading;
 mod records;
 mod remote;
 pub mod request;
+mod room;
 pub mod rule;
 mod size;
 pub mod state;
@@ -30,7 +32,7 @@ mod work;
 pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};
 pub use handle::{VaultHandle, VaultThread, wall_ms};
 pub use queue::SessionQueue;
-pub use reading::Wanted;
+pub use reading::{Wanted, file_state};
 pub use request::{
     BrakedFile, CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting,
     Operation,

@@ -13,7 +13,7 @@ use coffer_crdt::files::{self, Content, FileId, FileState, Stamp};
 use coffer_crdt::retention::VersionId;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table};
 
-use super::core::Refusal;
+use super::batch::Refusal;
 use super::local::Changed;
 use super::request::CommitError;
 use super::work::{FILES, Work};
@@ -84,6 +84,17 @@ pub fn past_contents(read: &ReadTransaction, file: FileId) -> Result<Vec<Content
         contents.push(decode_content(item?.1.value())?);
     }
     Ok(contents)
+}
+
+/// Shows every earlier content of every file. Walks the whole table.
+pub fn each_past_content(
+    read: &ReadTransaction,
+    mut see: impl FnMut(Content),
+) -> Result<(), StoreError> {
+    for item in read.open_table(tables::PAST_CONTENTS)?.iter()? {
+        see(decode_content(item?.1.value())?);
+    }
+    Ok(())
 }
 
 /// The tags of a file.
@@ -184,6 +195,23 @@ fn write_tags(
 }
 
 impl Work<'_, '_> {
+    /// An earlier content of a file, by its hash.
+    pub(super) fn past_content(
+        &self,
+        id: FileId,
+        hash: &[u8; 32],
+    ) -> Result<Option<Content>, StoreError> {
+        let (from, to) = all_of(id);
+        let past = self.transaction.open_table(tables::PAST_CONTENTS)?;
+        for item in past.range::<&[u8; 40]>(&from..=&to)? {
+            let content = decode_content(item?.1.value())?;
+            if content.hash == *hash {
+                return Ok(Some(content));
+            }
+        }
+        Ok(None)
+    }
+
     /// Keeps the name of a content that `after` replaces.
     pub(super) fn replaced(
         &mut self,

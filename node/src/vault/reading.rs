@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use coffer_crdt::document::Document;
 use coffer_crdt::files::{Content, Dot, FileId, FileState};
 use coffer_crdt::tree::{Changed, Tree};
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tokio::sync::broadcast;
 
 use super::handle::VaultHandle;
@@ -167,6 +167,11 @@ impl VaultHandle {
         }
         Ok(settings)
     }
+}
+
+/// The state of a file, as of a reader's moment.
+pub fn file_state(read: &ReadTransaction, id: FileId) -> Result<Option<FileState>, StoreError> {
+    file_in(&read.open_table(tables::FILES)?, id)
 }
 
 fn file_in(

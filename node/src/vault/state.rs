@@ -42,6 +42,8 @@ pub struct State {
     pub hlc: Hlc,
     /// Number of the last transaction.
     pub transaction: u64,
+    /// Number of the last one that touched a document which is no file; of the last one at all as far as is not known.
+    pub documents_at: u64,
     /// The newest statement of every other device, opened.
     pub held: BTreeMap<DeviceId, Held>,
     /// This device's own newest statement and its bytes.
@@ -106,6 +108,7 @@ impl State {
                 records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0),
             )),
             transaction: records::get_u64(&meta, tables::meta::TRANSACTION)?.unwrap_or(0),
+            documents_at: records::get_u64(&meta, tables::meta::TRANSACTION)?.unwrap_or(0),
             held: BTreeMap::new(),
             own_held: None,
             wanted: read.open_table(tables::WANTED)?.len()?,

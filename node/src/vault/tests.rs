@@ -4,17 +4,21 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use coffer_crdt::chunks::ChunkRoot;
+use coffer_crdt::chunks::{ChunkList, ChunkRef, ChunkRoot};
 use coffer_crdt::files::{FileId, Kind};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
+use redb::{ReadableDatabase, StorageBackend};
 
 use super::identity::Identity;
-use super::{CommitError, CommitRequest, Committed, ContentDraft, Core, Input, Operation, Output};
+use super::{
+    CommitError, CommitRequest, Committed, ContentDraft, Core, FolderRow, Input, Operation, Output,
+};
 use super::{founding, wall_ms};
+use crate::blobs::Placement;
 use crate::store;
+use coffer_protocol::identity::Hash;
 
 mod hosts;
 
@@ -192,4 +196,89 @@ fn content_that_was_not_seen_is_not_replaced() {
     );
     commit(&mut core, vec![set(4, None)]).unwrap();
     assert_eq!(hash(&core, id), [4; 32]);
+}
+
+/// A content of one chunk, and the blob of that.
+fn one_chunk(byte: u8) -> (ContentDraft, Hash) {
+    let chunk = ChunkRef {
+        id: [byte; 32],
+        frame: [byte; 32],
+        blob: [byte; 32],
+        len: 10,
+        sealed_len: 64,
+        epoch: 0,
+    };
+    let list = ChunkList {
+        epochs: vec![[9; 32]],
+        chunks: vec![chunk],
+    };
+    let draft = ContentDraft {
+        size: 10,
+        root: ChunkRoot::Inline(list),
+        ..content(byte)
+    };
+    (draft, Hash([byte; 32]))
+}
+
+#[test]
+fn bytes_that_a_file_on_disk_no_longer_holds_have_no_place_there_whatever_the_vault_has_by_then() {
+    let (mut core, id) = (vault(), FileId([5; 16]));
+    let ((first, old), (second, new)) = (one_chunk(1), one_chunk(2));
+    let row = |byte: u8| FolderRow {
+        parent: [0; 16],
+        name: "f".into(),
+        kind: 0,
+        inode: u64::from(byte),
+        size: 10,
+        mtime_ns: 0,
+        ctime_ns: 0,
+        executable: false,
+        hash: [byte; 32],
+    };
+    let place = Placement::File {
+        root: 1,
+        file: id.0,
+        offset: 0,
+        len: 10,
+        frame: [0; 32],
+        epoch: [9; 32],
+    };
+    let mut carry_out = |request: CommitRequest| {
+        let input = vec![Input::Commit(1, Box::new(request))];
+        assert!(is_acknowledged(&core.process(input, wall_ms())));
+        let read = core.database().begin_read().unwrap();
+        let places = crate::blobs::placement::Reader::new(&read).unwrap();
+        [old, new].map(|blob| places.places(&blob).unwrap().len())
+    };
+    let create = Operation::CreateFile {
+        id,
+        kind: Kind::File,
+        parent: FileId::ROOT,
+        name: "f".into(),
+        content: Some(first),
+        created_ms: 1,
+    };
+    let set = Operation::SetContent {
+        id,
+        content: second,
+        replaces: None,
+    };
+    let on_disk = |byte: u8, blob: Hash| CommitRequest {
+        placements: vec![(blob, place.clone())],
+        folder_rows: vec![(1, id, Some(row(byte)))],
+        ..Default::default()
+    };
+    let created = CommitRequest {
+        operations: vec![create],
+        ..on_disk(1, old)
+    };
+    assert_eq!(carry_out(created), [1, 0]);
+    // As if it had come from elsewhere: the document first, and the disk later.
+    let operations = vec![set];
+    let came = CommitRequest {
+        operations,
+        ..Default::default()
+    };
+    assert_eq!(carry_out(came), [1, 0]);
+    assert_eq!(carry_out(on_disk(2, new)), [0, 1]);
 }

@@ -15,7 +15,8 @@ use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::log::{self, Body, Change, Clock};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
-use super::core::{Core, Done, Ticket};
+use super::batch::Done;
+use super::core::{Core, Ticket};
 use super::request::Committed;
 use crate::store::documents::{DocumentKey, DocumentTables, Row};
 use crate::store::logs::LogTables;
@@ -424,6 +425,9 @@ impl<'c, 't> Work<'c, 't> {
             let state = &mut self.core.state;
             state.transaction += 1;
             state.wanted = self.wanted.len()?;
+            if self.touched.values().any(|(doctype, _)| doctype != FILES) {
+                state.documents_at = state.transaction;
+            }
             self.meta.insert(
                 tables::meta::TRANSACTION,
                 &state.transaction.to_be_bytes()[..],

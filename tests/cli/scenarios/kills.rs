@@ -133,8 +133,11 @@ fn start_in_vain(device: &Device, after: Duration) {
     node.wait().expect("it ends");
 }
 
-/// Nothing unfinished lies in the hidden folder, and nothing is reported that a person would have to see to.
+/// Nothing unfinished lies in the hidden folder, nothing is reported that a person would have to see to, and a check of
+/// everything finds nothing.
 fn is_clean(device: &Device, dir: &Path) {
+    let report = device.row(&["check"]);
+    assert_eq!(report["damaged_count"], 0, "{report}");
     let status = device.status();
     assert_eq!(status["folders"][0]["error_count"], 0, "{status}");
     assert_eq!(status["missing_here"]["files"], 0, "{status}");

@@ -31,7 +31,7 @@ use super::chunking::{Chunker, LIST_SIZES, ONE_CHUNK, Sizes};
 use super::content::{self, Named};
 use super::error::{BlobsError, ImportError};
 use super::pins::Hold;
-use super::placement::{Placement, PlacementError, Reader, Rows};
+use super::placement::{Placement, PlacementError, Reader, Rows, is_worth_a_row};
 use super::store::Keeper;
 use super::{Shared, workers};
 use stamp::Stamp;
@@ -345,7 +345,8 @@ impl<'a> Run<'a> {
             }
             // A chunk that is named again and stays where it is: the vault looks whether it is still there.
             let relied_on = piece.place.is_none() && !piece.kept;
-            if piece.fresh || relied_on {
+            let found_again = piece.place.is_none() || is_worth_a_row(piece.named.len);
+            if (piece.fresh && found_again) || relied_on {
                 rows.chunks.push((piece.named.id, piece.named.row()));
             }
             if let Some(place) = piece.place {

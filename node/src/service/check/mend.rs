@@ -5,18 +5,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use coffer_crdt::files::FileId;
+use coffer_crdt::files::{Content, FileId};
 use coffer_protocol::identity::Hash;
 use tokio::sync::mpsc;
 
 use super::super::running::{Running, blobs_error, commit_error};
+use super::super::store_error;
 use super::sweep::Found;
 use super::{About, Flaw};
-use crate::blobs::{FolderPaths, Placement, Priority, StoreJob};
+use crate::blobs::{FolderPaths, Named, Placement, Priority, StoreJob};
 use crate::control::{CheckReport, ControlError, DamageKind};
 use crate::index;
 use crate::store::documents::{DocumentKey, read_document, read_row};
-use crate::vault::{CommitRequest, FILES};
+use crate::vault::{CommitRequest, FILES, past};
 use redb::ReadableDatabase;
 
 /// Files whose contents are fetched again in one go.
@@ -292,11 +293,25 @@ async fn earlier_contents(
     if gone.is_empty() {
         return Ok(());
     }
-    let named = running
+    let mut named = running
         .blobs
-        .chunks_named(gone)
+        .chunks_named(gone.clone())
         .await
         .map_err(blobs_error)?;
+    // Tiny chunks have no row: what names them is the content.
+    let rest: BTreeSet<Hash> = {
+        let known: BTreeSet<Hash> = named.iter().map(|chunk| chunk.blob).collect();
+        gone.difference(&known).copied().collect()
+    };
+    if !rest.is_empty() {
+        let read = running.vault.database().begin_read();
+        let read = read.map_err(|error| store_error(error.into()))?;
+        let see = |content: Content| {
+            let chunks = Named::inline(&content.root).into_iter();
+            named.extend(chunks.filter(|chunk| rest.contains(&chunk.blob)));
+        };
+        past::each_past_content(&read, see).map_err(store_error)?;
+    }
     let fetch = running.fetch.clone().with_priority(Priority::Background);
     let (rows, hold) = match running.blobs.restore(&named, &fetch).await {
         Ok(restored) => restored,

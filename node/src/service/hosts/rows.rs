@@ -52,7 +52,7 @@ pub(super) async fn row(
 ) -> Result<HostRow, ControlError> {
     let (memory, clock) = running
         .vault
-        .inspect(move |core| {
+        .glance(move |core| {
             let state = core.state();
             (state.hosts.get(&host).cloned(), state.clock.clone())
         })

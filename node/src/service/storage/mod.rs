@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::tree::Tree;
 use coffer_protocol::eviction::{Copies, Keepers, Naming};
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceId, WriterId};
@@ -25,6 +26,7 @@ use crate::vault::storage::{Plan, Rule, Storage, StorageChange};
 use crate::vault::{CommitRequest, Core};
 
 pub use fetch::{bring_here, who_has};
+use survey::Seen;
 pub use survey::{Due, Survey};
 pub use trim::run;
 
@@ -58,7 +60,7 @@ impl Default for Keeping {
 pub async fn settings(running: &Running) -> Result<Arc<Storage>, ControlError> {
     running
         .vault
-        .inspect(|core| core.state().storage.clone())
+        .glance(|core| core.state().storage.clone())
         .await
         .map_err(commit_error)
 }
@@ -215,7 +217,7 @@ pub async fn kept_by_nobody(
 ) -> Result<Vec<FileId>, ControlError> {
     let (storage, others) = running
         .vault
-        .inspect(|core| (core.state().storage.clone(), Others::read(core)))
+        .glance(|core| (core.state().storage.clone(), Others::read(core)))
         .await
         .map_err(commit_error)?;
     let keepers = others.known();
@@ -237,7 +239,7 @@ pub async fn status(
 ) -> Result<StorageStatus, ControlError> {
     let (storage, others) = running
         .vault
-        .inspect(|core| (core.state().storage.clone(), Others::read(core)))
+        .glance(|core| (core.state().storage.clone(), Others::read(core)))
         .await
         .map_err(commit_error)?;
     let nothing_lacks = storage.keeps_everything()
@@ -264,8 +266,18 @@ fn looked(
     storage: &Storage,
     others: &Others,
 ) -> Result<StorageStatus, ControlError> {
-    let survey = Survey::of(running, storage)?;
-    let mut status = StorageStatus {
+    let confirmed = others.confirmed();
+    let mut risks = Risks::new(others);
+    let mut evictable = Amount::default();
+    let totals = survey::each(running, storage, |tree, file| {
+        if let Some(keepers) = confirmed.as_ref().filter(|_| file.may_be_dropped())
+            && keepers.enough(file.naming, || file.id.to_string())
+        {
+            evictable.add(file.size);
+        }
+        risks.see(tree, &file);
+    })?;
+    Ok(StorageStatus {
         mode: match storage.rules.get(&FileId::ROOT) {
             Some(Rule::OnDemand) => StorageMode::OnDemand,
             _ if storage.keeps_everything() => StorageMode::Full,
@@ -273,44 +285,48 @@ fn looked(
         },
         rules: rules(running, storage),
         limit: storage.limit,
-        used: survey.used,
-        elsewhere: survey.elsewhere,
-        kept: survey.kept,
-        ..StorageStatus::default()
-    };
-    if let Some(keepers) = others.confirmed() {
-        for file in survey.files.iter().filter(|file| file.may_be_dropped()) {
-            if keepers.enough(file.naming, || file.id.to_string()) {
-                status.evictable.add(file.size);
-            }
-        }
-    }
-    status.at_risk = at_risk(running, &survey, others);
-    Ok(status)
+        used: totals.used,
+        elsewhere: totals.elsewhere,
+        kept: totals.kept,
+        evictable,
+        at_risk: risks.found,
+    })
 }
 
-fn at_risk(running: &Running, survey: &Survey, others: &Others) -> AtRisk {
-    let mut risk = AtRisk::default();
-    let keepers = others.known();
-    let has: Vec<Has<'_>> = others.held.iter().map(|(_, held)| Has::of(held)).collect();
-    let one_keeps_all = others.one_keeps_all();
-    let tree = running.vault.tree();
-    for file in survey.files.iter().filter(|file| file.size > 0) {
-        if one_keeps_all || keepers.enough(file.naming, || file.id.to_string()) {
-            continue;
-        }
-        let elsewhere = has.iter().any(|has| has.has(file.id, file.naming));
-        match (file.here, elsewhere) {
-            (true, false) => risk.only_here.add(file.size),
-            (false, false) => risk.nowhere.add(file.size),
-            _ => {}
-        }
-        risk.all.add(file.size);
-        if risk.names.len() < NAMED {
-            risk.names.extend(tree.path(file.id));
+/// Contents that too few devices keep.
+struct Risks<'a> {
+    keepers: Keepers<'a>,
+    has: Vec<Has<'a>>,
+    one_keeps_all: bool,
+    found: AtRisk,
+}
+
+impl<'a> Risks<'a> {
+    fn new(others: &'a Others) -> Risks<'a> {
+        Risks {
+            keepers: others.known(),
+            has: others.held.iter().map(|(_, held)| Has::of(held)).collect(),
+            one_keeps_all: others.one_keeps_all(),
+            found: AtRisk::default(),
         }
     }
-    risk
+
+    fn see(&mut self, tree: &Tree, file: &Seen) {
+        let is_kept = || self.keepers.enough(file.naming, || file.id.to_string());
+        if file.size == 0 || self.one_keeps_all || is_kept() {
+            return;
+        }
+        let elsewhere = self.has.iter().any(|has| has.has(file.id, file.naming));
+        match (file.here, elsewhere) {
+            (true, false) => self.found.only_here.add(file.size),
+            (false, false) => self.found.nowhere.add(file.size),
+            _ => {}
+        }
+        self.found.all.add(file.size);
+        if self.found.names.len() < NAMED {
+            self.found.names.extend(tree.path(file.id));
+        }
+    }
 }
 
 fn rules(running: &Running, storage: &Storage) -> Vec<StorageRule> {

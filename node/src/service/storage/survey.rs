@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use coffer_crdt::files::{FileId, Kind};
+use coffer_crdt::tree::Tree;
 use coffer_protocol::eviction::Naming;
 
 use super::super::running::Running;
@@ -36,6 +37,12 @@ impl Seen {
 /// All of them.
 pub struct Survey {
     pub files: Vec<Seen>,
+    pub used: Amount,
+}
+
+/// What they come to.
+#[derive(Default)]
+pub struct Totals {
     pub kept: Amount,
     pub used: Amount,
     pub elsewhere: Amount,
@@ -44,48 +51,58 @@ pub struct Survey {
 impl Survey {
     /// Looks. Files that show as one with another are files of their own here: each document names its content.
     pub fn of(running: &Running, storage: &Storage) -> Result<Survey, ControlError> {
-        let mut wanted: HashSet<FileId> = HashSet::new();
-        let each = running.vault.each_wanted(|file| wanted.insert(file.id));
-        each.map_err(store_error)?;
-        let tree = running.vault.tree();
-        let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
-        let everything = storage.keeps_everything();
-        let mut survey = Survey {
-            files: Vec::new(),
-            kept: Amount::default(),
-            used: Amount::default(),
-            elsewhere: Amount::default(),
-        };
-        for every in tree.every() {
-            let id = every.id;
-            let Some(content) = every.content.filter(|_| every.kind == Kind::File) else {
-                continue;
-            };
-            if every.trashed {
-                continue;
-            }
-            let here = !wanted.contains(&id);
-            let on_demand = !everything && !plan.keeps(id);
-            match (on_demand, here) {
-                (true, true) => survey.used.add(content.size),
-                (true, false) => survey.elsewhere.add(content.size),
-                (false, true) => survey.kept.add(content.size),
-                (false, false) => {}
-            }
-            survey.files.push(Seen {
-                id,
-                naming: Naming {
-                    actor: content.dot.writer,
-                    seq: content.dot.seq,
-                },
-                hash: content.hash,
-                size: content.size,
-                here,
-                on_demand,
-            });
-        }
-        Ok(survey)
+        let mut files = Vec::new();
+        let totals = each(running, storage, |_, seen| files.push(seen))?;
+        Ok(Survey {
+            files,
+            used: totals.used,
+        })
     }
+}
+
+/// The same without a list of them, for there may be very many.
+pub fn each(
+    running: &Running,
+    storage: &Storage,
+    mut see: impl FnMut(&Tree, Seen),
+) -> Result<Totals, ControlError> {
+    let mut wanted: HashSet<FileId> = HashSet::new();
+    let each = running.vault.each_wanted(|file| wanted.insert(file.id));
+    each.map_err(store_error)?;
+    let tree = running.vault.tree();
+    let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
+    let everything = storage.keeps_everything();
+    let mut totals = Totals::default();
+    for every in tree.every() {
+        let id = every.id;
+        let Some(content) = every.content.filter(|_| every.kind == Kind::File) else {
+            continue;
+        };
+        if every.trashed {
+            continue;
+        }
+        let here = !wanted.contains(&id);
+        let on_demand = !everything && !plan.keeps(id);
+        match (on_demand, here) {
+            (true, true) => totals.used.add(content.size),
+            (true, false) => totals.elsewhere.add(content.size),
+            (false, true) => totals.kept.add(content.size),
+            (false, false) => {}
+        }
+        let seen = Seen {
+            id,
+            naming: Naming {
+                actor: content.dot.writer,
+                seq: content.dot.seq,
+            },
+            hash: content.hash,
+            size: content.size,
+            here,
+            on_demand,
+        };
+        see(&tree, seen);
+    }
+    Ok(totals)
 }
 
 /// What is to be here and is not.

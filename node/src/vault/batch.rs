@@ -1,0 +1,97 @@
+//! What one transaction is asked to do, what it leaves to be done once it is durable, and how an attempt at it fails.
+
+use coffer_crdt::files::{FileId, FileState, Purge};
+use coffer_protocol::identity::{DeviceId, Hash, WriterId};
+use coffer_protocol::pairing::Welcome;
+use coffer_protocol::replication::Rejection;
+
+use super::core::{Admission, Ticket};
+use super::request::{CommitError, CommitRequest, Committed};
+use crate::store::StoreError;
+
+/// One thing to do within the transaction.
+pub(super) enum Step {
+    Commit(Ticket, Box<CommitRequest>),
+    Admit(Ticket, Admission),
+    Ingest(DeviceId, Vec<Vec<u8>>, u32),
+    Grants(DeviceId, Vec<Vec<u8>>),
+    Held(DeviceId, DeviceId, Vec<u8>),
+    StateHeld,
+}
+
+/// What a finished transaction leaves to be done after it is durable.
+#[derive(Default)]
+pub(super) struct Done {
+    pub files: Vec<(FileId, FileState)>,
+    pub purges: Vec<(FileId, Purge)>,
+    pub documents: Vec<(String, String)>,
+    pub committed: Vec<(Ticket, Committed)>,
+    pub admitted: Vec<(Ticket, Welcome)>,
+    pub appended: Vec<(Option<DeviceId>, WriterId, u64, Hash)>,
+    pub rejected: Vec<(DeviceId, u32, Rejection)>,
+    pub members_changed: bool,
+    pub held_changed: bool,
+    pub wanted_changed: bool,
+    pub own_held: Option<Vec<u8>>,
+    pub others_held: Vec<(DeviceId, Vec<u8>, DeviceId)>,
+    /// What is known of hosts changed.
+    pub hosts_changed: bool,
+    /// Whether anything was written at all.
+    pub wrote: bool,
+}
+
+impl Done {
+    pub fn is_empty(&self) -> bool {
+        !self.wrote
+    }
+}
+
+/// Why an attempt at a batch ended.
+pub(super) enum Failure {
+    /// The request at this place in the batch cannot be carried out.
+    Request(usize, CommitError),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::Store(error)
+    }
+}
+
+/// Why one request failed within an attempt.
+pub(super) enum Refusal {
+    Request(CommitError),
+    Store(StoreError),
+}
+
+impl Refusal {
+    pub fn at(self, index: usize) -> Failure {
+        match self {
+            Refusal::Request(error) => Failure::Request(index, error),
+            Refusal::Store(error) => Failure::Store(error),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Refusal::Store(error)
+    }
+}
+
+impl From<CommitError> for Refusal {
+    fn from(error: CommitError) -> Self {
+        Refusal::Request(error)
+    }
+}
+
+impl From<&StoreError> for CommitError {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::DiskFull => CommitError::DiskFull,
+            other => CommitError::Storage(other.to_string()),
+        }
+    }
+}
