@@ -418,6 +418,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         let rivals = self.rivals_of(&found).await?;
         let settled = self.decide(found, &rivals);
+        let settled = self.without_doubtful(settled);
         let mut all = CommitRequest::default();
         for (_, settled, bytes) in &settled {
             self.request(&mut all, settled, bytes.clone());
@@ -438,6 +439,37 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.accept(&read, settled);
         }
         Ok(())
+    }
+
+    /// Leaves out, to be looked at later, what counts on a conflict copy that is missing: perhaps that was moved over the
+    /// very file. And what gives new bytes to a file that another on disk gives some already, being shown as one with it:
+    /// decided anew, with those in view, that is a conflict.
+    fn without_doubtful(
+        &mut self,
+        settled: Vec<(Read, Settled, Bytes)>,
+    ) -> Vec<(Read, Settled, Bytes)> {
+        let mut written = BTreeSet::new();
+        let (sure, doubtful): (Vec<_>, Vec<_>) =
+            settled.into_iter().partition(|(_, settled, _)| {
+                let copy = settled.relies_on;
+                let writes = settled
+                    .operations
+                    .iter()
+                    .filter_map(|operation| match operation {
+                        Operation::SetContent { id, .. } => Some(*id),
+                        _ => None,
+                    });
+                let is_sure = copy.is_none_or(|copy| !self.doubted.contains(&copy))
+                    && writes.clone().all(|id| !written.contains(&id));
+                if is_sure {
+                    written.extend(writes);
+                }
+                is_sure
+            });
+        for (read, ..) in doubtful {
+            self.again(&read, LOOK_AGAIN);
+        }
+        sure
     }
 
     async fn commit_one_by_one(

@@ -500,7 +500,13 @@ impl Run {
             self.devices[at].disk.set_gone(false);
             self.devices[at].disk.set_intrusion(None);
             self.set_full(at, false);
+        }
+        for at in 0..self.devices.len() {
             self.people[at].finish();
+            if self.calm {
+                // Two that finish at once may well be in conflict.
+                self.come_to_rest(false).await;
+            }
         }
         self.come_to_rest(true).await;
     }
