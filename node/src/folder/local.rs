@@ -232,6 +232,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         match self.vault.commit(request).await {
             Ok(_) => {
                 self.take_rows(rows);
+                self.ask_of_unmoved(&operations);
                 return Ok(());
             }
             Err(CommitError::NotFound(_) | CommitError::Invalid(_) | CommitError::Exists(_))
@@ -286,6 +287,21 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             .await?;
         self.take_rows(rest);
         Ok(())
+    }
+
+    /// What the vault shows elsewhere than where it was just moved, for what it was moved into was moved into it meanwhile:
+    /// that changes nothing in what is shown, so nobody else will say that it is in question.
+    fn ask_of_unmoved(&mut self, operations: &[Operation]) {
+        let tree = self.vault.tree();
+        for operation in operations {
+            if let Operation::MoveFile { id, parent, name } = operation
+                && tree.shown(*id).is_some_and(|shown| {
+                    shown.parent != tree.representative(*parent) || *shown.name != **name
+                })
+            {
+                self.questions.insert(*id);
+            }
+        }
     }
 
     fn refuse_rows(&mut self, rows: &[(FileId, Option<FolderRow>)], reason: &str) {

@@ -223,7 +223,11 @@ fn has_only_ignored(listing: &Listing, folder: &str) -> bool {
         .range(inside.clone()..)
         .take_while(|(path, _)| path.starts_with(&inside))
         .peekable();
-    below.peek().is_some() && below.all(|(path, content)| is_ignored(path, content.is_none()))
+    below.peek().is_some()
+        && below.all(|(path, content)| {
+            is_ignored(path, content.is_none())
+                || (content.is_none() && has_only_ignored(listing, path))
+        })
 }
 
 /// The power of a device fails. What its rows say to be on disk, and was, must still be somewhere on it: the vault has
