@@ -153,10 +153,7 @@ impl<'a> Hands<'a> {
             let Some(row) = self.shared.rows().get(id).cloned() else {
                 continue;
             };
-            let back = self
-                .folder(FileId(row.parent))
-                .and_then(|folder| self.place.put(self.place.tmp(), &name, &folder, &row.name));
-            if let Err(error) = back {
+            if let Err(error) = self.put_back(id, &name, &row) {
                 // Its place is taken by now; the next start puts it where the vault wants it.
                 self.outcome.refused.push((id, row.name, error));
             }
@@ -276,18 +273,32 @@ impl<'a> Hands<'a> {
             Err(error) => return Err(error.into()),
         }
         self.parked.remove(&id);
-        let mut row = FolderRow {
+        let row = FolderRow {
             parent: parent.0,
             name: name.to_owned(),
             ..row
         };
-        // Renaming changes the change time; that alone is taken over. If the bytes changed, the local pass will see it.
-        if let Ok(stat) = to.stat_at(name)
+        self.set_renamed(id, &to, row);
+        Ok(())
+    }
+
+    /// The row of what was renamed to its place: renaming changes the change time, and that alone is taken over. If the
+    /// bytes changed, the local pass will see it.
+    fn set_renamed(&mut self, id: FileId, folder: &Dir, mut row: FolderRow) {
+        if let Ok(stat) = folder.stat_at(&row.name)
             && stat.agrees(&row, true)
         {
             row.ctime_ns = stat.ctime_ns;
         }
         self.set(id, row);
+    }
+
+    /// From the parking place to where its row has it. Unless its row follows, the local pass takes it for changed and
+    /// asks about it again, and what is in the way makes it be parked once more, without end.
+    fn put_back(&mut self, id: FileId, parked: &str, row: &FolderRow) -> io::Result<()> {
+        let to = self.folder(FileId(row.parent))?;
+        self.place.put(self.place.tmp(), parked, &to, &row.name)?;
+        self.set_renamed(id, &to, row.clone());
         Ok(())
     }
 
@@ -367,8 +378,7 @@ impl<'a> Hands<'a> {
     /// Out of the parking place again, if it is there.
     fn come_back(&mut self, id: FileId, row: &FolderRow) -> Result<(), Trouble> {
         if let Some(parked) = self.parked.get(&id).cloned() {
-            let to = self.folder(FileId(row.parent))?;
-            self.place.put(self.place.tmp(), &parked, &to, &row.name)?;
+            self.put_back(id, &parked, row)?;
             self.parked.remove(&id);
         }
         Ok(())

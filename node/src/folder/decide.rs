@@ -27,6 +27,8 @@ pub struct Settled {
     pub revisit: Vec<FileId>,
     /// Whether a conflict copy was made.
     pub conflict: bool,
+    /// The conflict copy that has these bytes already, so that none was made.
+    pub relies_on: Option<FileId>,
 }
 
 /// The content of a symbolic link.
@@ -169,6 +171,7 @@ fn new(
         owner: fresh,
         revisit: vec![fresh, there],
         conflict: true,
+        ..Settled::default()
     }
 }
 
@@ -300,6 +303,7 @@ fn conflict(
         owner: of,
         conflict: !copy.holds_it,
         revisit: vec![of, copy.id],
+        relies_on: copy.holds_it.then_some(copy.id),
         ..Settled::default()
     };
     if !copy.exists {
@@ -335,7 +339,7 @@ fn conflict(
 /// of the other. The row still holds the loser: it becomes the copy, before the winner comes to disk.
 ///
 /// `rival` is the loser as the vault has it, put there at `written`, `label` the name of the device that wrote it. Every
-/// device that does this makes the same copy. `None` if the copy was made before.
+/// device that does this makes the same copy. There is nothing to do where that [was made before](Settled::relies_on).
 pub fn preserve(
     view: &View<'_>,
     id: FileId,
@@ -358,7 +362,10 @@ pub fn preserve(
         &[],
     );
     if copy.holds_it {
-        return None;
+        return Some(Settled {
+            relies_on: Some(copy.id),
+            ..Settled::default()
+        });
     }
     let mut settled = Settled {
         owner: copy.id,
@@ -457,7 +464,7 @@ pub fn revive(view: &View<'_>, id: FileId, rival: ContentDraft, written: Dot) ->
         rows: vec![(id, Some(row))],
         owner: id,
         revisit: vec![id],
-        conflict: false,
+        ..Settled::default()
     })
 }
 

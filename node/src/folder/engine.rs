@@ -82,7 +82,8 @@ pub(super) struct Engine<V, C> {
     /// When all of it was last looked through, in milliseconds since 1970.
     pub scanned_ms: Option<u64>,
     pub closed: BTreeSet<PathBuf>,
-    /// Files that are shown as one with another that is missing, and so not put away before that is clear.
+    /// Files that are shown as one with another that is missing, or whose bytes only a copy has that is missing, and so
+    /// not put away before that is clear.
     pub twins: BTreeSet<FileId>,
     /// Whether the note of what was about to be done is one of before, and the rows that it gave to files that have to
     /// be read first.

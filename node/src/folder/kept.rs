@@ -3,7 +3,7 @@
 //! Those that were written without knowledge of what replaces or deletes them are given back to the vault first. The
 //! others were moved to the kept files, and the vault is told where their chunks are now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_crdt::chunks::{ChunkList, ChunkRoot};
 use coffer_crdt::files::{Content, FileId};
@@ -21,10 +21,12 @@ use crate::vault::request::{CommitRequest, ContentDraft};
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// Of the contents that the plan takes off the disk, those that were written without knowledge of what replaces
-    /// them become conflict copies, or survive the deletion. Returns whether there were any: then the plan is void.
+    /// them become conflict copies, or survive the deletion. Returns whether there were any: then the plan is void. Adds
+    /// to `waiting` what has to stay until it is clear what became of its copy.
     pub(super) async fn preserve_rivals(
         &mut self,
         endangered: Vec<(FileId, [u8; 32], bool)>,
+        waiting: &mut BTreeSet<FileId>,
     ) -> Result<bool, Halt> {
         if endangered.is_empty() {
             return Ok(false);
@@ -66,6 +68,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 }
             };
             let Some(settled) = settled else { continue };
+            if let Some(copy) = settled.relies_on {
+                // Perhaps it was moved over the very file.
+                if self.doubted.contains(&copy) {
+                    waiting.insert(id);
+                }
+                continue;
+            }
             let chunks = self.chunks_of(&rival.root).await.unwrap_or_default();
             let number = self.config.number;
             let request = CommitRequest {

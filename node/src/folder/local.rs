@@ -237,6 +237,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         match self.vault.commit(request).await {
             Ok(_) => {
                 self.take_rows(rows);
+                self.ask_of_unmoved(&operations);
                 return Ok(());
             }
             Err(CommitError::NotFound(_) | CommitError::Invalid(_) | CommitError::Exists(_))
@@ -291,6 +292,21 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             .await?;
         self.take_rows(rest);
         Ok(())
+    }
+
+    /// What the vault shows elsewhere than where it was just moved, for what it was moved into was moved into it meanwhile:
+    /// that changes nothing in what is shown, so nobody else will say that it is in question.
+    fn ask_of_unmoved(&mut self, operations: &[Operation]) {
+        let tree = self.vault.tree();
+        for operation in operations {
+            if let Operation::MoveFile { id, parent, name } = operation
+                && tree.shown(*id).is_some_and(|shown| {
+                    shown.parent != tree.representative(*parent) || *shown.name != **name
+                })
+            {
+                self.questions.insert(*id);
+            }
+        }
     }
 
     fn refuse_rows(&mut self, rows: &[(FileId, Option<FolderRow>)], reason: &str) {
@@ -423,6 +439,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         let rivals = self.rivals_of(&found).await?;
         let settled = self.decide(found, &rivals);
+        let settled = self.without_doubtful(settled);
         let mut all = CommitRequest::default();
         for (_, settled, bytes) in &settled {
             self.request(&mut all, settled, bytes.clone());
@@ -443,6 +460,37 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             self.accept(&read, settled);
         }
         Ok(())
+    }
+
+    /// Leaves out, to be looked at later, what counts on a conflict copy that is missing: perhaps that was moved over the
+    /// very file. And what gives new bytes to a file that another on disk gives some already, being shown as one with it:
+    /// decided anew, with those in view, that is a conflict.
+    fn without_doubtful(
+        &mut self,
+        settled: Vec<(Read, Settled, Bytes)>,
+    ) -> Vec<(Read, Settled, Bytes)> {
+        let mut written = BTreeSet::new();
+        let (sure, doubtful): (Vec<_>, Vec<_>) =
+            settled.into_iter().partition(|(_, settled, _)| {
+                let copy = settled.relies_on;
+                let writes = settled
+                    .operations
+                    .iter()
+                    .filter_map(|operation| match operation {
+                        Operation::SetContent { id, .. } => Some(*id),
+                        _ => None,
+                    });
+                let is_sure = copy.is_none_or(|copy| !self.doubted.contains(&copy))
+                    && writes.clone().all(|id| !written.contains(&id));
+                if is_sure {
+                    written.extend(writes);
+                }
+                is_sure
+            });
+        for (read, ..) in doubtful {
+            self.again(&read, LOOK_AGAIN);
+        }
+        sure
     }
 
     async fn commit_one_by_one(

@@ -343,7 +343,23 @@ fn contents(
     }
 }
 
-/// The wishes for all files in question. Grows by: folders that are not there yet, what has a wished name now, what is
+/// The folders from `folder` up to `id`, if that is where it is now: some of them have to come out of `id` before it can
+/// go into `folder`.
+fn inside(view: &View<'_>, folder: FileId, id: FileId) -> Vec<FileId> {
+    let (mut way, mut at) = (Vec::new(), folder);
+    while at != id {
+        match view.rows.get(at) {
+            Some(row) if way.len() < MAX_DEPTH => {
+                way.push(at);
+                at = FileId(row.parent);
+            }
+            _ => return Vec::new(),
+        }
+    }
+    way
+}
+
+/// The wishes for all files in question. Grows by: folders that are not there yet, or inside, what has a wished name, what is
 /// in a folder that goes, and in one that comes unless its turn is `later`.
 fn gather(
     view: &View<'_>,
@@ -362,6 +378,9 @@ fn gather(
             Wish::Here(want) => {
                 if !view.rows.is_folder(want.parent) {
                     open.push_back(want.parent);
+                }
+                if row.is_some() && want.kind == Kind::Folder {
+                    open.extend(inside(view, want.parent, id));
                 }
                 open.extend(
                     view.rows

@@ -92,6 +92,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// read, and not before: the vault would count their bytes as held.
     async fn take_done(&mut self, done: Vec<Done>) -> Result<(), Halt> {
         let (mut touched, mut reads) = (BTreeSet::new(), BTreeMap::new());
+        let mut gone = Vec::new();
         {
             let mut rows = self.shared.rows_mut();
             for Done { id, row, read } in done {
@@ -104,10 +105,15 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                         touched.insert(id);
                         rows.set(id, row);
                     }
-                    (None, _) => {
-                        touched.insert(id);
-                        rows.remove(id);
-                    }
+                    (None, _) => gone.push(id),
+                }
+            }
+            for id in gone {
+                // What is still in it by the rows somebody deleted or moved. The local pass finds that out, while there is
+                // a row of the folder; without one nothing would ever look there.
+                if rows.children(id).next().is_none() {
+                    touched.insert(id);
+                    rows.remove(id);
                 }
             }
         }

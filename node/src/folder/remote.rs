@@ -134,15 +134,19 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             let endangered = endangered(&view, &planned);
             (planned, endangered)
         };
-        if self.preserve_rivals(endangered).await? {
+        let mut waiting = BTreeSet::new();
+        if self.preserve_rivals(endangered, &mut waiting).await? {
             self.questions.extend(questions);
             return Ok(());
         }
         let RemotePlan {
             mut steps,
-            bring,
+            mut bring,
             settled,
         } = planned;
+        steps.retain(|step| !waiting.contains(&step.subject()));
+        bring.retain(|bring| !waiting.contains(&bring.id));
+        self.twins.append(&mut waiting);
         self.spare_twins(&mut steps);
         for id in settled {
             self.forget(id);

@@ -204,6 +204,16 @@ impl TestVault {
             .collect()
     }
 
+    /// Whether two files that both had these bytes became one.
+    pub fn became_one(&self, hash: &[u8; 32]) -> bool {
+        let inner = self.inner();
+        let had = |doc: &Doc| doc.contents.iter().any(|content| content.hash == *hash);
+        inner.docs.values().any(|doc| {
+            let into = doc.merged.and_then(|merged| inner.docs.get(&merged.into));
+            had(doc) && into.is_some_and(had)
+        })
+    }
+
     /// What is in the trash and could be taken out of it.
     pub fn trashed(&self) -> Vec<FileId> {
         let inner = self.inner();

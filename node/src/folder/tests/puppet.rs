@@ -372,7 +372,9 @@ impl Puppet {
                     preserve(&view, id, draft, &label, rival.stamp, 1_795_305_600_000)
                 }
             };
-            let Some(settled) = settled else { continue };
+            let Some(settled) = settled.filter(|settled| settled.relies_on.is_none()) else {
+                continue;
+            };
             self.conflicts += usize::from(settled.conflict);
             any = true;
             let folder_rows = settled

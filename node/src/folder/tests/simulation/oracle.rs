@@ -45,11 +45,7 @@ pub fn listing(disk: &VirtualDisk, profile: Profile) -> Listing {
 /// Files that are shown and whose bytes are nowhere: somebody deleted the only copy, and somebody else had moved the
 /// file meanwhile, so that it survives. Nobody can bring them; who has older bytes goes on showing those.
 pub fn gone_for_good(devices: &[Device], ledger: &Ledger, network: &Network) -> BTreeSet<String> {
-    let mut gone: BTreeSet<[u8; 32]> = ledger
-        .all_gone()
-        .filter(|bytes| !bytes.is_empty())
-        .map(|bytes| content_hash(bytes))
-        .collect();
+    let mut gone: BTreeSet<[u8; 32]> = ledger.all_gone().map(|bytes| content_hash(bytes)).collect();
     // Moved to where it is ignored, it is as well as moved out: there it is, for whoever did so, and nobody speaks for it.
     for device in devices {
         let listing = device.listing().into_iter();
@@ -57,6 +53,9 @@ pub fn gone_for_good(devices: &[Device], ledger: &Ledger, network: &Network) -> 
         let contents = ignored.filter_map(|(_, content)| Some(content?.1));
         gone.extend(contents.map(|bytes| content_hash(&bytes)));
     }
+    // Nothing has to be brought for a file without bytes, so it is never gone: not by an ignored draft either, whose
+    // bytes went with the power.
+    gone.remove(&content_hash(&[]));
     let listing = devices[0].vault.inner.listing().into_iter();
     listing
         .filter(|(_, hash)| {
@@ -144,6 +143,13 @@ pub fn nothing_lost(devices: &[Device], ledger: &Ledger) {
         .written
         .iter()
         .filter(|bytes| !ledger.may_be_gone(bytes) && !there.contains(*bytes))
+        // A copy that got, before anybody had heard of the other, the very place of what it was made from is one with it,
+        // and what was given up there is an older version of both.
+        .filter(|bytes| {
+            let hash = content_hash(bytes);
+            let became_one = |device: &Device| device.vault.inner.became_one(&hash);
+            !(ledger.is_wanted_for_copies(bytes) && devices.iter().any(became_one))
+        })
         .map(|bytes| String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned())
         .collect();
     assert!(
@@ -217,7 +223,11 @@ fn has_only_ignored(listing: &Listing, folder: &str) -> bool {
         .range(inside.clone()..)
         .take_while(|(path, _)| path.starts_with(&inside))
         .peekable();
-    below.peek().is_some() && below.all(|(path, content)| is_ignored(path, content.is_none()))
+    below.peek().is_some()
+        && below.all(|(path, content)| {
+            is_ignored(path, content.is_none())
+                || (content.is_none() && has_only_ignored(listing, path))
+        })
 }
 
 /// The power of a device fails. What its rows say to be on disk, and was, must still be somewhere on it: the vault has

@@ -104,8 +104,8 @@ pub struct Ledger {
     pub written: BTreeSet<Arc<Vec<u8>>>,
     /// Contents that somebody deleted or overwrote where they saw them.
     pub given_up: BTreeSet<Arc<Vec<u8>>>,
-    /// Contents that somebody moved out of the folder.
-    outside: BTreeSet<Arc<Vec<u8>>>,
+    /// Contents that somebody moved out of the folder, and on which devices: there they are.
+    outside: BTreeMap<Arc<Vec<u8>>, BTreeSet<usize>>,
     /// Contents that were lost with the power before anybody said to have them.
     pub excused: BTreeSet<Arc<Vec<u8>>>,
     /// Beginnings of contents, which nobody meant to keep.
@@ -180,15 +180,21 @@ impl Ledger {
         self.given_up
             .iter()
             .chain(&self.excused)
-            .chain(&self.outside)
+            .chain(self.outside.keys())
             .chain(&self.halves)
     }
 
     /// Whether a content may be gone.
     pub fn may_be_gone(&self, bytes: &Arc<Vec<u8>>) -> bool {
-        [&self.given_up, &self.excused, &self.outside]
+        [&self.given_up, &self.excused]
             .iter()
             .any(|gone| gone.contains(bytes))
+            || self.outside.contains_key(bytes)
+    }
+
+    /// Whether a content that somebody had given up is wanted for the sake of copies alone.
+    pub fn is_wanted_for_copies(&self, bytes: &Arc<Vec<u8>>) -> bool {
+        self.copies.contains_key(bytes)
     }
 }
 
@@ -372,8 +378,11 @@ impl Person {
             Deed::MoveOut => {
                 let spot = pick(&any, dice)?;
                 free(image, OUTSIDE, &spot.name)?;
-                let contents = contents_in(image, spot.ino);
-                self.ledger.lock().unwrap().outside.extend(contents);
+                let mut ledger = self.ledger.lock().unwrap();
+                for bytes in contents_in(image, spot.ino) {
+                    ledger.outside.entry(bytes).or_default().insert(self.index);
+                }
+                drop(ledger);
                 disk.person_rename((spot.folder, &spot.name), (OUTSIDE, &spot.name));
                 Some(format!("move {} out", spot.path))
             }
@@ -388,7 +397,13 @@ impl Person {
                 let ino = outside[name];
                 let mut ledger = self.ledger.lock().unwrap();
                 for bytes in contents_in(image, ino) {
-                    ledger.outside.remove(&bytes);
+                    // What another device's person moved out as well is gone from the vault all the same.
+                    if let Some(devices) = ledger.outside.get_mut(&bytes) {
+                        devices.remove(&self.index);
+                        if devices.is_empty() {
+                            ledger.outside.remove(&bytes);
+                        }
+                    }
                     // Half of something may come back as well.
                     ledger.written.insert(bytes);
                 }

@@ -226,7 +226,11 @@ impl Run {
             Act::SetClock => {
                 self.log.hit("fault", "clock set");
                 let skew = [0, -4_000, 86_400_000, -7_200_000][dice.random_range(0..4)];
-                self.devices[at].clock.set_skew(skew);
+                let clock = &self.devices[at].clock;
+                // By the times of a file whether it is the one of before a loss of power: a clock that was set back makes
+                // that unclear, and what is unclear stays beside the other, which is no conflict between people.
+                let least = if self.calm { clock.skew() } else { i64::MIN };
+                clock.set_skew(skew.max(least));
             }
             Act::Events => {
                 self.telling[at] = [
@@ -500,7 +504,13 @@ impl Run {
             self.devices[at].disk.set_gone(false);
             self.devices[at].disk.set_intrusion(None);
             self.set_full(at, false);
+        }
+        for at in 0..self.devices.len() {
             self.people[at].finish();
+            if self.calm {
+                // Two that finish at once may well be in conflict.
+                self.come_to_rest(false).await;
+            }
         }
         self.come_to_rest(true).await;
     }

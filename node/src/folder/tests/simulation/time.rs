@@ -53,6 +53,11 @@ impl Clock {
         self.wall_ns()
     }
 
+    /// How far the wall clock is ahead, in milliseconds.
+    pub fn skew(&self) -> i64 {
+        self.state.lock().unwrap().skew_ms
+    }
+
     /// Sets the wall clock another way.
     pub fn set_skew(&self, skew_ms: i64) {
         self.state.lock().unwrap().skew_ms = skew_ms;
