@@ -9,7 +9,7 @@
 //! rest, how long edits take from device to device, and how long until devices that come back at once are served again.
 //! Fails if the host turned anybody away. `host.rs` is the process, `vault.rs` who is in a vault, `device.rs` one device.
 //!
-//! Bounds: one task and some 5 file descriptors a device; 32 devices connect at a time until all are there.
+//! Bounds: one task and some 5 file descriptors a device; 8 devices connect at a time until all are there.
 
 mod device;
 mod host;
@@ -33,8 +33,8 @@ use vault::Vault;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
-/// Devices that connect at a time until all are there: a host lets in so many strangers at a time, and more.
-const AT_A_TIME: usize = 32;
+/// Devices that connect at a time until all are there: a host binds 16 vaults at a time.
+const AT_A_TIME: usize = 8;
 /// Rest before memory is read: the host gives free pages back 6 to 12 s after the last session came.
 const REST: Duration = Duration::from_secs(20);
 /// Longest wait for one edit, or for one device to be served.
