@@ -45,6 +45,26 @@ pub fn device_of(peer: &PeerId) -> Option<Device> {
     (peer_of(&device).as_ref() == Some(peer)).then_some(device)
 }
 
+/// For limits by address: an IPv4 address, or the /64 that a customer of IPv6 is given at least.
+pub fn network_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+/// The address of the machine at the other end, where the multiaddress begins with one.
+pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
 /// What an address of the shape `/ip/…/tcp/…` or `/ip/…/udp/…/quic-v1` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {

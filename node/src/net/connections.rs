@@ -24,7 +24,7 @@ use libp2p::{
 use tokio::sync::mpsc;
 
 use super::{
-    address::{Device, Place, Transport, device_of, through},
+    address::{Device, Place, Transport, device_of, ip_of, network_of, through},
     limits::OUTBOUND_STREAMS,
     roster::{Connection, Whence},
     streams::{Handler, Shared},
@@ -178,10 +178,9 @@ impl NetworkBehaviour for Streams {
         let Some(door) = &self.shared.door else {
             return Ok(());
         };
-        let connections = self.shared.roster.connections();
-        let inbound = connections.iter().filter(|one| !one.outbound);
-        let present: Vec<Multiaddr> = inbound.map(|one| one.address.clone()).collect();
-        if door.admits(remote, &present) {
+        let from = ip_of(remote).map(network_of);
+        let (present, near) = self.shared.roster.present(from);
+        if door.admits(from, present, near) {
             Ok(())
         } else {
             Err(ConnectionDenied::new(Denied::AtTheDoor))

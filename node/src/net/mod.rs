@@ -46,11 +46,12 @@ mod usage;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::SystemTime,
 };
 
-pub use address::{Device, MAX_ADDRESSES, Transport, device_of, peer_of};
+pub use address::{Device, MAX_ADDRESSES, Transport, device_of, ip_of, network_of, peer_of};
 pub use framing::{FrameError, read_frame, write_frame};
 pub use libp2p::{Multiaddr, PeerId, StreamProtocol};
 pub use limits::{DEFAULT_PORT, OPEN_TIMEOUT};
@@ -99,8 +100,9 @@ pub struct NetConfig {
 
 /// Decides whether somebody who is not wanted may connect. Asked before the handshake, which is what costs.
 pub trait Door: Send + Sync {
-    /// `from` is where the other end is, `present` where those are who are connected already.
-    fn admits(&self, from: &Multiaddr, present: &[Multiaddr]) -> bool;
+    /// `from` is the network of the other end by [`network_of`], where it has one; `present` is how many connections there
+    /// are that came unasked, `near` how many of them from that network.
+    fn admits(&self, from: Option<IpAddr>, present: usize, near: usize) -> bool;
 }
 
 impl NetConfig {
@@ -479,6 +481,36 @@ impl Net {
             .await;
     }
 
+    /// Takes a device among those that may use this host for as long as it is connected; nothing if it is not.
+    pub async fn admit_relay_client(&self, device: Device) {
+        self.tell_actor(|done| Command::SetClient {
+            device,
+            while_connected: true,
+            done,
+        })
+        .await;
+    }
+
+    /// Takes a device out of them unless it has connected again.
+    pub async fn forget_relay_client(&self, device: Device) {
+        self.tell_actor(|done| Command::SetClient {
+            device,
+            while_connected: false,
+            done,
+        })
+        .await;
+    }
+
+    /// Whether a device may use this host.
+    pub fn is_relay_client(&self, device: &Device) -> bool {
+        self.roster.is_client(device)
+    }
+
+    /// Devices that may use this host.
+    pub fn relay_clients(&self) -> BTreeSet<Device> {
+        self.roster.clients()
+    }
+
     /// What this host does for its clients as a carrier of connections.
     pub fn relay_load(&self) -> RelayLoad {
         let (circuits, circuits_total, refused_total) = self.roster.load.counts();
@@ -509,18 +541,23 @@ impl Net {
 
     /// All connections now.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
-        let info = |connection: Arc<roster::Connection>| ConnectionInfo {
-            device: connection.device,
-            address: connection.address.clone(),
-            transport: connection.transport,
-            relayed: connection.relayed,
-            outbound: connection.outbound,
-            bytes_in: connection.usage.bytes_in(),
-            bytes_out: connection.usage.bytes_out(),
-            streams: connection.usage.open(),
-            since: connection.since_wall,
-        };
-        self.roster.connections().into_iter().map(info).collect()
+        self.roster.connections().iter().map(info).collect()
+    }
+
+    /// Those with one device.
+    pub fn connections_of(&self, device: &Device) -> Vec<ConnectionInfo> {
+        let connections = self.roster.connections_of(device);
+        connections.iter().map(info).collect()
+    }
+
+    /// How many there are.
+    pub fn connection_count(&self) -> usize {
+        self.roster.count()
+    }
+
+    /// Connections that were not let in since the start: beyond a bound, or by the [`Door`].
+    pub fn turned_away(&self) -> u64 {
+        self.roster.turned_away.load(Ordering::Relaxed)
     }
 
     /// Whether a connection with the device exists.
@@ -556,5 +593,19 @@ impl Net {
         {
             tracing::error!(%error, "the network task failed");
         }
+    }
+}
+
+fn info(connection: &Arc<roster::Connection>) -> ConnectionInfo {
+    ConnectionInfo {
+        device: connection.device,
+        address: connection.address.clone(),
+        transport: connection.transport,
+        relayed: connection.relayed,
+        outbound: connection.outbound,
+        bytes_in: connection.usage.bytes_in(),
+        bytes_out: connection.usage.bytes_out(),
+        streams: connection.usage.open(),
+        since: connection.since_wall,
     }
 }

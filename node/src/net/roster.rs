@@ -11,7 +11,8 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry as Slot},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::{Instant, SystemTime},
 };
@@ -20,7 +21,7 @@ use libp2p::{Multiaddr, swarm::ConnectionId};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::{
-    address::{Device, Place, Transport},
+    address::{Device, Place, Transport, ip_of, network_of},
     limits::REPLACED_AFTER,
     streams::OpenRequest,
     usage::{Load, Usage},
@@ -49,6 +50,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// The network from which it comes, for limits.
+    fn network(&self) -> Option<IpAddr> {
+        ip_of(&self.address).map(network_of)
+    }
+
     /// Whether the other end is this very machine.
     pub fn is_loopback(&self) -> bool {
         self.relayed.is_none()
@@ -89,6 +95,11 @@ struct Table {
     /// Devices that may use this node as a host.
     clients: BTreeSet<Device>,
     expected: BTreeSet<Device>,
+    /// Devices with several connections, and those that are not known: each event looks at these, and a host has
+    /// thousands of others.
+    several: BTreeSet<Device>,
+    strange: BTreeSet<Device>,
+    present: Present,
     discovered: BTreeMap<Device, BTreeSet<Multiaddr>>,
     listening: Vec<Multiaddr>,
     /// Where a host has reached us from outside.
@@ -103,7 +114,46 @@ struct Entry {
     connections: Vec<Arc<Connection>>,
 }
 
+/// Inbound connections, for a door: all, and by network.
+#[derive(Default)]
+struct Present {
+    all: usize,
+    by_network: HashMap<IpAddr, usize>,
+}
+
+impl Present {
+    fn came(&mut self, connection: &Connection) {
+        if !connection.outbound {
+            self.all += 1;
+            if let Some(network) = connection.network() {
+                *self.by_network.entry(network).or_default() += 1;
+            }
+        }
+    }
+
+    fn went(&mut self, connection: &Connection) {
+        if !connection.outbound {
+            self.all = self.all.saturating_sub(1);
+            if let Some(Slot::Occupied(mut near)) =
+                connection.network().map(|one| self.by_network.entry(one))
+            {
+                *near.get_mut() -= 1;
+                if *near.get() == 0 {
+                    near.remove();
+                }
+            }
+        }
+    }
+}
+
 impl Table {
+    /// Looks anew who is strange, after it has changed who is known.
+    fn reckon_strange(&mut self) {
+        let connected = self.devices.keys();
+        let strange = connected.filter(|device| !self.knows(device)).copied();
+        self.strange = strange.collect();
+    }
+
     fn knows(&self, device: &Device) -> bool {
         self.wanted.contains(device)
             || self.relays.contains(device)
@@ -120,6 +170,8 @@ pub(super) struct Roster {
     pub idle: Arc<Notify>,
     /// Streams refused since the start.
     pub refused: AtomicU64,
+    /// Connections that were not let in, since the start.
+    pub turned_away: AtomicU64,
     /// What a host does for its clients.
     pub load: Load,
 }
@@ -132,6 +184,7 @@ impl Roster {
             changed: watch::Sender::new(0),
             idle: Arc::default(),
             refused: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
             load: Load::default(),
         }
     }
@@ -192,36 +245,47 @@ impl Roster {
 
     pub fn insert(&self, connection: Arc<Connection>) {
         let mut table = self.table();
-        let entry = table
-            .devices
-            .entry(connection.device)
-            .or_insert_with(|| Entry {
-                inbound: connection.inbound.clone(),
-                connections: Vec::new(),
-            });
+        let device = connection.device;
+        table.present.came(&connection);
+        let entry = table.devices.entry(device).or_insert_with(|| Entry {
+            inbound: connection.inbound.clone(),
+            connections: Vec::new(),
+        });
         entry.connections.push(connection);
+        if entry.connections.len() > 1 {
+            table.several.insert(device);
+        }
+        if !table.knows(&device) {
+            table.strange.insert(device);
+        }
         drop(table);
         self.bump();
     }
 
     pub fn remove(&self, device: &Device, id: ConnectionId) {
-        let mut table = self.table();
+        let mut guard = self.table();
+        let table = &mut *guard;
         if let Some(entry) = table.devices.get_mut(device) {
             entry.connections.retain(|connection| {
                 if connection.id == id {
                     connection.slots.close();
+                    table.present.went(connection);
                 }
                 connection.id != id
             });
+            if entry.connections.len() < 2 {
+                table.several.remove(device);
+            }
             if entry.connections.is_empty() {
                 table.devices.remove(device);
+                table.strange.remove(device);
                 if table.wanted.contains(device) || table.relays.contains(device) {
                     // The swarm will dial again in a moment: those who open a stream now may wait for it.
                     table.expected.insert(*device);
                 }
             }
         }
-        drop(table);
+        drop(guard);
         self.bump();
     }
 
@@ -251,11 +315,9 @@ impl Roster {
     /// The connections of a device that are not the best one: those that are as direct, since others go by another rule.
     pub fn surplus(&self) -> Vec<Arc<Connection>> {
         let table = self.table();
-        let several = table
-            .devices
-            .iter()
-            .filter(|(_, entry)| entry.connections.len() > 1);
+        let several = table.several.iter();
         several
+            .filter_map(|device| Some((device, table.devices.get(device)?)))
             .flat_map(|(device, entry)| {
                 let any_direct = entry.connections.iter().any(|one| one.relayed.is_none());
                 let alike = entry
@@ -320,17 +382,36 @@ impl Roster {
         self.table().devices.contains_key(device)
     }
 
+    /// Connections of devices that are not known.
+    pub fn strange(&self) -> Vec<Arc<Connection>> {
+        let table = self.table();
+        let entries = table
+            .strange
+            .iter()
+            .filter_map(|one| table.devices.get(one));
+        entries
+            .flat_map(|entry| entry.connections.iter().cloned())
+            .collect()
+    }
+
     /// Inbound connections of devices that are not known.
     pub fn strangers(&self) -> usize {
+        let strange = self.strange();
+        strange.iter().filter(|one| !one.outbound).count()
+    }
+
+    /// Inbound connections: all, and those from a network.
+    pub fn present(&self, network: Option<IpAddr>) -> (usize, usize) {
         let table = self.table();
-        let strange = table
-            .devices
-            .iter()
-            .filter(|(device, _)| !table.knows(device));
-        strange
-            .flat_map(|(_, entry)| &entry.connections)
-            .filter(|connection| !connection.outbound)
-            .count()
+        let near = network.and_then(|network| table.present.by_network.get(&network));
+        (table.present.all, near.copied().unwrap_or(0))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        let table = self.table();
+        let entries = table.devices.values();
+        entries.map(|entry| entry.connections.len()).sum()
     }
 
     // ---- what the swarm knows besides
@@ -355,15 +436,40 @@ impl Roster {
     }
 
     pub fn set_wanted(&self, wanted: BTreeSet<Device>) {
-        self.table().wanted = wanted;
+        let mut table = self.table();
+        table.wanted = wanted;
+        table.reckon_strange();
     }
 
     pub fn set_relays(&self, relays: BTreeSet<Device>) {
-        self.table().relays = relays;
+        let mut table = self.table();
+        table.relays = relays;
+        table.reckon_strange();
     }
 
     pub fn set_clients(&self, clients: BTreeSet<Device>) {
-        self.table().clients = clients;
+        let mut table = self.table();
+        table.clients = clients;
+        table.reckon_strange();
+    }
+
+    /// Takes one device among the clients, or out of them.
+    pub fn set_client(&self, device: Device, is_one: bool) {
+        let mut table = self.table();
+        if is_one {
+            table.clients.insert(device);
+        } else {
+            table.clients.remove(&device);
+        }
+        if table.devices.contains_key(&device) && !table.knows(&device) {
+            table.strange.insert(device);
+        } else {
+            table.strange.remove(&device);
+        }
+    }
+
+    pub fn clients(&self) -> BTreeSet<Device> {
+        self.table().clients.clone()
     }
 
     /// Hosts that take connections for us; on a host, the clients for which it does.

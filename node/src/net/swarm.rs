@@ -11,11 +11,12 @@ mod checks;
 mod closing;
 mod commands;
 mod paths;
+mod watching;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU8,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,13 +26,14 @@ use libp2p::{
     core::transport::ListenerId,
     mdns,
     swarm::{
-        ConnectionId, Swarm, SwarmEvent,
+        ConnectionId, ListenError, Swarm, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use commands::answer_unknown;
+use watching::{Watched, Watching};
 
 use super::{
     DialError, NetEvent, StartError,
@@ -72,25 +74,17 @@ pub(super) enum Command {
         clients: BTreeSet<Device>,
         done: oneshot::Sender<()>,
     },
+    SetClient {
+        device: Device,
+        /// Whether it is to be one while it is connected; if not, it ceases to be one if it is not connected.
+        while_connected: bool,
+        done: oneshot::Sender<()>,
+    },
     Close {
         device: Device,
         done: oneshot::Sender<()>,
     },
     Shutdown,
-}
-
-/// What the actor knows of one connection besides the roster.
-struct Watched {
-    connection: Arc<Connection>,
-    check_at: Instant,
-    /// Payload received when it was last looked at: more since then proves it alive without a check.
-    bytes_seen: u64,
-    checking: bool,
-    doubted: bool,
-    /// The other side has answered over it.
-    proven: bool,
-    /// The other side has said what it offers.
-    identified: bool,
 }
 
 /// A dial of ours that is under way.
@@ -123,7 +117,7 @@ pub(super) struct Actor {
     relays: BTreeMap<Device, Vec<Multiaddr>>,
     /// Dials under way.
     attempts: HashMap<ConnectionId, Attempt>,
-    watched: BTreeMap<ConnectionId, Watched>,
+    watched: Watching,
     checks: FuturesUnordered<BoxFuture<'static, Checked>>,
     /// Those who wait for the outcome of a dial.
     waiting: BTreeMap<Device, Vec<oneshot::Sender<Result<(), DialError>>>>,
@@ -159,7 +153,7 @@ impl Actor {
             events,
             commands,
             attempts: HashMap::new(),
-            watched: BTreeMap::new(),
+            watched: Watching::default(),
             checks: FuturesUnordered::new(),
             waiting: BTreeMap::new(),
             unknown: HashMap::new(),
@@ -383,6 +377,13 @@ impl Actor {
                     self.on_listening_changed(None, now);
                 }
             }
+            SwarmEvent::IncomingConnectionError {
+                error: ListenError::Denied { cause },
+                ..
+            } => {
+                tracing::debug!(%cause, "a connection was not let in");
+                self.roster.turned_away.fetch_add(1, Ordering::Relaxed);
+            }
             SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address, true),
             SwarmEvent::ExternalAddrExpired { address } => self.on_external(address, false),
             SwarmEvent::Behaviour(BehaviourEvent::Streams(heard)) => {
@@ -391,9 +392,10 @@ impl Actor {
                     connection,
                     addresses,
                 } = heard;
-                if let Some(watched) = self.watched.get_mut(&connection) {
+                if let Some(watched) = self.watched.get_mut(connection) {
                     watched.proven = true;
-                    watched.check_at = now + self.patience.check_interval.mul_f64(HEARD_INSTEAD);
+                    let later = self.patience.check_interval.mul_f64(HEARD_INSTEAD);
+                    self.watched.plan(connection, now + later);
                 }
                 self.on_told(device, &addresses, now);
             }
@@ -452,7 +454,7 @@ impl Actor {
         self.reasons.remove(&device);
 
         // Another connection from the same device: perhaps the others are dead at its end.
-        self.doubt(|one| one.device == device, now);
+        self.doubt(&connections, now);
         // The dialler asks at once where the other side listens. A direct path that is to replace one through a host has to
         // prove itself to both sides.
         let replaces =
@@ -462,16 +464,8 @@ impl Actor {
         } else {
             now + self.patience.check_interval.mul_f64(HEARD_INSTEAD)
         };
-        let watched = Watched {
-            connection: connection.clone(),
-            check_at,
-            bytes_seen: 0,
-            checking: false,
-            doubted: replaces,
-            proven: false,
-            identified: false,
-        };
-        self.watched.insert(id, watched);
+        self.watched
+            .insert(Watched::new(connection.clone(), check_at, replaces));
         let (address, transport) = (connection.address.clone(), connection.transport);
         if is_first {
             self.tell(NetEvent::Connected {
@@ -492,7 +486,7 @@ impl Actor {
 
     /// A connection is gone, or is treated so because it is dead.
     fn gone(&mut self, id: ConnectionId, now: Instant) {
-        let Some(watched) = self.watched.remove(&id) else {
+        let Some(watched) = self.watched.remove(id) else {
             return;
         };
         let device = watched.connection.device;
@@ -527,7 +521,9 @@ impl Actor {
         }
         self.dialing.network_changed(now);
         self.circuits.hurry(now);
-        self.doubt(|connection| !connection.is_loopback(), now);
+        let mut far = self.roster.connections();
+        far.retain(|connection| !connection.is_loopback());
+        self.doubt(&far, now);
         if let Some(address) = new {
             self.tell(NetEvent::Listening { address });
         }

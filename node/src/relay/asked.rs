@@ -244,7 +244,7 @@ async fn invite(
 
 async fn status(host: &Host, data_dir: &Path) -> Result<HostReply, ControlError> {
     let totals = host.store.totals().await.map_err(|error| failed(&error))?;
-    let connections = host.net.connections().len() as u64;
+    let connections = host.net.connection_count() as u64;
     let mut sessions = 0;
     let resident = host.vaults.all();
     for vault in &resident {

@@ -16,50 +16,43 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut events = host.net.events();
-    let mut clients: BTreeSet<Device> = BTreeSet::new();
     loop {
-        let changed = tokio::select! {
+        tokio::select! {
             () = stopped(&mut stop) => return,
-            Some(device) = to_look_at.recv() => consider(&host, &mut clients, device).await,
+            Some(device) = to_look_at.recv() => consider(&host, device).await,
             event = events.recv() => match event {
-                Ok(NetEvent::Connected { device, .. }) => consider(&host, &mut clients, device).await,
-                Ok(NetEvent::Disconnected { device }) => clients.remove(&device),
-                Ok(_) => false,
-                Err(broadcast::error::RecvError::Lagged(_)) => recount(&host, &mut clients).await,
+                Ok(NetEvent::Connected { device, .. }) => consider(&host, device).await,
+                // It may have come back meanwhile: then it stays.
+                Ok(NetEvent::Disconnected { device }) => host.net.forget_relay_client(device).await,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => recount(&host).await,
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-        };
-        if changed {
-            host.net.set_relay_clients(clients.clone()).await;
         }
     }
 }
 
-/// Takes a connected device in if it is in a vault; says whether the list changed.
-async fn consider(host: &Host, clients: &mut BTreeSet<Device>, device: Device) -> bool {
-    if clients.contains(&device) || !host.net.is_connected(&device) {
-        return false;
+/// Takes a connected device in if it is in a vault.
+async fn consider(host: &Host, device: Device) {
+    if host.net.is_relay_client(&device) || !host.net.is_connected(&device) {
+        return;
     }
     match host.store.vaults_of(DeviceId(device)).await {
-        Ok(vaults) => !vaults.is_empty() && clients.insert(device),
-        Err(error) => {
-            host.store_failed("look for a device", &error);
-            false
-        }
+        Ok(vaults) if vaults.is_empty() => {}
+        Ok(_) => host.net.admit_relay_client(device).await,
+        Err(error) => host.store_failed("look for a device", &error),
     }
 }
 
-async fn recount(host: &Host, clients: &mut BTreeSet<Device>) -> bool {
-    let connected: BTreeSet<Device> = host
-        .net
-        .connections()
-        .iter()
-        .map(|one| one.device)
-        .collect();
-    let before = clients.clone();
-    clients.retain(|device| connected.contains(device));
-    for device in connected {
-        consider(host, clients, device).await;
+async fn recount(host: &Host) {
+    let connections = host.net.connections();
+    let connected: BTreeSet<Device> = connections.iter().map(|one| one.device).collect();
+    for device in host.net.relay_clients() {
+        if !connected.contains(&device) {
+            host.net.forget_relay_client(device).await;
+        }
     }
-    *clients != before
+    for device in connected {
+        consider(host, device).await;
+    }
 }

@@ -1,14 +1,12 @@
 //! Who may connect: as many as were configured, not all from one address, and not too fast from one address.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::config::RelayConfig;
-use super::places::{ip_of, network_of};
 use super::rates::{Rate, Rates};
-use crate::net::{Door, Multiaddr};
+use crate::net::Door;
 
 /// The door of a host.
 pub struct HostDoor {
@@ -27,19 +25,15 @@ impl HostDoor {
         }
     }
 
-    fn decide(&self, from: Option<IpAddr>, present: &[Option<IpAddr>], now: Instant) -> bool {
-        if present.len() >= self.connections {
+    fn decide(&self, from: Option<IpAddr>, present: usize, near: usize, now: Instant) -> bool {
+        if present >= self.connections {
             return false;
         }
         // Without an address of its own it comes through a relay circuit, which has limits of its own.
-        let Some(from) = from.map(network_of) else {
+        let Some(from) = from else {
             return true;
         };
-        let mut near: HashMap<IpAddr, usize> = HashMap::new();
-        for ip in present.iter().flatten() {
-            *near.entry(network_of(*ip)).or_default() += 1;
-        }
-        near.get(&from).copied().unwrap_or(0) < self.per_address
+        near < self.per_address
             && self
                 .rates
                 .lock()
@@ -49,9 +43,8 @@ impl HostDoor {
 }
 
 impl Door for HostDoor {
-    fn admits(&self, from: &Multiaddr, present: &[Multiaddr]) -> bool {
-        let present: Vec<_> = present.iter().map(ip_of).collect();
-        self.decide(ip_of(from), &present, Instant::now())
+    fn admits(&self, from: Option<IpAddr>, present: usize, near: usize) -> bool {
+        self.decide(from, present, near, Instant::now())
     }
 }
 
@@ -71,15 +64,10 @@ mod tests {
         let now = Instant::now();
         let ip = |text: &str| text.parse::<IpAddr>().ok();
         let (a, b) = (ip("203.0.113.7"), ip("203.0.113.8"));
-        assert!(door.decide(a, &[a], now));
-        assert!(!door.decide(a, &[a, a], now));
-        assert!(door.decide(b, &[a, a], now));
-        assert!(!door.decide(b, &[a; 8], now));
-        let (near, next) = (ip("2001:db8::1"), ip("2001:db8::2"));
-        assert!(
-            !door.decide(next, &[near, near], now),
-            "one customer has many addresses"
-        );
+        assert!(door.decide(a, 1, 1, now));
+        assert!(!door.decide(a, 2, 2, now));
+        assert!(door.decide(b, 2, 0, now));
+        assert!(!door.decide(b, 8, 0, now));
     }
 
     #[test]
@@ -87,6 +75,6 @@ mod tests {
         let door = door("[limits]\nconnects_per_minute = 5");
         let now = Instant::now();
         let ip = "203.0.113.7".parse().ok();
-        assert_eq!((0..20).filter(|_| door.decide(ip, &[], now)).count(), 5);
+        assert_eq!((0..20).filter(|_| door.decide(ip, 0, 0, now)).count(), 5);
     }
 }

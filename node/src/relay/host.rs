@@ -168,9 +168,8 @@ impl Host {
 
     /// Where a device is connected from.
     pub fn address_of(&self, device: Device) -> Option<IpAddr> {
-        let connections = self.net.connections();
-        let found = connections.iter().find(|one| one.device == device)?;
-        ip_of(&found.address)
+        let connections = self.net.connections_of(&device);
+        ip_of(&connections.first()?.address)
     }
 
     /// Whether it is ending: nothing new begins.
@@ -213,11 +212,12 @@ impl Host {
         let now = Instant::now();
         self.metrics
             .connections
-            .set(gauge(self.net.connections().len() as u64));
+            .set(gauge(self.net.connection_count() as u64));
         self.metrics
             .vaults_resident
             .set(gauge(self.vaults.len() as u64));
         self.metrics.draining.set(i64::from(self.is_draining()));
+        self.metrics.turned_away(self.net.turned_away());
         if measured.is_some_and(|at| now.saturating_duration_since(at) < MEASURE_EVERY) {
             return;
         }

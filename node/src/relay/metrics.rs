@@ -145,6 +145,13 @@ impl Metrics {
         self.refused.get_or_create(&Why { reason }).inc();
     }
 
+    /// Counts the connections that the network has not let in, all since the start.
+    pub fn turned_away(&self, total: u64) {
+        let reason = "connection";
+        let counter = self.refused.get_or_create(&Why { reason });
+        counter.inc_by(total.saturating_sub(counter.get()));
+    }
+
     /// The text that Prometheus reads.
     pub fn text(&self) -> String {
         let mut text = String::new();

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use libp2p::multiaddr::Protocol;
 
 use crate::net::Multiaddr;
+pub use crate::net::{ip_of, network_of};
 
 /// Reads `HOST`, `HOST:PORT`, `ADDRESS`, `ADDRESS:PORT`, `[V6]:PORT` or a multiaddress; TCP and QUIC for all but the
 /// last. Empty where it is none of them.
@@ -85,26 +86,6 @@ pub fn reachable(listening: Vec<Multiaddr>) -> Vec<Multiaddr> {
     }
     far.append(&mut near);
     if far.is_empty() { own } else { far }
-}
-
-/// For limits by address: an IPv4 address, or the /64 that a customer of IPv6 is given at least.
-pub fn network_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
-/// The address of the machine at the other end, where the multiaddress begins with one.
-pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

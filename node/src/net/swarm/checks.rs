@@ -5,17 +5,16 @@ use super::*;
 impl Actor {
     /// Checks connections that were silent for long or are doubted; returns when the next check is due.
     pub(super) fn check(&mut self, now: Instant) -> Option<Instant> {
-        for (id, watched) in &mut self.watched {
-            if watched.checking || watched.check_at > now {
-                continue;
-            }
+        while let Some(id) = self.watched.due(now) {
+            self.watched.plan(id, now + self.patience.check_interval);
+            let Some(watched) = self.watched.get_mut(id) else {
+                break;
+            };
             let bytes = watched.connection.usage.bytes_in();
             let heard = std::mem::replace(&mut watched.bytes_seen, bytes) != bytes;
-            watched.check_at = now + self.patience.check_interval;
             if !watched.doubted && (heard || !self.roster.is_known(&watched.connection.device)) {
                 continue;
             }
-            watched.checking = true;
             let patience = if watched.doubted {
                 DOUBT_TIMEOUT
             } else {
@@ -23,23 +22,18 @@ impl Actor {
             };
             let own = presence::own_message(&self.roster, &watched.connection);
             self.checks
-                .push(checked(*id, watched.connection.clone(), own, patience).boxed());
+                .push(checked(id, watched.connection.clone(), own, patience).boxed());
+            self.watched.begins_check(id);
         }
-        self.watched
-            .values()
-            .filter(|watched| !watched.checking)
-            .map(|watched| watched.check_at)
-            .min()
+        self.watched.next()
     }
 
-    pub(super) fn doubt(&mut self, which: impl Fn(&Connection) -> bool, now: Instant) {
-        for watched in self
-            .watched
-            .values_mut()
-            .filter(|watched| which(&watched.connection))
-        {
-            watched.doubted = true;
-            watched.check_at = now;
+    pub(super) fn doubt(&mut self, these: &[Arc<Connection>], now: Instant) {
+        for connection in these {
+            if let Some(watched) = self.watched.get_mut(connection.id) {
+                watched.doubted = true;
+                self.watched.plan(connection.id, now);
+            }
         }
     }
 
@@ -49,10 +43,9 @@ impl Actor {
         outcome: Result<(Vec<Multiaddr>, Duration), Failure>,
         now: Instant,
     ) {
-        let Some(watched) = self.watched.get_mut(&id) else {
+        let Some(watched) = self.watched.ended_check(id) else {
             return;
         };
-        watched.checking = false;
         watched.doubted = false;
         let device = watched.connection.device;
         match outcome {

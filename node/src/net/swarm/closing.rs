@@ -11,11 +11,8 @@ impl Actor {
             .iter()
             .filter(|one| self.roster.closes_surplus(&one.device))
             .map(|one| (one, self.patience.surplus_idle));
-        let all = self.roster.connections();
-        let strange = all
-            .iter()
-            .filter(|one| !self.roster.is_known(&one.device))
-            .map(|one| (one, self.patience.stranger_idle));
+        let strange = self.roster.strange();
+        let strange = strange.iter().map(|one| (one, self.patience.stranger_idle));
         let mut closing = Vec::new();
         for (connection, patience) in surplus.chain(strange) {
             if connection.usage.is_shut() {
@@ -42,16 +39,15 @@ impl Actor {
     pub(super) fn close_relayed(&mut self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         let mut closing = Vec::new();
-        for relayed in self.watched.values() {
+        for relayed in self.watched.relayed() {
             let connection = &relayed.connection;
-            if connection.relayed.is_none() || connection.usage.is_shut() {
+            if connection.usage.is_shut() {
                 continue;
             }
-            let direct = self.watched.values().find(|one| {
-                one.connection.device == connection.device
-                    && one.connection.relayed.is_none()
-                    && one.proven
-                    && !one.connection.usage.is_shut()
+            let of_it = self.roster.connections_of(&connection.device);
+            let mut of_it = of_it.iter().filter_map(|one| self.watched.get(one.id));
+            let direct = of_it.find(|one| {
+                one.connection.relayed.is_none() && one.proven && !one.connection.usage.is_shut()
             });
             let Some(direct) = direct else {
                 continue;

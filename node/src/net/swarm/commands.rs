@@ -41,6 +41,14 @@ impl Actor {
                 self.set_clients(clients, now);
                 done.send(()).ok();
             }
+            Command::SetClient {
+                device,
+                while_connected,
+                done,
+            } => {
+                self.set_client(device, while_connected);
+                done.send(()).ok();
+            }
             Command::Close { device, done } => {
                 self.close_all(device, now);
                 done.send(()).ok();

@@ -26,13 +26,9 @@ impl Actor {
                     .collect::<Vec<_>>(),
             );
         }
-        for watched in self.watched.values_mut() {
-            let device = &watched.connection.device;
-            if kept.contains_key(device) && !roster.is_wanted(device) {
-                watched.check_at = now;
-                watched.bytes_seen = watched.connection.usage.bytes_in();
-            }
-        }
+        let newly = kept.keys().filter(|device| !roster.is_wanted(device));
+        let newly: Vec<_> = newly.flat_map(|one| roster.connections_of(one)).collect();
+        self.check_unheard(&newly, now);
         roster.set_wanted(self.wanted.keys().copied().collect());
         roster.set_relays(self.relays.keys().copied().collect());
         let direct = |device: &Device| {
@@ -108,6 +104,13 @@ impl Actor {
         }
     }
 
+    /// Takes a device among those that may use this host, if it is connected, or out of them, if it is not.
+    pub(super) fn set_client(&mut self, device: Device, while_connected: bool) {
+        if self.roster.is_connected(&device) == while_connected {
+            self.roster.set_client(device, while_connected);
+        }
+    }
+
     pub(super) fn close_all(&mut self, device: Device, now: Instant) {
         for connection in self.roster.connections_of(&device) {
             self.swarm.close_connection(connection.id);
@@ -167,7 +170,7 @@ impl Actor {
         else {
             return;
         };
-        let Some(watched) = self.watched.get_mut(&connection_id) else {
+        let Some(watched) = self.watched.get_mut(connection_id) else {
             return;
         };
         watched.identified = true;
@@ -234,12 +237,18 @@ impl Actor {
         });
         if is_new && !self.role.is_host() {
             // Those who reach us through a host are to try it: the next check tells them.
-            let now = Instant::now();
-            for watched in self.watched.values_mut() {
-                if watched.connection.relayed.is_some() {
-                    watched.check_at = now;
-                    watched.bytes_seen = watched.connection.usage.bytes_in();
-                }
+            let relayed = self.watched.relayed();
+            let relayed: Vec<_> = relayed.map(|one| one.connection.clone()).collect();
+            self.check_unheard(&relayed, Instant::now());
+        }
+    }
+
+    /// Has connections checked at once, whatever came over them: the other side is to hear something.
+    fn check_unheard(&mut self, these: &[Arc<Connection>], now: Instant) {
+        for connection in these {
+            if let Some(watched) = self.watched.get_mut(connection.id) {
+                watched.bytes_seen = connection.usage.bytes_in();
+                self.watched.plan(connection.id, now);
             }
         }
     }
