@@ -154,7 +154,12 @@ impl<'a> Hands<'a> {
                 continue;
             };
             if let Err(error) = self.put_back(id, &name, &row) {
-                // Its place is taken by now; the next start puts it where the vault wants it.
+                // Its place is taken by now; hidden, it would count as deleted. Else the next start sees to it.
+                let beside = FolderRow {
+                    name: format!("recovered {id}"),
+                    ..row.clone()
+                };
+                let _ = self.put_back(id, &name, &beside);
                 self.outcome.refused.push((id, row.name, error));
             }
         }
@@ -294,7 +299,7 @@ impl<'a> Hands<'a> {
     }
 
     /// From the parking place to where its row has it. Unless its row follows, the local pass takes it for changed and
-    /// asks about it again, and what is in the way makes it be parked once more, without end.
+    /// asks about it again, and what is in the way has it parked once more, and so on.
     fn put_back(&mut self, id: FileId, parked: &str, row: &FolderRow) -> io::Result<()> {
         let to = self.folder(FileId(row.parent))?;
         self.place.put(self.place.tmp(), parked, &to, &row.name)?;

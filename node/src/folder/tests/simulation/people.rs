@@ -503,9 +503,8 @@ impl Person {
             (inode.born == slow.born).then(|| inode.bytes.clone())
         });
         let Some(before) = still else { return true };
-        if ledger.written.contains(&before) {
-            ledger.give_up([before]);
-        }
+        // Also of what was moved in elsewhere later: half of something that is whole now.
+        ledger.give_up([before]);
         slow.disk.person_bytes(slow.ino, &slow.whole, true);
         // A file that was replaced or deleted meanwhile takes what is still written to it along, to the kept files.
         let path = slow.disk.look(|image| image.path(slow.ino));
