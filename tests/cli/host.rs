@@ -53,6 +53,11 @@ impl Host {
 
     /// Serves, on the port that it had before.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with more variables in its environment.
+    pub fn start_with(&mut self, variables: &[(&str, &str)]) {
         assert!(self.process.is_none(), "the host runs already");
         let log = std::fs::File::options()
             .create(true)
@@ -62,6 +67,7 @@ impl Host {
         let mut child = self
             .command(&["relay", "start", "--init", "--json"])
             .env("COFFER_LOG", "info")
+            .envs(variables.iter().copied())
             .stderr(log)
             .spawn()
             .expect("coffer starts");
@@ -85,6 +91,18 @@ impl Host {
         assert!(sent.success());
         let status = process.wait().expect("it ends");
         assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("a running host");
+        process.kill().expect("it can be killed");
+        process.wait().expect("it ends");
+    }
+
+    /// The process that serves.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running host").id()
     }
 
     /// An invitation for one vault.

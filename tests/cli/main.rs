@@ -3,6 +3,7 @@
 //! What needs root (cutting the power, filling a disk) stands in `tests/root`. Rules that a lower layer can show are
 //! tested there; here is what only the whole can show.
 
+mod blind;
 mod brake;
 mod conflicts;
 mod crashes;
