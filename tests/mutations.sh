@@ -22,6 +22,8 @@
 #   rest       a file is read while it is being written                  → folder: half of it comes into the vault
 #   place      a content is written under its name, not renamed to it    → folder: a part of it can be seen
 #   evict      what others hold is relied on without confirmation        → protocol: devices rely on each other, none keeps it
+#   quota      a host keeps contents beyond what a vault may store       → node: the store takes one too many
+#   free       a host frees what one device names no longer              → protocol: it goes while another still names it
 #
 # Needs bash, cp and cargo. Builds in target/mutations (or COFFER_MUTATIONS_TARGET_DIR), which it keeps: the first time all
 # dependencies are built, later it takes some five minutes on two cores. Exit code 0: every mutation was noticed.
@@ -35,7 +37,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice brake rest place evict)
+names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -105,6 +107,18 @@ mutation() {
         old='held.has_seen(&own.device) >= own.unpinned_since'
         new='held.has_seen(&own.device) <= u64::MAX'
         command=(cargo test -p coffer-protocol --lib eviction)
+        ;;
+    quota)
+        file=node/src/relay/store/quota.rs
+        old='self.bytes().saturating_add(charge(len)) <= quota'
+        new='self.bytes().saturating_add(charge(len)) <= quota || len > 0'
+        command=(cargo test -p coffer-node --lib relay::store::embedded)
+        ;;
+    free)
+        file=protocol/src/relay/freeing.rs
+        old='None => return false,'
+        new='None => continue,'
+        command=(cargo test -p coffer-protocol --lib relay)
         ;;
     *)
         echo "there is no mutation \"$1\"; there are: ${names[*]}" >&2

@@ -219,7 +219,11 @@ fn a_host_has_nothing_of_names_contents_ids_and_types_on_its_disk_in_its_log_or_
     let mut host = Host::started();
 
     // The planted leak: each form of each mark must be found, on the disk as in the memory of this very program.
-    let leak: String = marks.iter().flat_map(|mark| forms(mark)).collect::<Vec<_>>().join(" ");
+    let leak: String = marks
+        .iter()
+        .flat_map(|mark| forms(mark))
+        .collect::<Vec<_>>()
+        .join(" ");
     host.stop();
     host.start_with(&[("LEAK", &leak), ("COFFER_RELAY_LOG_LEVEL", "debug")]);
     let planted = host.data.join("store/leak");
@@ -268,7 +272,10 @@ fn a_host_has_nothing_of_names_contents_ids_and_types_on_its_disk_in_its_log_or_
     });
     // Contents come back from it too.
     b.ok(&["file", "get", &tagged, "got"]);
-    let vault = a.status()["vault"]["id"].as_str().expect("an id").to_owned();
+    let vault = a.status()["vault"]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let in_memory = search.memory(host.pid());
     let on_disk = search.disk(&host.data);
     let mut in_log = Found::default();

@@ -93,13 +93,6 @@ impl Host {
         assert_eq!(status.code(), Some(0), "{}", self.log());
     }
 
-    /// Ends it at once, in the middle of whatever it does.
-    pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("a running host");
-        process.kill().expect("it can be killed");
-        process.wait().expect("it ends");
-    }
-
     /// The process that serves.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("a running host").id()
