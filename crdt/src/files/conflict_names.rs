@@ -230,6 +230,16 @@ mod tests {
         assert!(!mark.is_cut_from(&format!("{}.txt", "m".repeat(250)), true));
     }
 
+    /// Found at random: the cut left `….h` of a name that had no extension.
+    #[test]
+    fn a_cut_makes_no_extension() {
+        let name = format!("{}.h\u{2}", "n".repeat(218));
+        let copy = conflict_name(&name, true, "laptop", NOON, 1);
+        let expected = format!("{} (conflict from laptop, 2026-11-22)", "n".repeat(218));
+        assert_eq!(copy, expected);
+        assert_eq!(conflict_name(&copy, true, "laptop", NOON, 1), copy);
+    }
+
     proptest! {
         #[test]
         fn conflict_names_are_valid(name in "[^/\0]{1,255}", label in any::<String>(), ms in -(1i64 << 45)..1 << 45, file in any::<bool>(), number in 1u32..9) {

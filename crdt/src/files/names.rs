@@ -88,8 +88,16 @@ pub(crate) fn numbered(number: u32) -> String {
 pub fn with_mark(name: &str, is_file: bool, mark: &str) -> String {
     let (stem, extension) = split_extension_of(name, is_file);
     let room = MAX_NAME_BYTES.saturating_sub(mark.len() + extension.len());
-    let stem = &stem[..stem.floor_char_boundary(room)];
-    format!("{stem}{mark}{extension}")
+    let mut cut = &stem[..stem.floor_char_boundary(room)];
+    if cut.len() < stem.len() && extension.is_empty() {
+        // The cut must not make an extension of what was none: then the mark would be elsewhere in the copy's copy.
+        while let (before, ending) = split_extension_of(cut, is_file)
+            && !ending.is_empty()
+        {
+            cut = before;
+        }
+    }
+    format!("{cut}{mark}{extension}")
 }
 
 /// Splits `report.pdf` into `report` and `.pdf`; a name without a short alphanumeric ending, or with nothing before
