@@ -4,7 +4,7 @@
 //! Pure, like [`super::dialing`], which goes on looking for direct ways meanwhile: a relayed connection does not count there.
 //!
 //! *Reservations.* Every host in use is asked once it is connected and has said what it offers; a lost reservation is made
-//! anew at once, a refused one after 1, 2, 4 … 300 s. libp2p renews what it has.
+//! anew at once, a refused one after 1, 2, 4 … 300 s. A host that does not answer is connected anew. libp2p renews what it has.
 //! *Circuits.* A wanted device that is not connected is dialled through the hosts that are connected, the nearest first, one
 //! after the other: [`HEAD_START`] after the direct dials began, then after 1, 2, 4 … 60 s. The device with the larger key
 //! waits a little longer, so that the two do not come up with a circuit each.
@@ -26,11 +26,16 @@ const MAX_REFUSED: Duration = Duration::from_secs(300);
 /// Time for surplus connections to a host to go: the reservation is to be on the one that stays.
 const ONE_IS_LEFT: Duration = Duration::from_secs(3);
 
+/// How long a host may take to answer: a busy one on a poor link takes some seconds.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// Ask the host to take connections for us; [`Circuits::asked`] has to follow.
+    /// Ask the host to take connections for us; [`Circuits::asked`] has to follow, or [`Circuits::not_asked`].
     Reserve(Device),
+    /// Close what there is with the host: it does not answer.
+    Reconnect(Device),
     /// Dial the device through the host; [`Circuits::settled`] or [`Circuits::connected`] has to follow.
     Dial {
         /// Whom.
@@ -57,6 +62,8 @@ struct Host<Listener> {
     /// Round trip, as measured last.
     away: Option<Duration>,
     reservation: Reservation<Listener>,
+    /// When it was asked, as long as its answer is awaited.
+    asked_at: Option<Instant>,
     refused: u32,
 }
 
@@ -116,6 +123,7 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
                     is_identified: false,
                     away: None,
                     reservation: Reservation::None { due: None },
+                    asked_at: None,
                     refused: 0,
                 }
             });
@@ -215,9 +223,20 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
     }
 
     /// A host is being asked.
-    pub fn asked(&mut self, device: &Device, listener: Listener) {
+    pub fn asked(&mut self, device: &Device, listener: Listener, now: Instant) {
         if let Some(host) = self.hosts.get_mut(device) {
             host.reservation = Reservation::Asked(listener);
+            host.asked_at = Some(now);
+        }
+    }
+
+    /// A host could not be asked: it is tried again later.
+    pub fn not_asked(&mut self, device: &Device, now: Instant) {
+        if let Some(host) = self.hosts.get_mut(device)
+            && let Reservation::None { due } = &mut host.reservation
+        {
+            host.refused = host.refused.saturating_add(1);
+            *due = Some(now + backoff(host.refused, FIRST_BACKOFF, MAX_REFUSED));
         }
     }
 
@@ -227,6 +246,7 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
             && let Reservation::Asked(listener) = host.reservation
         {
             host.reservation = Reservation::Held(listener);
+            host.asked_at = None;
             host.refused = 0;
         }
     }
@@ -239,6 +259,7 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
         };
         let (device, host) = self.hosts.iter_mut().find(|(_, host)| of_it(host))?;
         let was_held = matches!(host.reservation, Reservation::Held(_));
+        host.asked_at = None;
         let wait = if was_held {
             Duration::ZERO
         } else {
@@ -301,6 +322,10 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
                 *due = None;
                 acts.push(Act::Reserve(*device));
             }
+            if host.asked_at.is_some_and(|at| at + ANSWER <= now) {
+                host.asked_at = None;
+                acts.push(Act::Reconnect(*device));
+            }
         }
         let ready = self.ready();
         for (device, target) in &mut self.targets {
@@ -337,7 +362,9 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
             .values()
             .filter(|target| any_ready && target.connections == 0 && target.under_way.is_none())
             .filter_map(|target| target.due);
-        asks.chain(dials).min()
+        let answers = self.hosts.values().filter_map(|host| host.asked_at);
+        let answers = answers.map(|at| at + ANSWER);
+        asks.chain(dials).chain(answers).min()
     }
 
     /// Devices that are being dialled through a host, or will be within a moment.

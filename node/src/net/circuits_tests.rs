@@ -16,7 +16,7 @@ fn circuits(now: Instant) -> Circuits<u32> {
     circuits
 }
 
-/// The same with both hosts connected and asked, and their answers awaited.
+/// The same with both hosts connected and asked, and both have agreed.
 fn ready(now: Instant) -> Circuits<u32> {
     let mut circuits = circuits(now);
     for (host, listener, away) in [(NEAR, 1, 5), (FAR, 2, 80)] {
@@ -24,7 +24,8 @@ fn ready(now: Instant) -> Circuits<u32> {
         circuits.identified(&host, now);
         circuits.measured(&host, Duration::from_millis(away));
         assert!(circuits.due(now).contains(&Act::Reserve(host)));
-        circuits.asked(&host, listener);
+        circuits.asked(&host, listener, now);
+        circuits.reserved(&host);
     }
     circuits
 }
@@ -60,7 +61,6 @@ fn a_lost_reservation_is_made_anew_at_once_and_a_refused_one_ever_later() {
     let mut now = Instant::now();
     let mut circuits = ready(now);
     circuits.set_targets(&BTreeSet::new(), |_| 0, now);
-    circuits.reserved(&NEAR);
     assert_eq!(circuits.unreserved(1, now), Some(NEAR));
     assert_eq!(circuits.unreserved(1, now), None);
     let mut waits = Vec::new();
@@ -69,12 +69,37 @@ fn a_lost_reservation_is_made_anew_at_once_and_a_refused_one_ever_later() {
         waits.push((next - now).as_secs());
         now = next;
         assert_eq!(circuits.due(now), [Act::Reserve(NEAR)]);
-        circuits.asked(&NEAR, listener);
+        circuits.asked(&NEAR, listener, now);
         assert_eq!(circuits.unreserved(listener, now), Some(NEAR));
     }
     assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
     // Without a connection there is nobody to ask.
     circuits.disconnected(&NEAR, 0, now);
+    assert_eq!(circuits.next(), None);
+}
+
+#[test]
+fn a_host_that_cannot_be_asked_is_tried_again_and_one_that_does_not_answer_connected_anew() {
+    let now = Instant::now();
+    let mut circuits = circuits(now);
+    circuits.set_targets(&BTreeSet::new(), |_| 0, now);
+    circuits.connected(&NEAR, now);
+    circuits.identified(&NEAR, now);
+    assert_eq!(circuits.due(now), [Act::Reserve(NEAR)]);
+    circuits.not_asked(&NEAR, now);
+    let now = circuits.next().expect("planned");
+    assert_eq!(circuits.due(now), [Act::Reserve(NEAR)]);
+    circuits.asked(&NEAR, 1, now);
+    let now = circuits.next().expect("an answer is awaited");
+    assert_eq!(circuits.due(now), [Act::Reconnect(NEAR)]);
+    assert!(circuits.due(now).is_empty());
+    circuits.disconnected(&NEAR, 0, now);
+    assert_eq!(circuits.unreserved(1, now), Some(NEAR));
+    circuits.connected(&NEAR, now);
+    circuits.identified(&NEAR, now);
+    assert_eq!(circuits.due(now), [Act::Reserve(NEAR)]);
+    circuits.asked(&NEAR, 2, now);
+    circuits.reserved(&NEAR);
     assert_eq!(circuits.next(), None);
 }
 

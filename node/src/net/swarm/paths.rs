@@ -127,13 +127,19 @@ impl Actor {
                     .way_to(&host)
                     .and_then(|way| listening_address(&way, &host));
                 let Some(address) = address else {
+                    self.circuits.not_asked(&host, now);
                     return;
                 };
                 match self.swarm.listen_on(address) {
-                    Ok(listener) => self.circuits.asked(&host, listener),
-                    Err(error) => tracing::debug!(%error, "cannot ask a host to take connections"),
+                    Ok(listener) => self.circuits.asked(&host, listener, now),
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot ask a host to take connections");
+                        self.circuits.not_asked(&host, now);
+                    }
                 }
             }
+            // With the connection, what was asked for ends, which its listener says.
+            Act::Reconnect(host) => self.close_all(host, now),
             Act::Dial { device, host } => {
                 let way = self.way_to(&host);
                 let address = way.and_then(|way| circuit_address(&way, &host, &device));
