@@ -52,7 +52,15 @@ async fn acquaint((host, relays): &(Node, BTreeMap<Device, Vec<Multiaddr>>), a: 
     host.net.set_relay_clients(clients).await;
     for node in [a, b] {
         node.net.set_relays(relays.clone()).await;
-        eventually(|| node.net.reservations().contains(&host.device)).await;
+        let began = Instant::now();
+        while !node.net.reservations().contains(&host.device) {
+            let (of_it, of_host) = (node.net.connections(), host.net.connections());
+            assert!(
+                began.elapsed() < SOON,
+                "none; connected: {of_it:?}; the host: {of_host:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
