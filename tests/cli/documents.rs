@@ -319,6 +319,26 @@ fn deleted_document_is_told_from_one_that_never_was_and_stays_readable() {
 }
 
 #[test]
+fn several_documents_are_printed_at_once_and_one_that_is_missing_is_told() {
+    let device = Device::founded("first");
+    for name in ["ana", "bo"] {
+        put(&device, CONTACTS, name, &json!({ "name": name }));
+    }
+    let rows = device.rows(&["doc", "get", CONTACTS, "bo", "ana"]);
+    let names: Vec<_> = rows.iter().map(|row| &row["value"]["name"]).collect();
+    assert_eq!(names, ["bo", "ana"]);
+    let said = device.ok(&["doc", "get", CONTACTS, "ana", "bo"]);
+    assert_eq!(said, "ana  {\"name\":\"ana\"}\nbo  {\"name\":\"bo\"}\n");
+
+    let outcome = device.run(&["doc", "get", CONTACTS, "cy", "bo"]);
+    outcome.fails(3, "there is no document");
+    assert!(outcome.out.starts_with("bo  "), "{outcome:?}");
+    device
+        .run(&["doc", "get", CONTACTS, "ana", "bo", "--at", "3f"])
+        .fails(2, "--at with one id");
+}
+
+#[test]
 fn what_is_no_document_is_refused() {
     let device = Device::founded("first");
     for (arguments, code) in [
