@@ -81,7 +81,9 @@ fn print(context: &Context, document: DocumentReply, several: bool) -> Result<()
     }
     if several {
         let id = shown(&document.id);
-        return context.output.line(format_args!("{id}  {}", document.value));
+        return context
+            .output
+            .line(format_args!("{id}  {}", document.value));
     }
     let text = serde_json::to_string_pretty(&document.value)
         .map_err(|error| ControlError::internal(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! The actor's part in paths through hosts: who is wanted, reservations and circuits.
 
-use libp2p::{identify, relay};
+use libp2p::{identify, relay, swarm::StreamUpgradeError};
 
 use super::*;
 use crate::net::{
@@ -168,13 +168,24 @@ impl Actor {
 
     /// Another node says what it offers, and from where it sees us.
     pub(super) fn on_identified(&mut self, event: identify::Event, now: Instant) {
-        let identify::Event::Received {
-            connection_id,
-            info,
-            ..
-        } = event
-        else {
-            return;
+        let (connection_id, info) = match event {
+            identify::Event::Received {
+                connection_id,
+                info,
+                ..
+            } => (connection_id, info),
+            identify::Event::Error {
+                connection_id,
+                error,
+                ..
+            } => {
+                // Who does not know the protocol would not learn it by another connection.
+                if !matches!(error, StreamUpgradeError::NegotiationFailed) {
+                    self.on_not_identified(connection_id, &error, now);
+                }
+                return;
+            }
+            _ => return,
         };
         let Some(watched) = self.watched.get_mut(connection_id) else {
             return;
@@ -193,6 +204,20 @@ impl Actor {
         let offers = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
         if offers && self.roster.is_relay(&device) {
             self.circuits.identified(&device, now);
+        }
+    }
+
+    /// A node did not say what it offers. libp2p asks again after minutes only, and without an answer a host is not used:
+    /// such a connection is made anew.
+    fn on_not_identified(&mut self, id: ConnectionId, error: &impl std::fmt::Debug, now: Instant) {
+        let Some(watched) = self.watched.get_mut(id) else {
+            return;
+        };
+        let device = watched.connection.device;
+        if self.roster.is_relay(&device) && !watched.identified {
+            tracing::debug!(host = %hex::encode(&device[..4]), ?error, "a host does not say what it offers");
+            self.swarm.close_connection(id);
+            self.gone(id, now);
         }
     }
 
