@@ -39,6 +39,14 @@ impl Default for Copies {
     }
 }
 
+impl Copies {
+    /// Whether so many devices that keep a content, or so many hosts, are enough. The one rule: for what may be dropped,
+    /// and for what people are told is at risk.
+    pub fn enough(self, devices: usize, hosts: usize) -> bool {
+        devices >= self.devices || hosts >= self.hosts
+    }
+}
+
 /// What kind of device made a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -131,7 +139,7 @@ impl<'a> Keepers<'a> {
                 _ => {}
             }
         }
-        devices >= self.copies.devices || hosts >= self.copies.hosts
+        self.copies.enough(devices, hosts)
     }
 }
 

@@ -107,6 +107,11 @@ impl Host {
         link.expect("an invitation").to_owned()
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Runs a command on this machine.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         let output = self.command(arguments).output().expect("coffer runs");

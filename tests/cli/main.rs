@@ -26,3 +26,4 @@ mod secrets;
 mod starting;
 mod transfers;
 mod trash;
+mod trust;

@@ -220,6 +220,33 @@ fn nonsense_is_no_invitation_and_each_command_says_the_way_out() {
     }
 }
 
+#[test]
+fn a_host_is_found_by_its_name_and_an_unknown_name_is_said() {
+    let mut host = Host::started();
+    let mut device = Device::founded("first");
+    // The invitation has a name in it that nobody knows.
+    host.stop();
+    host.start_with(&[("COFFER_RELAY_NETWORK_ANNOUNCE", "nowhere.invalid")]);
+    let invitation = host.invite("1GiB");
+    device
+        .run(&["relay", "add", &invitation])
+        .fails(6, "nowhere.invalid");
+    device
+        .run(&["relay", "add", &invitation, "--at", "no place"])
+        .fails(2, "relay.example.org");
+    let at = format!("localhost:{}", host.port());
+    let said = device.row(&["relay", "add", &invitation, "--at", &at]);
+    let shown = format!("localhost:{}/tcp", host.port());
+    assert_eq!(said["host"]["addresses"][0], shown, "{said}");
+    device.ok(&["doc", "put", "notes", "ada", "{}"]);
+    brought(&device);
+    // And again by that name after a start.
+    device.stop();
+    device.start();
+    device.ok(&["doc", "put", "notes", "ben", "{}"]);
+    brought(&device);
+}
+
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
     let done = std::process::Command::new("cp")
         .arg("-a")

@@ -15,10 +15,12 @@
 //! ledger.rs      what was acknowledged, and so must be there in the end
 //! oracle.rs      the checks: honesty at any time, agreement and completeness in the end
 //! seeds.rs       which seeds a suite runs, and the running of them
+//! adversary/     a household of its own, whose host lies
 //! coverage.rs    what was hit how often; trace.rs: the hash that two runs of one seed share
 //! ```
 
 pub mod acts;
+pub mod adversary;
 pub mod contents;
 pub mod coverage;
 pub mod disk;

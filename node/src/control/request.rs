@@ -316,6 +316,9 @@ pub enum Request {
         invitation: String,
         /// What to call it; by default what it calls itself.
         name: Option<String>,
+        /// Where it is reached, as `HOST[:PORT]`, beside what the invitation says.
+        #[serde(default)]
+        at: Option<String>,
     },
     /// Use a host no longer, and have it erase what it keeps. → `Reply::HostRemoved`
     HostRemove {

@@ -62,15 +62,15 @@ impl Amount {
     }
 }
 
-/// Contents of which fewer copies are known than are wanted: one other device that keeps them.
+/// Contents of which fewer copies are known than are wanted: one other device that keeps them, or two hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AtRisk {
     /// All of them.
     #[serde(flatten)]
     pub all: Amount,
-    /// Those that only this device is known to have.
+    /// Those that only this device is known to have, and no host.
     pub only_here: Amount,
-    /// Those that no device is known to have.
+    /// Those that no device is known to have, and no host.
     pub nowhere: Amount,
     /// Paths of some, at most twenty.
     pub names: Vec<String>,

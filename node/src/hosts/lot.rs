@@ -6,11 +6,12 @@
 
 use std::collections::HashSet;
 
-use coffer_protocol::identity::Hash;
+use coffer_protocol::identity::{DeviceId, Hash};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
 use super::content::ContentKey;
+use super::{HostChange, TroubleKind};
 
 /// Blobs of one lot, unless a single content has more: one question to the host.
 pub const LOT_BLOBS: usize = coffer_protocol::relay::MAX_HAVE;
@@ -72,6 +73,27 @@ impl Lot {
         self.there.extend(blobs);
     }
 
+    /// What was learnt of the host: contents that it has whole and had not confirmed before, and those that it had
+    /// confirmed and does not have.
+    pub fn learnt(&self, host: DeviceId) -> Vec<HostChange> {
+        let keys = |contents: Vec<&Content>, confirmed: bool| -> Vec<ContentKey> {
+            let contents = contents.into_iter();
+            let contents = contents.filter(|content| content.confirmed == confirmed);
+            contents.map(|content| content.key).collect()
+        };
+        let (whole, lacking) = self.split();
+        let (fresh, lost) = (keys(whole, false), keys(lacking, true));
+        let mut learnt = Vec::new();
+        if !fresh.is_empty() {
+            learnt.push(HostChange::Confirmed(host, fresh));
+        }
+        if !lost.is_empty() {
+            learnt.push(HostChange::Unconfirmed(host, lost));
+            learnt.push(HostChange::Trouble(host, TroubleKind::LostContents));
+        }
+        learnt
+    }
+
     /// Contents of which the host has all blobs, and those of which it has not.
     pub fn split(&self) -> (Vec<&Content>, Vec<&Content>) {
         self.contents.iter().partition(|content| {
@@ -118,6 +140,32 @@ mod tests {
         lot.has([hash(2)]);
         let (whole, lacking) = lot.split();
         assert_eq!((keys(whole), keys(lacking)), (vec![1, 3], vec![2]));
+    }
+
+    #[test]
+    fn what_is_whole_is_confirmed_once_and_what_was_confirmed_and_is_not_there_is_lost() {
+        let host = DeviceId([1; 32]);
+        let mut lot = Lot::default();
+        for (n, confirmed) in [(1, false), (2, true), (3, true), (4, false)] {
+            let blobs = vec![hash(n)];
+            lot.add(Content {
+                confirmed,
+                ..content(n, blobs, 10)
+            });
+        }
+        lot.has([hash(1), hash(2)]);
+        let key = |n| vec![ContentKey([n; 32])];
+        assert_eq!(
+            lot.learnt(host),
+            [
+                HostChange::Confirmed(host, key(1)),
+                HostChange::Unconfirmed(host, key(3)),
+                HostChange::Trouble(host, TroubleKind::LostContents),
+            ]
+        );
+        lot.has([hash(3), hash(4)]);
+        let confirmed = vec![ContentKey([1; 32]), ContentKey([4; 32])];
+        assert_eq!(lot.learnt(host), [HostChange::Confirmed(host, confirmed)]);
     }
 
     #[test]

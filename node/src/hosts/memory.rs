@@ -20,6 +20,8 @@ pub enum TroubleKind {
     Withholds,
     /// It does not have contents any more that it had confirmed.
     LostContents,
+    /// It passed on what no honest host can have taken: see [`forgery`](super::forgery).
+    Forged,
 }
 
 impl From<Fault> for TroubleKind {
@@ -166,6 +168,7 @@ mod tests {
     fn troubles_are_encoded_as_they_always_were() {
         let mut memory = Memory::default();
         for kind in [
+            TroubleKind::Forged,
             TroubleKind::LostContents,
             TroubleKind::Withholds,
             TroubleKind::BeganAnew,
@@ -175,7 +178,7 @@ mod tests {
             memory.note(kind, 1);
         }
         memory.note(TroubleKind::Withholds, 300);
-        let frozen = "01000005000101010101020101030 1ac02040101".replace(' ', "");
+        let frozen = "010000060001010101010201010301ac02040101050101";
         assert_eq!(hex::encode(memory.encode()), frozen);
         assert!(!memory.is_trusted());
     }

@@ -5,15 +5,19 @@
 //! memory.rs    what this device remembers of a host's statements, and what troubles it found
 //! content.rs   contents by what they are made of: what `at_host_1` notes
 //! lot.rs       contents that are brought to a host together, and which of their blobs it has
+//! forgery.rs   what no honest host passes on
+//! watch.rs     whether a host withholds, and whether it still has what it confirmed
 //! ```
 //!
 //! Nothing here talks: `service/hosts` does, and `vault/hosts.rs` keeps. A host is a device of the vault with the role
 //! *relay*; it is *in use* while its document says so.
 
 pub mod content;
+pub mod forgery;
 pub mod lot;
 pub mod memory;
 pub mod setting;
+pub mod watch;
 
 pub use content::ContentKey;
 pub use memory::{Memory, Trouble, TroubleKind};

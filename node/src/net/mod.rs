@@ -33,6 +33,7 @@ mod framing;
 mod limits;
 mod listen;
 mod presence;
+mod resolve;
 mod role;
 mod roster;
 mod stream;
@@ -55,6 +56,7 @@ pub use address::{Device, MAX_ADDRESSES, Transport, device_of, ip_of, network_of
 pub use framing::{FrameError, read_frame, write_frame};
 pub use libp2p::{Multiaddr, PeerId, StreamProtocol};
 pub use limits::{DEFAULT_PORT, OPEN_TIMEOUT};
+pub use resolve::{Resolved, has_name, resolve};
 pub use role::{HostOptions, Role};
 pub use stream::{Stream, TokioStream};
 pub use streams::Inbound;

@@ -21,7 +21,7 @@ use super::rates::Pace;
 use super::resident::Resident;
 use super::serving::take_leave;
 use super::session::admitted;
-use super::store::{Put, StoreError, charge};
+use super::store::{Put, RelayStore, StoreError, charge};
 use crate::net::{Stream, read_frame, write_frame};
 
 /// How long a device may be silent on such a stream: it opens another when it has something again.
@@ -111,7 +111,8 @@ async fn answer(host: &Host, device: DeviceId, request: Request) -> Answered {
             // Strangers have nothing more to say.
             return (Answer::refused(Refusal::NOT_YOURS), false);
         };
-        let answered = look_after(host, &resident, device, request).await;
+        debug_assert_eq!(resident.vault, vault);
+        let answered = look_after(host.store.as_ref(), device, request, now_ms()).await;
         return (
             answered.unwrap_or_else(|error| {
                 host.store_failed("look after blobs", &error);
@@ -123,22 +124,23 @@ async fn answer(host: &Host, device: DeviceId, request: Request) -> Answered {
     (erasing::on_order(host, device, order).await, true)
 }
 
-async fn look_after(
-    host: &Host,
-    resident: &Resident,
+/// What a device that may ask is answered, but for what it leaves here and has erased.
+pub async fn look_after(
+    store: &dyn RelayStore,
     device: DeviceId,
     request: Request,
+    now_ms: u64,
 ) -> Result<Answer, StoreError> {
     Ok(match request {
         Request::Have { vault, ids, claim } => {
-            Answer::Have(Bitmap::new(host.store.have(vault, ids, claim).await?))
+            Answer::Have(Bitmap::new(store.have(vault, ids, claim).await?))
         }
         Request::List { vault, after, max } => {
             let after = (after != Hash::ZERO).then_some(after);
-            Answer::Listed(host.store.list(vault, after, usize::from(max)).await?)
+            Answer::Listed(store.list(vault, after, usize::from(max)).await?)
         }
         Request::Release { vault, ids } => {
-            host.store.release(vault, device, ids, now_ms()).await?;
+            store.release(vault, device, ids, now_ms).await?;
             Answer::Released
         }
         Request::Range {
@@ -148,13 +150,12 @@ async fn look_after(
             len,
         } => {
             let (offset, len) = (u64::from(offset), u32::from(len));
-            let bytes = host.store.range(vault, id, offset, len).await?;
+            let bytes = store.range(vault, id, offset, len).await?;
             Answer::Range(bytes.map(|bytes| RangeBytes(bytes.to_vec())))
         }
         // Both are answered elsewhere; here they would be a mistake of ours, and harm nobody.
         Request::Put { .. } | Request::Erase { .. } => {
-            let vault = host.marks.vault(resident.vault);
-            tracing::error!(%vault, "a request went the wrong way");
+            tracing::error!("a request went the wrong way");
             Answer::refused(Refusal::FAILING)
         }
     })

@@ -36,7 +36,7 @@ mod http;
 mod joining;
 mod marks;
 mod metrics;
-mod places;
+pub(crate) mod places;
 mod rates;
 mod resident;
 mod resting;
@@ -49,6 +49,14 @@ pub mod store;
 mod tests;
 mod vaults;
 mod verify;
+
+/// What a host decides, without its streams and threads: simulations of hosts that lie are made of it.
+pub mod decisions {
+    pub use super::deposit::look_after;
+    pub use super::resident::{fresh_grants, spaces_of, statement_counter};
+    pub use super::stating::next as next_statement;
+    pub use super::verify::{Checked, Ground, check};
+}
 
 pub use config::{ConfigError, LogFormat, LogLevel, RelayConfig};
 pub use run::{HostOptions, HostReady, run};

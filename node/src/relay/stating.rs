@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coffer_protocol::identity::{StoreId, VaultId};
+use coffer_protocol::identity::{DeviceId, StoreId, VaultId};
 use coffer_protocol::relay::{HostState, HostStatement};
 use coffer_protocol::version;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::host::{Host, now_ms, stopped};
-use super::store::StoreError;
+use super::store::{Snapshot, StoreError};
 
 /// How long news may wait for more of them: many changes share a statement, and a device that waits for "it is there"
 /// does not notice.
@@ -77,21 +77,8 @@ pub async fn state(host: &Host, vault: VaultId) -> Result<(), StoreError> {
         let Some(snapshot) = host.store.snapshot(vault).await? else {
             return Ok(());
         };
-        let counter = snapshot.statement.map_or(0, |(counter, _)| counter) + 1;
-        let usage = snapshot.record.usage;
-        let value = HostState {
-            version: version::HOST_STATEMENT,
-            vault,
-            host: host.id,
-            store: StoreId(snapshot.record.epoch),
-            counter,
-            at_ms: now_ms(),
-            entries: snapshot.clock,
-            entry_bytes: usage.entry_bytes,
-            blobs: usage.blobs,
-            blob_bytes: usage.blob_bytes,
-            quota_bytes: snapshot.record.quota,
-        };
+        let value = next(snapshot, host.id, now_ms());
+        let counter = value.counter;
         let statement = HostStatement::sign(value, &host.key)
             .map_err(|error| StoreError::Failed(error.to_string()))?;
         let bytes = Bytes::copy_from_slice(statement.bytes());
@@ -105,6 +92,24 @@ pub async fn state(host: &Host, vault: VaultId) -> Result<(), StoreError> {
     Err(StoreError::Unavailable(
         "other processes of this host state the same vault without end".to_owned(),
     ))
+}
+
+/// What a host states after this snapshot.
+pub fn next(snapshot: Snapshot, host: DeviceId, at_ms: u64) -> HostState {
+    let usage = snapshot.record.usage;
+    HostState {
+        version: version::HOST_STATEMENT,
+        vault: snapshot.record.vault,
+        host,
+        store: StoreId(snapshot.record.epoch),
+        counter: snapshot.statement.map_or(0, |(counter, _)| counter) + 1,
+        at_ms,
+        entries: snapshot.clock,
+        entry_bytes: usage.entry_bytes,
+        blobs: usage.blobs,
+        blob_bytes: usage.blob_bytes,
+        quota_bytes: snapshot.record.quota,
+    }
 }
 
 /// Makes a statement if there is none, or if the last one is old.

@@ -151,7 +151,11 @@ async fn answer(
         Request::StorageShow => storage::show(node).await,
         Request::StorageSet { path, keep } => storage::set(node, path, keep).await,
         Request::StorageLimit { bytes } => storage::limit(node, bytes).await,
-        Request::HostAdd { invitation, name } => hosts::add(node, &invitation, name, session).await,
+        Request::HostAdd {
+            invitation,
+            name,
+            at,
+        } => hosts::add(node, &invitation, name, at, session).await,
         Request::HostRemove {
             host,
             without_erasing,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_protocol::identity::{DeviceId, VaultId};
 use coffer_protocol::keys::Keyring;
@@ -22,6 +23,11 @@ use crate::store::{self, StoreError};
 use crate::vault::founding::DATABASE;
 use crate::vault::identity::binding;
 use crate::vault::{CommitRequest, VaultHandle, VaultThread};
+
+/// How often names of hosts are asked for again: an address at home changes once a day.
+const RESOLVE_EVERY: Duration = Duration::from_secs(300);
+/// The same while one is not known: the machine may just be coming onto a network.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(30);
 
 /// What runs while a vault is open.
 pub struct Running {
@@ -333,6 +339,7 @@ async fn follow_members(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut members = running.vault.members();
+    let mut resolve_after = None;
     loop {
         members.borrow_and_update();
         let found = running.vault.inspect(|core| {
@@ -383,12 +390,51 @@ async fn follow_members(
                 );
                 (host.0, addresses)
             });
-            net.set_relays(hosts.collect()).await;
+            let hosts: BTreeMap<_, _> = hosts.collect();
+            tokio::select! {
+                () = stopped(&mut stop) => return,
+                later = follow_hosts(net, hosts) => resolve_after = later,
+            }
         }
         tokio::select! {
             () = stopped(&mut stop) => return,
             changed = members.changed() => if changed.is_err() { return },
+            () = later(resolve_after) => {}
         }
+    }
+}
+
+/// Keeps the network's set of hosts in use. Says after which time it should be done again: where names stand for hosts,
+/// others may be behind them by then.
+async fn follow_hosts(
+    net: &crate::net::Net,
+    hosts: BTreeMap<crate::net::Device, Vec<Multiaddr>>,
+) -> Option<Duration> {
+    let named = hosts.values().flatten().any(crate::net::has_name);
+    let (mut relays, mut all_known) = (BTreeMap::new(), true);
+    let resolved = hosts
+        .into_iter()
+        .map(|(host, addresses)| async move { (host, crate::net::resolve(&addresses).await) });
+    for (host, resolved) in futures::future::join_all(resolved).await {
+        for (_, why) in &resolved.unknown {
+            all_known = false;
+            tracing::debug!(host = %DeviceId(host), why, "the name of a host is not known now");
+        }
+        relays.insert(host, resolved.addresses);
+    }
+    net.set_relays(relays).await;
+    match (named, all_known) {
+        (false, _) => None,
+        (true, true) => Some(RESOLVE_EVERY),
+        (true, false) => Some(RESOLVE_AGAIN),
+    }
+}
+
+/// Resolves after this time; never where there is none.
+async fn later(after: Option<Duration>) {
+    match after {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -243,7 +243,7 @@ impl Work<'_, '_> {
                 seq: content.dot.seq,
             };
             if !keepers.enough(naming, || id.to_string())
-                && !self.kept_by_hosts(&content.root, Copies::default().hosts)?
+                && !self.kept_by_hosts(&content.root, Copies::default())?
             {
                 return Err(refused(
                     "a content would be dropped that no other device is known to keep",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coffer_crdt::chunks::ChunkRoot;
+use coffer_protocol::eviction::Copies;
 use coffer_protocol::grants::Role;
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::relay::HostStatement;
@@ -11,8 +12,11 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use super::VaultHandle;
 use super::work::Work;
-use crate::hosts::{ContentKey, HostChange, Memory, Setting, setting};
+use crate::hosts::{ContentKey, HostChange, Memory, Setting, TroubleKind, forgery, setting};
 use crate::store::{StoreError, pieces, tables};
+
+/// A host that goes on forging is noted anew at most this often: it does not decide how much is written here.
+const FORGED_NOTED_EACH_MS: u64 = 60_000;
 
 /// What is remembered of every host.
 pub fn read_memories(read: &ReadTransaction) -> Result<BTreeMap<DeviceId, Memory>, StoreError> {
@@ -127,7 +131,7 @@ impl Work<'_, '_> {
             Ok(statement) => statement,
             Err(error) => {
                 tracing::debug!(%error, "a host's statement was not taken");
-                return Ok(());
+                return self.unless_honest(from, forgery::is_forged_statement(&error));
             }
         };
         let now_ms = self.now_ms;
@@ -170,15 +174,7 @@ impl Work<'_, '_> {
                         table.remove(&row(host, content))?;
                     }
                 }
-                HostChange::Trouble(host, kind) => {
-                    let memory = Arc::make_mut(&mut self.core.state.hosts)
-                        .entry(*host)
-                        .or_default();
-                    memory.note(*kind, self.now_ms);
-                    let stored = memory.encode();
-                    self.write_host(host, &stored)?;
-                    self.done.hosts_changed = true;
-                }
+                HostChange::Trouble(host, kind) => self.trouble(host, *kind)?,
                 HostChange::Forget(host) => {
                     Arc::make_mut(&mut self.core.state.hosts).remove(host);
                     let mut table = self.transaction.open_table(tables::HOSTS)?;
@@ -192,9 +188,44 @@ impl Work<'_, '_> {
         Ok(())
     }
 
+    /// `from` sent what an honest host would not, if it `is_forged`: noted where it is a host.
+    pub(super) fn unless_honest(
+        &mut self,
+        from: DeviceId,
+        is_forged: bool,
+    ) -> Result<(), StoreError> {
+        let state = &self.core.state;
+        if !is_forged || state.membership.role(&from) != Some(Role::Relay) {
+            return Ok(());
+        }
+        tracing::warn!(%from, "a host passed on what no honest host can have taken");
+        let known = state.hosts.get(&from).into_iter();
+        let mut known = known.flat_map(|memory| &memory.troubles);
+        let lately = self.now_ms.saturating_sub(FORGED_NOTED_EACH_MS);
+        if known.any(|trouble| trouble.kind == TroubleKind::Forged && trouble.last_ms > lately) {
+            return Ok(());
+        }
+        self.trouble(&from, TroubleKind::Forged)
+    }
+
+    fn trouble(&mut self, host: &DeviceId, kind: TroubleKind) -> Result<(), StoreError> {
+        let memory = Arc::make_mut(&mut self.core.state.hosts)
+            .entry(*host)
+            .or_default();
+        memory.note(kind, self.now_ms);
+        let stored = memory.encode();
+        self.write_host(host, &stored)?;
+        self.done.hosts_changed = true;
+        Ok(())
+    }
+
     /// Whether so many hosts keep a content that it may be dropped here: each has confirmed it, and nothing is known
     /// against any of them. Whether they still have it was asked a moment ago, by whoever wants to drop it.
-    pub(super) fn kept_by_hosts(&self, root: &ChunkRoot, hosts: usize) -> Result<bool, StoreError> {
+    pub(super) fn kept_by_hosts(
+        &self,
+        root: &ChunkRoot,
+        copies: Copies,
+    ) -> Result<bool, StoreError> {
         let key = ContentKey::of(root);
         let table = self.transaction.open_table(tables::AT_HOST)?;
         let state = &self.core.state;
@@ -205,7 +236,7 @@ impl Work<'_, '_> {
                 keep += 1;
             }
         }
-        Ok(keep >= hosts)
+        Ok(copies.enough(0, keep))
     }
 
     fn forget_confirmed(&mut self, host: &DeviceId) -> Result<(), StoreError> {

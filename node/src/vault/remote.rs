@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::work::{FILES, Work, file_id};
 use super::{founding, state};
+use crate::hosts::forgery;
 use crate::store::documents::{DocumentKey, Row, Waiting};
 use crate::store::{StoreError, tables};
 
@@ -39,7 +40,7 @@ impl Work<'_, '_> {
                 Err(error) => {
                     tracing::warn!(%error, "a device sent an entry that cannot be read");
                     self.done.rejected.push((from, round, Rejection::Invalid));
-                    return Ok(());
+                    return self.unless_honest(from, forgery::is_forged_entry(&error));
                 }
             };
             let writer = entry.header.writer;
@@ -47,7 +48,7 @@ impl Work<'_, '_> {
             {
                 continue;
             }
-            match self.ingest_entry(&entry, bytes)? {
+            match self.ingest_entry(from, &entry, bytes)? {
                 Ok(()) => self.done.appended.push((
                     Some(from),
                     writer,
@@ -66,6 +67,7 @@ impl Work<'_, '_> {
 
     fn ingest_entry(
         &mut self,
+        from: DeviceId,
         entry: &Entry,
         bytes: &[u8],
     ) -> Result<Result<(), Rejection>, StoreError> {
@@ -78,6 +80,12 @@ impl Work<'_, '_> {
         if !may_write || header.space != state.keyring.space() {
             return Ok(Err(Rejection::UnknownWriter));
         }
+        // The signature first: what an unsigned header says of its place means nothing.
+        if let Err(error) = entry.verify(&state.vault) {
+            tracing::warn!(%error, "an entry does not verify");
+            self.unless_honest(from, forgery::is_forged_entry(&error))?;
+            return Ok(Err(Rejection::Invalid));
+        }
         let (seq, previous) = state.clock.get(&header.writer).unwrap_or((0, Hash::ZERO));
         if header.seq != seq + 1 || header.prev != previous {
             return Ok(Err(if header.seq > seq + 1 {
@@ -85,10 +93,6 @@ impl Work<'_, '_> {
             } else {
                 Rejection::Invalid
             }));
-        }
-        if let Err(error) = entry.verify(&state.vault) {
-            tracing::warn!(%error, "an entry does not verify");
-            return Ok(Err(Rejection::Invalid));
         }
         if self.documents.waiting_len()? > WAITING_MAX {
             return Ok(Err(Rejection::Gap));
@@ -268,12 +272,12 @@ impl Work<'_, '_> {
     pub fn ingest_grants(&mut self, from: DeviceId, grants: &[Vec<u8>]) -> Result<(), StoreError> {
         for bytes in grants {
             let taken = match SignedGrant::decode(bytes) {
-                Ok(grant) => self.take_grant(grant)?.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(grant) => self.take_grant(grant)?,
+                Err(error) => Err(error.into()),
             };
             if let Err(error) = taken {
-                tracing::warn!(%from, error, "a grant was refused");
-                return Ok(());
+                tracing::warn!(%from, %error, "a grant was refused");
+                return self.unless_honest(from, forgery::is_forged_grant(&error));
             }
         }
         Ok(())
@@ -330,7 +334,7 @@ impl Work<'_, '_> {
             Ok(_) => return Ok(()),
             Err(error) => {
                 tracing::debug!(%error, "a statement was not taken");
-                return Ok(());
+                return self.unless_honest(from, forgery::is_forged_held(&error));
             }
         };
         let device = held.device;

@@ -36,7 +36,7 @@ fn history(database: &Database, doctype: &str, id: &str) -> Result<Vec<Revision>
 }
 
 /// The stored state of every file.
-fn file_rows(database: &Database) -> Result<BTreeMap<FileId, FileState>, StoreError> {
+pub(crate) fn file_rows(database: &Database) -> Result<BTreeMap<FileId, FileState>, StoreError> {
     let read = database.begin_read()?;
     let table = read.open_table(tables::FILES)?;
     let mut rows = BTreeMap::new();

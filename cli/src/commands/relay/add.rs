@@ -24,7 +24,8 @@ const SCHEME: &str = "coffer:relay/";
 #[command(after_help = "Examples:\n  \
     coffer relay add coffer:relay/1/...\n  \
     coffer relay add invitation.png\n  \
-    coffer relay add invitation.png --name attic")]
+    coffer relay add invitation.png --name attic\n  \
+    coffer relay add invitation.png --at relay.example.org:26333")]
 pub struct Add {
     /// The invitation, or a picture of its QR code
     #[arg(value_name = "INVITATION|IMAGE")]
@@ -32,6 +33,9 @@ pub struct Add {
     /// What to call the host; by default what it calls itself
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Where the host is reached, if not as the invitation says: a name or an address, with or without a port
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub at: Option<String>,
 }
 
 impl Add {
@@ -41,6 +45,7 @@ impl Add {
         let request = Request::HostAdd {
             invitation,
             name: self.name,
+            at: self.at,
         };
         let reply = ask(context, &request).await?;
         let Reply::HostAdded { host } = &reply else {

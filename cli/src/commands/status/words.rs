@@ -87,9 +87,9 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
             ),
         );
     }
-    // With one device all is at risk: the warning says so.
+    // With one device and no host all is at risk: the warning says so.
     let risk = &storage.at_risk;
-    if risk.all.files > 0 && state.devices.len() > 1 {
+    if risk.all.files > 0 && (state.devices.len() > 1 || !state.hosts.is_empty()) {
         let names: Vec<_> = risk
             .names
             .iter()
@@ -99,7 +99,7 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
         row(
             "At risk",
             format!(
-                "{} ({}) that too few other devices are known to keep: {}",
+                "{} ({}) that too few other devices and hosts are known to keep: {}",
                 count(risk.all.files, "file", "files"),
                 bytes(risk.all.bytes),
                 names.join(", ")

@@ -8,7 +8,7 @@ use crate::error::Failure;
 
 /// Show what this device keeps, what that takes, and which files are at risk
 ///
-/// At risk is what too few other devices are known to keep: it would be lost with this one.
+/// At risk is what too few other devices and hosts are known to keep: it would be lost with this one.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  coffer storage show\n  coffer storage show --json | jq .at_risk"

@@ -48,7 +48,7 @@ pub fn describe(status: &StorageStatus) -> String {
         row("At risk", amount(risk.all));
         for (what, value) in [
             ("known to be on this device only", risk.only_here),
-            ("not known to be on any device", risk.nowhere),
+            ("not known to be anywhere", risk.nowhere),
         ] {
             if value.files > 0 {
                 row("", format!("{} {what}", amount(value)));

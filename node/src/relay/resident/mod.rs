@@ -20,7 +20,7 @@ use super::host::Host;
 use super::store::StoreError;
 use crate::vault::SessionQueue;
 
-pub use taking::store_grants;
+pub use taking::{fresh_grants, spaces_of, statement_counter, store_grants};
 
 /// Who is in a vault, for questions that wait for nothing.
 pub type Roles = Arc<BTreeMap<DeviceId, Role>>;
@@ -243,6 +243,19 @@ impl Resident {
 }
 
 impl Inner {
+    /// Gives a statement that is not kept to everyone else who is connected.
+    fn pass_on(&self, from: DeviceId, device: DeviceId, statement: &[u8]) {
+        for (peer, queue) in self.queues.iter().filter(|(peer, _)| **peer != from) {
+            queue.push(Action::Send {
+                peer: *peer,
+                message: Message::Held {
+                    device,
+                    statement: statement.to_vec(),
+                },
+            });
+        }
+    }
+
     /// Hands what is to be sent to the sessions.
     fn enqueue(&mut self, actions: Vec<Action>) {
         for action in actions {

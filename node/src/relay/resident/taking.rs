@@ -122,24 +122,11 @@ impl Resident {
         grants: &[Vec<u8>],
     ) -> Result<(), StoreError> {
         let mut membership = inner.membership.clone();
-        let mut fresh = Vec::new();
-        for bytes in grants {
-            let Ok(grant) = SignedGrant::decode(bytes) else {
-                host.metrics.refused("grant");
-                break;
-            };
-            // Grants come parents first. One whose parents are not here is not kept waiting in memory: it comes again.
-            if membership.get(&grant.id()).is_some() || !membership.knows(&grant.value().parents) {
-                continue;
-            }
-            let (id, bytes) = (grant.id(), Bytes::copy_from_slice(bytes));
-            if membership.insert(grant).is_err() {
-                host.metrics.refused("grant");
-                let device = host.marks.device(from);
-                tracing::warn!(%device, "a grant was refused");
-                break;
-            }
-            fresh.push((id, bytes));
+        let (fresh, refused) = fresh_grants(&mut membership, grants);
+        if refused {
+            host.metrics.refused("grant");
+            let device = host.marks.device(from);
+            tracing::warn!(%device, "a grant was refused");
         }
         self.adopt(host, inner, membership, fresh).await
     }
@@ -214,26 +201,22 @@ impl Resident {
         if device == host.id {
             return Ok(());
         }
-        let counter = match inner.membership.role(&device) {
-            None => None,
-            // Another host: its counter begins anew with each store, its time does not.
-            Some(Role::Relay) => HostStatement::read(&statement, &self.vault, &device)
-                .ok()
-                .map(|statement| statement.value().at_ms),
-            Some(_) => HeldStatement::read(&statement, &self.vault)
-                .ok()
-                .filter(|statement| statement.value().device == device)
-                .map(|statement| statement.value().counter),
-        };
-        let Some(counter) = counter else {
+        let Some(counter) = statement_counter(&inner.membership, device, &statement) else {
             host.metrics.refused("statement");
             return Ok(());
         };
-        if inner
-            .held
-            .get(&device)
-            .is_some_and(|known| *known >= counter)
-        {
+        let known = inner.held.get(&device).copied();
+        if known.is_some_and(|known| known >= counter) {
+            // Of two different statements of one moment only one is kept. The other proves that a host lies: those who
+            // are here are to see it.
+            let is_host = inner.membership.role(&device) == Some(Role::Relay);
+            if is_host && known == Some(counter) {
+                let kept = host.store.held(self.vault).await?.into_iter();
+                let mut kept = kept.filter(|kept| kept.device == device);
+                if kept.any(|kept| kept.bytes != statement) {
+                    inner.pass_on(from, device, &statement);
+                }
+            }
             return Ok(());
         }
         let record = store::HeldStatement {
@@ -270,12 +253,51 @@ pub async fn store_grants(
     Ok(())
 }
 
+/// Takes in grants, up to the first that is refused; gives those that are new, and whether one was refused. Grants come
+/// parents first. One whose parents are not here is not kept waiting in memory: it comes again.
+pub fn fresh_grants(membership: &mut Membership, grants: &[Vec<u8>]) -> (Vec<(Hash, Bytes)>, bool) {
+    let mut fresh = Vec::new();
+    for bytes in grants {
+        let Ok(grant) = SignedGrant::decode(bytes) else {
+            return (fresh, true);
+        };
+        if membership.get(&grant.id()).is_some() || !membership.knows(&grant.value().parents) {
+            continue;
+        }
+        let id = grant.id();
+        if membership.insert(grant).is_err() {
+            return (fresh, true);
+        }
+        fresh.push((id, Bytes::copy_from_slice(bytes)));
+    }
+    (fresh, false)
+}
+
+/// By what the newer of two statements of this device is told, if it is a statement of this device. That of another host
+/// has a counter that begins anew with each store; its time does not.
+pub fn statement_counter(
+    membership: &Membership,
+    device: DeviceId,
+    statement: &[u8],
+) -> Option<u64> {
+    let vault = membership.vault();
+    match membership.role(&device)? {
+        Role::Relay => HostStatement::read(statement, &vault, &device)
+            .ok()
+            .map(|statement| statement.value().at_ms),
+        _ => HeldStatement::read(statement, &vault)
+            .ok()
+            .filter(|statement| statement.value().device == device)
+            .map(|statement| statement.value().counter),
+    }
+}
+
 fn place_of(entry: &NewEntry) -> (WriterId, u64, Hash) {
     (entry.writer, entry.seq, entry.header)
 }
 
 /// The spaces in which entries may be written: those that grants began.
-fn spaces_of(membership: &Membership) -> BTreeSet<SpaceId> {
+pub fn spaces_of(membership: &Membership) -> BTreeSet<SpaceId> {
     membership
         .grants()
         .filter_map(|(_, grant)| match &grant.value().body {

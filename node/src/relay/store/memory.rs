@@ -24,13 +24,14 @@ pub struct MemoryStore {
     closed: watch::Sender<bool>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     invitations: BTreeMap<Hash, Invitation>,
     vaults: BTreeMap<VaultId, Vault>,
     receipts: BTreeMap<VaultId, (u64, Bytes)>,
 }
 
+#[derive(Clone)]
 struct Vault {
     epoch: [u8; 16],
     quota: u64,
@@ -45,6 +46,7 @@ struct Vault {
     blobs: BTreeMap<Hash, Kept>,
 }
 
+#[derive(Clone)]
 struct Kept {
     bytes: Bytes,
     released: BTreeMap<DeviceId, u64>,
@@ -108,6 +110,43 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another store with all that is in this one now, as a copied disk is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub fn copy(&self) -> Result<MemoryStore, StoreError> {
+        let state = self.state()?.clone();
+        Ok(MemoryStore {
+            state: Mutex::new(state),
+            closed: watch::channel(false).0,
+        })
+    }
+
+    /// Does to a blob what no caller can: replaces its bytes, or loses them. Says whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError::NoVault`], [`StoreError::Closed`].
+    pub fn damage(
+        &self,
+        vault: VaultId,
+        id: Hash,
+        bytes: Option<Bytes>,
+    ) -> Result<bool, StoreError> {
+        self.within(vault, |vault| {
+            let Some(kept) = vault.blobs.get_mut(&id) else {
+                return Ok(false);
+            };
+            match bytes {
+                Some(bytes) => kept.bytes = bytes,
+                None => {
+                    vault.usage.remove_blob(kept.bytes.len());
+                    vault.blobs.remove(&id);
+                }
+            }
+            Ok(true)
+        })
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>, StoreError> {

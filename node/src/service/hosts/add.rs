@@ -6,6 +6,7 @@ use coffer_protocol::grants::Role;
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::relay::{
     BindError, DeviceSide, HOST_NAME_MAX_LEN, Host, HostInvitation, HostLinkError, JoinError,
+    MAX_HOST_ADDRESSES,
 };
 
 use super::super::Node;
@@ -14,7 +15,8 @@ use super::{rows, talk};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Stage};
 use crate::hosts::setting::DOCTYPE;
 use crate::hosts::{HostChange, Setting};
-use crate::net::Multiaddr;
+use crate::net::{DEFAULT_PORT, Multiaddr};
+use crate::relay::places;
 use crate::vault::{Admission, CommitRequest, Operation, wall_ms};
 
 /// Binds the vault to the host of an invitation, and tells all devices.
@@ -22,6 +24,7 @@ pub async fn add(
     node: &Arc<Node>,
     invitation: &str,
     name: Option<String>,
+    at: Option<String>,
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
@@ -44,12 +47,8 @@ pub async fn add(
         total: None,
         about: None,
     });
-    let addresses: Vec<Multiaddr> = invitation
-        .addresses
-        .iter()
-        .filter_map(|text| text.parse().ok())
-        .collect();
-    net.dial(host.0, addresses).await.map_err(|error| {
+    let addresses = addresses(&invitation, at.as_deref())?;
+    talk::reach(net, host, &addresses).await.map_err(|error| {
         ControlError::unavailable(format!("the host cannot be reached: {error}"))
             .with_code("host-unreachable")
     })?;
@@ -66,7 +65,7 @@ pub async fn add(
     .map_err(join_error)?;
     let setting = Setting {
         name,
-        addresses: invitation.addresses.clone(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
         quota_bytes: joined.quota_bytes,
         added_ms: wall_ms(),
         store: Some(joined.store),
@@ -78,6 +77,27 @@ pub async fn add(
     Ok(Reply::HostAdded {
         host: Box::new(rows::row(node, &running, host, &setting).await?),
     })
+}
+
+/// Where the host is reached: what a person says goes before what the invitation says.
+fn addresses(
+    invitation: &HostInvitation,
+    at: Option<&str>,
+) -> Result<Vec<Multiaddr>, ControlError> {
+    let mut addresses = Vec::new();
+    if let Some(at) = at {
+        addresses = places::read(at.trim(), DEFAULT_PORT);
+        if addresses.is_empty() {
+            let message = format!(
+                "\"{at}\" is no place such as relay.example.org:{DEFAULT_PORT} or 192.0.2.7"
+            );
+            return Err(ControlError::usage(message).with_code("bad-address"));
+        }
+    }
+    let told = invitation.addresses.iter();
+    addresses.extend(told.filter_map(|text| text.parse().ok()));
+    addresses.truncate(MAX_HOST_ADDRESSES);
+    Ok(addresses)
 }
 
 /// Admits a host unless it is, and gives all grants; `None` where that cannot be.

@@ -12,7 +12,7 @@ use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::relay::{Answer, MAX_PUT, MAX_PUT_BYTES, Request};
 use redb::ReadableDatabase;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::super::random;
@@ -21,8 +21,8 @@ use super::At;
 use super::gather::{self, Scope};
 use super::talk::{Talk, TalkError};
 use crate::blobs::{BlobsError, Filled};
-use crate::hosts::lot::{Content, Lot};
-use crate::hosts::{ContentKey, HostChange, TroubleKind};
+use crate::hosts::HostChange;
+use crate::hosts::lot::Lot;
 use crate::net::Net;
 use crate::store::StoreError;
 use crate::vault::hosts::Confirmed;
@@ -92,8 +92,15 @@ impl Due {
     }
 }
 
-/// Brings everything, and again whenever something changes; never ends.
-pub async fn run(running: Arc<Running>, net: Net, host: DeviceId, at: watch::Sender<At>) {
+/// Brings everything, and again whenever something changes; never ends. When the host has `lost` something, it is asked
+/// about everything again.
+pub async fn run(
+    running: Arc<Running>,
+    net: Net,
+    host: DeviceId,
+    at: watch::Sender<At>,
+    lost: Arc<Notify>,
+) {
     let mut due = Due {
         scope: Scope::All,
         again_at: Instant::now(),
@@ -170,6 +177,10 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId, at: watch::Sen
                         break;
                     }
                 }
+                () = lost.notified() => {
+                    due.again_at = Instant::now();
+                    break;
+                }
                 () = tokio::time::sleep_until(wake) => break,
             }
         }
@@ -224,9 +235,8 @@ async fn pass(
                 none => none.insert(Talk::open(net, host, vault).await?),
             };
             let brought = bring(running, talk, host, &mut read.lot, full).await;
-            let (whole, lacking) = read.lot.split();
-            note(running, host, &whole, &lacking).await?;
-            for content in lacking {
+            note(running, host, &read.lot).await?;
+            for content in read.lot.split().1 {
                 lacks.0 += 1;
                 lacks.1 += content.bytes;
             }
@@ -244,29 +254,14 @@ async fn pass(
 }
 
 /// Notes what a host has whole, and what it has lost.
-async fn note(
-    running: &Arc<Running>,
-    host: DeviceId,
-    whole: &[&Content],
-    lacking: &[&Content],
-) -> Result<(), CommitError> {
-    let keys = |contents: &[&Content], confirmed: bool| -> Vec<ContentKey> {
-        let contents = contents.iter();
-        let contents = contents.filter(|content| content.confirmed == confirmed);
-        contents.map(|content| content.key).collect()
-    };
-    let mut hosts = Vec::new();
-    let (confirmed, lost) = (keys(whole, false), keys(lacking, true));
-    if !confirmed.is_empty() {
-        hosts.push(HostChange::Confirmed(host, confirmed));
-    }
-    if !lost.is_empty() {
-        tracing::warn!(%host, count = lost.len(), "a host lost contents that it had confirmed");
-        hosts.push(HostChange::Unconfirmed(host, lost));
-        hosts.push(HostChange::Trouble(host, TroubleKind::LostContents));
-    }
+async fn note(running: &Arc<Running>, host: DeviceId, lot: &Lot) -> Result<(), CommitError> {
+    let hosts = lot.learnt(host);
     if hosts.is_empty() {
         return Ok(());
+    }
+    let lost = |change: &HostChange| matches!(change, HostChange::Trouble(..));
+    if hosts.iter().any(lost) {
+        tracing::warn!(%host, "a host lost contents that it had confirmed");
     }
     let request = CommitRequest {
         hosts,

@@ -156,7 +156,7 @@ fn id_of(key: &[u8; 18]) -> FileId {
     id
 }
 
-fn file_state(
+pub(super) fn file_state(
     files: &redb::ReadOnlyTable<&'static [u8; 18], &'static [u8]>,
     id: FileId,
 ) -> Result<Option<FileState>, StoreError> {

@@ -1,6 +1,7 @@
 //! Looks whether a host can be trusted, and tells it what is no longer named.
 //!
-//! - It is challenged: some bytes of a blob that it confirmed and that is here are asked for and compared.
+//! - It is challenged, soon after it connects and then now and then: some bytes of a blob that it confirmed and that is
+//!   here are asked for and compared.
 //! - It withholds when for long it does not send entries that its own statement says it has, or tells this device less
 //!   than another device has heard from it.
 //! - What it keeps and nothing here names any more is released. That frees nothing by itself: all devices must have done
@@ -11,10 +12,10 @@ use std::time::Duration;
 
 use coffer_crdt::files::FileId;
 use coffer_protocol::identity::{DeviceId, Hash};
-use coffer_protocol::relay::{Answer, MAX_LIST, MAX_RANGE, MAX_RELEASE, Request};
+use coffer_protocol::relay::{Answer, MAX_LIST, MAX_RELEASE, Request};
 use rand::{Rng, RngExt};
 use redb::ReadableDatabase;
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
 use super::super::random;
 use super::super::running::Running;
@@ -22,47 +23,55 @@ use super::bring::BringError;
 use super::gather::{self, Scope};
 use super::talk::{Talk, TalkError};
 use crate::collect::{Names, named};
+use crate::hosts::watch::{Challenge, Lagging, lags};
 use crate::hosts::{ContentKey, HostChange, TroubleKind};
 use crate::net::Net;
 use crate::vault::hosts::Confirmed;
-use crate::vault::{CommitRequest, Core, wall_ms};
+use crate::vault::{CommitRequest, wall_ms};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Looks between two challenges, of one range each: a host that lost a hundredth is found within a day.
 const CHALLENGE_EACH: u32 = 5;
+/// After a session began, when the first challenge comes: what waits to be sent goes first.
+const FIRST_CHALLENGE: Duration = Duration::from_secs(2);
+/// Contents among which one that is here is looked for: a device may have most of them on demand.
+const CANDIDATES: usize = 32;
 /// Looks before the first release: other things come first after a start, but a laptop may not be on for long.
 const FIRST_RELEASE: u32 = 20;
 /// Looks between two releases: all ids that the host has are sent for it, and it frees nothing within a day anyway.
 const RELEASE_EACH: u32 = 360;
-/// For how long a connected host may lag before it is said to withhold: a first sync of much may take minutes.
-const MAY_LAG: Duration = Duration::from_secs(15 * 60);
 /// Most keys that are forgotten in one transaction.
 const FORGOTTEN_AT_ONCE: usize = 10_000;
 
-/// Looks from time to time; never ends.
-pub async fn run(running: Arc<Running>, net: Net, host: DeviceId) {
-    let mut lags_since: Option<Lag> = None;
+/// Looks from time to time, and once on each connection; never ends. `lost` is told when the host turns out not to have
+/// something that it had confirmed.
+pub async fn run(running: Arc<Running>, net: Net, host: DeviceId, lost: Arc<Notify>) {
+    tokio::join!(
+        now_and_then(&running, &net, host, &lost),
+        on_connecting(&running, &net, host, &lost),
+    );
+}
+
+async fn now_and_then(running: &Arc<Running>, net: &Net, host: DeviceId, lost: &Notify) {
+    let mut lagging = Lagging::default();
     let mut looks = 0u32;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         looks = looks.wrapping_add(1);
-        let connected = running.vault.has_session(host);
-        let paused = running.blobs.limits().borrow().paused;
-        if !connected {
-            lags_since = None;
+        if !running.vault.has_session(host) {
             continue;
         }
-        withholds(&running, host, &mut lags_since).await;
-        if paused {
+        lagging = withholds(running, host, lagging).await;
+        if is_paused(running) {
             continue;
         }
         let outcome = async {
-            if looks % CHALLENGE_EACH == 1 {
-                challenge(&running, &net, host).await?;
+            if looks.is_multiple_of(CHALLENGE_EACH) {
+                challenge(running, net, host, lost).await?;
             }
             if looks % RELEASE_EACH == FIRST_RELEASE {
-                release(&running, &net, host).await?;
+                release(running, net, host).await?;
             }
             Ok::<_, BringError>(())
         };
@@ -72,70 +81,70 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId) {
     }
 }
 
-/// Since when a host lags, and how far this device was then.
-struct Lag {
-    since: Instant,
-    entries: u64,
-}
-
-/// Notes a host that has been lagging for long without this device getting on.
-async fn withholds(running: &Arc<Running>, host: DeviceId, lag: &mut Option<Lag>) {
-    let Ok((lags, entries)) = running
-        .vault
-        .inspect(move |core| {
-            (
-                lags(core, host),
-                core.state().clock.iter().map(|(_, seq, _)| seq).sum(),
-            )
-        })
-        .await
-    else {
-        return;
-    };
-    match lag {
-        _ if !lags => *lag = None,
-        Some(lag) if lag.entries == entries => {
-            if lag.since.elapsed() >= MAY_LAG {
-                lag.since = Instant::now();
-                note(running, HostChange::Trouble(host, TroubleKind::Withholds)).await;
+/// Challenges once on each connection: a host that was put back or repaired meanwhile is found out soon.
+async fn on_connecting(running: &Arc<Running>, net: &Net, host: DeviceId, lost: &Notify) {
+    let mut sessions = running.vault.sessions_changed();
+    let mut had_session = false;
+    loop {
+        let has_session = running.vault.has_session(host);
+        if has_session && !had_session {
+            tokio::time::sleep(FIRST_CHALLENGE).await;
+            if running.vault.has_session(host)
+                && !is_paused(running)
+                && let Err(error) = challenge(running, net, host, lost).await
+            {
+                tracing::debug!(%host, %error, "a host was not challenged");
             }
         }
-        _ => {
-            *lag = Some(Lag {
-                since: Instant::now(),
-                entries,
-            });
+        had_session = has_session;
+        if sessions.changed().await.is_err() {
+            // The vault is closing, and this task with it.
+            std::future::pending::<()>().await;
         }
     }
 }
 
-/// Whether a host says, or has said to others, that it has more than it has sent to this device.
-pub fn lags(core: &Core, host: DeviceId) -> bool {
-    let state = core.state();
-    let Some(memory) = state.hosts.get(&host) else {
-        return false;
+fn is_paused(running: &Running) -> bool {
+    running.blobs.limits().borrow().paused
+}
+
+/// Notes a host that has been lagging for long without this device getting on.
+async fn withholds(running: &Arc<Running>, host: DeviceId, mut lagging: Lagging) -> Lagging {
+    let before = lagging.clone();
+    let looked = running.vault.inspect(move |core| {
+        let withholds = lagging.look_at(core, host);
+        (lagging, withholds)
+    });
+    let Ok((lagging, withholds)) = looked.await else {
+        return before;
     };
-    let Some(told) = memory.record.told.as_ref().map(|told| told.value()) else {
-        return false;
-    };
-    let others = state.held.values();
-    let mut others = others.filter(|held| held.device != host && held.at_ms > told.at_ms);
-    memory.record.lags()
-        || !state.clock.covers_clock(&told.entries)
-        || others.any(|held| held.has_seen(&host) > told.counter)
+    if withholds {
+        note(running, HostChange::Trouble(host, TroubleKind::Withholds)).await;
+    }
+    lagging
 }
 
 /// Asks for some bytes of something that the host confirmed and that is here too.
-async fn challenge(running: &Arc<Running>, net: &Net, host: DeviceId) -> Result<(), BringError> {
-    let Some((key, blob)) = pick(running, host).await? else {
-        return Ok(());
-    };
-    let Some(ours) = running.blobs.sealed(blob).await? else {
+async fn challenge(
+    running: &Arc<Running>,
+    net: &Net,
+    host: DeviceId,
+    lost: &Notify,
+) -> Result<(), BringError> {
+    let mut found = None;
+    for (key, blob) in candidates(running, host).await? {
+        if let Some(ours) = running.blobs.sealed(blob).await? {
+            found = Some((key, Challenge::draw(blob, &ours, &mut random())));
+            break;
+        }
+    }
+    let Some((key, challenge)) = found else {
         return Ok(());
     };
     let vault = running.vault.inspect(|core| core.state().vault).await?;
     let mut talk = Talk::open(net, host, vault).await?;
-    if !answers(&mut talk, blob, &ours).await? {
+    let answer = talk.ask(&challenge.request(vault)).await?;
+    if !challenge.is_met(&answer).ok_or(TalkError::Nonsense)? {
         tracing::warn!(%host, "a host does not have bytes that it had confirmed");
         note(running, HostChange::Unconfirmed(host, vec![key])).await;
         note(
@@ -143,50 +152,37 @@ async fn challenge(running: &Arc<Running>, net: &Net, host: DeviceId) -> Result<
             HostChange::Trouble(host, TroubleKind::LostContents),
         )
         .await;
+        lost.notify_one();
     }
     Ok(())
 }
 
-/// Whether the host shows a random range of a blob as it is here.
-async fn answers(talk: &mut Talk, blob: Hash, ours: &[u8]) -> Result<bool, TalkError> {
-    let len = ours.len().clamp(1, MAX_RANGE);
-    let offset = random().random_range(0..=ours.len() - len.min(ours.len()));
-    let request = Request::Range {
-        vault: talk.vault,
-        id: blob,
-        offset: offset as u32,
-        len: len as u16,
-    };
-    match talk.ask(&request).await? {
-        Answer::Range(bytes) => {
-            Ok(bytes.is_some_and(|bytes| bytes.0 == ours[offset..(offset + len).min(ours.len())]))
-        }
-        _ => Err(TalkError::Nonsense),
-    }
-}
-
-/// A random content that the host confirmed, and one of its blobs.
-async fn pick(
+/// Some contents that the host confirmed, from a random one on, and one blob of each.
+async fn candidates(
     running: &Arc<Running>,
     host: DeviceId,
-) -> Result<Option<(ContentKey, Hash)>, BringError> {
+) -> Result<Vec<(ContentKey, Hash)>, BringError> {
     let mut start = FileId([0; 16]);
     random().fill_bytes(&mut start.0);
     let (handle, blobs) = (running.vault.clone(), running.blobs.clone());
     let found = tokio::task::spawn_blocking(move || -> Result<_, gather::GatherError> {
+        let mut found = Vec::new();
         for after in [Some(start), None] {
             let read = gather::next(&handle, &blobs, host, &Scope::All, after, true)?;
-            let (mut whole, lacking) = read.lot.split();
-            whole.extend(lacking);
-            let mut confirmed = whole
+            let (whole, lacking) = read.lot.split();
+            let confirmed = whole
                 .into_iter()
+                .chain(lacking)
                 .filter(|content| content.confirmed && !content.blobs.is_empty());
-            if let Some(content) = confirmed.next() {
+            for content in confirmed.take(CANDIDATES - found.len()) {
                 let at = random().random_range(0..content.blobs.len());
-                return Ok(Some((content.key, content.blobs[at])));
+                found.push((content.key, content.blobs[at]));
+            }
+            if found.len() == CANDIDATES {
+                break;
             }
         }
-        Ok(None)
+        Ok(found)
     });
     match found.await {
         Ok(found) => Ok(found?),

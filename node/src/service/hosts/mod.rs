@@ -2,7 +2,7 @@
 //! and a look at whether it can be trusted.
 //!
 //! - `add.rs`, `remove.rs`, `rows.rs`: requests · `talk.rs`: conversations with a host
-//! - `keep.rs`: whether contents may be dropped here because hosts keep them
+//! - `keep.rs`: which contents hosts keep, for what may be dropped here and for what is at risk
 //! - `link.rs`: replication · `bring.rs`, `gather.rs`: contents to it · `look.rs`: challenges, withholding, releases
 //!
 //! [`run`] has one task for each host in use, and ends it when the host is not in use any more.
@@ -18,7 +18,7 @@ mod rows;
 mod talk;
 
 pub use add::add;
-pub use keep::{keep, may_keep};
+pub use keep::{AtHosts, keep, may_keep};
 pub use remove::remove;
 pub use rows::{list, rows, warnings};
 
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use coffer_protocol::identity::DeviceId;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::running::Running;
@@ -174,11 +174,12 @@ fn adapt(
         let (sender, receiver) = watch::channel(At::default());
         at.insert(*host, receiver);
         let (running, net, id) = (running.clone(), net.clone(), *host);
+        let lost = Arc::new(Notify::new());
         let task = tasks.spawn(async move {
             tokio::join!(
                 link::run(running.clone(), net.clone(), id),
-                bring::run(running.clone(), net.clone(), id, sender),
-                look::run(running, net, id),
+                bring::run(running.clone(), net.clone(), id, sender, lost.clone()),
+                look::run(running, net, id, lost),
             );
         });
         in_use.insert(*host, task);

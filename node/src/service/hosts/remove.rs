@@ -6,19 +6,17 @@ use std::sync::Arc;
 use coffer_protocol::identity::{DeviceId, StoreId, VaultId};
 use coffer_protocol::relay::{Answer, DeviceSide, EraseOrder, Request, SignedOrder, SignedReceipt};
 use coffer_protocol::version;
-use redb::ReadableDatabase;
 
 use super::super::running::{Running, commit_error};
 use super::super::{Node, storage, store_error};
 use super::talk::{self, Talk, TalkError};
-use super::{add, rows};
+use super::{AtHosts, add, rows};
 use crate::control::{
     Answer as PersonsAnswer, ControlError, ErrorKind, Progress, Question, Reply, Session, Stage,
 };
 use crate::hosts::setting::Erased;
-use crate::hosts::{ContentKey, HostChange, Setting};
+use crate::hosts::{HostChange, Setting};
 use crate::net::Multiaddr;
-use crate::vault::hosts::Confirmed;
 use crate::vault::wall_ms;
 
 /// Fewest letters by which a host's id may be named.
@@ -34,7 +32,7 @@ pub async fn remove(
     let running = node.vault().await?;
     let hosts = running.vault.hosts().await.map_err(store_error)?;
     let (host, mut setting) = find(&hosts, named)?;
-    let files = only_there(&running, host, &hosts).await?;
+    let files = only_there(&running, host).await?;
     if files > 0 {
         let question = Question::RemoveHost {
             name: setting.name.clone(),
@@ -86,11 +84,7 @@ fn find(hosts: &[(DeviceId, Setting)], named: &str) -> Result<(DeviceId, Setting
 }
 
 /// Files whose contents are neither here, nor known to be kept by another device or host.
-async fn only_there(
-    running: &Arc<Running>,
-    host: DeviceId,
-    hosts: &[(DeviceId, Setting)],
-) -> Result<u64, ControlError> {
+async fn only_there(running: &Arc<Running>, host: DeviceId) -> Result<u64, ControlError> {
     let wanted: BTreeSet<_> = running
         .vault
         .wanted()
@@ -101,30 +95,9 @@ async fn only_there(
     if wanted.is_empty() {
         return Ok(0);
     }
-    let lonely = storage::kept_by_nobody(running, &wanted).await?;
-    let read = running.vault.database().begin_read();
-    let read = read.map_err(|error| store_error(error.into()))?;
-    let mut others = Vec::new();
-    for (other, setting) in hosts {
-        if *other != host && setting.in_use {
-            others.push(Confirmed::new(&read, *other).map_err(store_error)?);
-        }
-    }
-    let mut files = 0;
-    'files: for id in lonely {
-        let state = running.vault.file(id).map_err(store_error)?;
-        let Some(content) = state.and_then(|state| state.content) else {
-            continue;
-        };
-        let key = ContentKey::of(&content.root);
-        for other in &others {
-            if other.has(&key).map_err(store_error)? {
-                continue 'files;
-            }
-        }
-        files += 1;
-    }
-    Ok(files)
+    let others = AtHosts::known(running, Some(host)).await?;
+    let lonely = storage::kept_by_nobody(running, &wanted, &others).await?;
+    Ok(lonely.len() as u64)
 }
 
 /// Has the host erase the vault, and gives what it signed.
@@ -141,7 +114,9 @@ async fn erase(
             .iter()
             .filter_map(|text| text.parse().ok())
             .collect();
-        net.dial(host.0, addresses).await.map_err(unreachable)?;
+        talk::reach(net, host, &addresses)
+            .await
+            .map_err(unreachable)?;
     }
     let (vault, grants) = running
         .vault

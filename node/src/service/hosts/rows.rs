@@ -103,7 +103,8 @@ pub(super) async fn row(
     })
 }
 
-fn holding(memory: &Memory, clock: &Clock, at: &At) -> Option<HostHolding> {
+/// What a host holds, as it said; `None` where it has said nothing yet.
+pub(super) fn holding(memory: &Memory, clock: &Clock, at: &At) -> Option<HostHolding> {
     let told = memory.record.told.as_ref()?.value();
     let changes = clock
         .iter()
@@ -155,6 +156,10 @@ fn troubles(memory: &Memory) -> Vec<HostTrouble> {
                 TroubleKind::LostContents => (
                     "lost-contents",
                     "no longer has contents that it had confirmed",
+                ),
+                TroubleKind::Forged => (
+                    "forged",
+                    "passed on something that was altered, or that nobody wrote; it was refused",
                 ),
             };
             HostTrouble {

@@ -11,10 +11,23 @@ use coffer_protocol::version;
 use futures::AsyncReadExt;
 use futures::io::{BufReader, ReadHalf, WriteHalf};
 
-use crate::net::{Net, Stream, StreamProtocol, read_frame, write_frame};
+use crate::net::{Multiaddr, Net, Stream, StreamProtocol, read_frame, resolve, write_frame};
 
 /// How long a host may take for an answer: it may have to make 16 MiB durable on a slow disk, behind those of others.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// Connects to a host at one of these addresses, which may have names in them.
+///
+/// # Errors
+/// What a person can be told.
+pub async fn reach(net: &Net, host: DeviceId, addresses: &[Multiaddr]) -> Result<(), String> {
+    let resolved = resolve(addresses).await;
+    let complaint = resolved.complaint();
+    match net.dial(host.0, resolved.addresses).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(format!("{error}{complaint}")),
+    }
+}
 
 /// Carries a conversation about joining to its end. `admit` makes the grant that admits the host and gives all grants.
 pub async fn join<F>(

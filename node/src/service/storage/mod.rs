@@ -17,8 +17,9 @@ use coffer_protocol::eviction::{Copies, Keepers, Naming};
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceId, WriterId};
 
-use super::Node;
+use super::hosts::AtHosts;
 use super::running::{Running, commit_error};
+use super::{Node, store_error};
 use crate::control::{
     Amount, AtRisk, ControlError, KeepAs, Reply, StorageMode, StorageRule, StorageStatus,
 };
@@ -210,10 +211,11 @@ impl<'a> Has<'a> {
     }
 }
 
-/// Those of `files`, which are not here, that no other device is known to keep.
+/// Those of `files`, which are not here, that neither another device nor one of these hosts is known to keep.
 pub async fn kept_by_nobody(
     running: &Arc<Running>,
     files: &BTreeSet<FileId>,
+    at_hosts: &AtHosts,
 ) -> Result<Vec<FileId>, ControlError> {
     let (storage, others) = running
         .vault
@@ -221,18 +223,27 @@ pub async fn kept_by_nobody(
         .await
         .map_err(commit_error)?;
     let keepers = others.known();
+    // One is better than nobody.
+    let copies = Copies {
+        devices: 1,
+        hosts: 1,
+    };
     let survey = Survey::of(running, &storage)?;
-    Ok(survey
-        .files
-        .iter()
-        .filter(|file| files.contains(&file.id) && file.size > 0)
-        .filter(|file| !keepers.enough(file.naming, || file.id.to_string()))
-        .map(|file| file.id)
-        .collect())
+    let mut lonely = Vec::new();
+    for file in &survey.files {
+        if files.contains(&file.id)
+            && file.size > 0
+            && !keepers.enough(file.naming, || file.id.to_string())
+            && !copies.enough(0, at_hosts.count(file.id).map_err(store_error)?)
+        {
+            lonely.push(file.id);
+        }
+    }
+    Ok(lonely)
 }
 
 /// What this device keeps, in numbers. Who knows what `all` files come to spares it looking at each where everything is
-/// kept, here and by another device.
+/// kept, here and by others.
 pub async fn status(
     running: &Arc<Running>,
     all: Option<Amount>,
@@ -242,8 +253,9 @@ pub async fn status(
         .glance(|core| (core.state().storage.clone(), Others::read(core)))
         .await
         .map_err(commit_error)?;
+    let at_hosts = AtHosts::known(running, None).await?;
     let nothing_lacks = storage.keeps_everything()
-        && others.one_keeps_all()
+        && enough_keep_all(&others, &at_hosts)
         && running.vault.wanted_count().is_ok_and(|wanted| wanted == 0);
     if let Some(kept) = all.filter(|_| nothing_lacks) {
         return Ok(StorageStatus {
@@ -254,10 +266,16 @@ pub async fn status(
         });
     }
     let running = running.clone();
-    let looked = tokio::task::spawn_blocking(move || looked(&running, &storage, &others));
+    let looked =
+        tokio::task::spawn_blocking(move || looked(&running, &storage, &others, &at_hosts));
     looked
         .await
         .map_err(|error| ControlError::internal(error.to_string()))?
+}
+
+/// Whether enough others keep all that there is: then nothing is at risk, and no file need be looked at.
+fn enough_keep_all(others: &Others, at_hosts: &AtHosts) -> bool {
+    others.one_keeps_all() || Copies::default().enough(0, at_hosts.hold_all())
 }
 
 /// The same by a look at each file.
@@ -265,9 +283,10 @@ fn looked(
     running: &Running,
     storage: &Storage,
     others: &Others,
+    at_hosts: &AtHosts,
 ) -> Result<StorageStatus, ControlError> {
     let confirmed = others.confirmed();
-    let mut risks = Risks::new(others);
+    let mut risks = Risks::new(others, at_hosts);
     let mut evictable = Amount::default();
     let totals = survey::each(running, storage, |tree, file| {
         if let Some(keepers) = confirmed.as_ref().filter(|_| file.may_be_dropped())
@@ -289,42 +308,56 @@ fn looked(
         elsewhere: totals.elsewhere,
         kept: totals.kept,
         evictable,
-        at_risk: risks.found,
+        at_risk: risks.found?,
     })
 }
 
-/// Contents that too few devices keep.
+/// Contents that too few devices and hosts keep.
 struct Risks<'a> {
     keepers: Keepers<'a>,
+    at_hosts: &'a AtHosts,
     has: Vec<Has<'a>>,
-    one_keeps_all: bool,
-    found: AtRisk,
+    enough_keep_all: bool,
+    found: Result<AtRisk, ControlError>,
 }
 
 impl<'a> Risks<'a> {
-    fn new(others: &'a Others) -> Risks<'a> {
+    fn new(others: &'a Others, at_hosts: &'a AtHosts) -> Risks<'a> {
         Risks {
             keepers: others.known(),
+            at_hosts,
             has: others.held.iter().map(|(_, held)| Has::of(held)).collect(),
-            one_keeps_all: others.one_keeps_all(),
-            found: AtRisk::default(),
+            enough_keep_all: enough_keep_all(others, at_hosts),
+            found: Ok(AtRisk::default()),
         }
     }
 
     fn see(&mut self, tree: &Tree, file: &Seen) {
+        let Ok(found) = &mut self.found else { return };
         let is_kept = || self.keepers.enough(file.naming, || file.id.to_string());
-        if file.size == 0 || self.one_keeps_all || is_kept() {
+        if file.size == 0 || self.enough_keep_all || is_kept() {
             return;
         }
-        let elsewhere = self.has.iter().any(|has| has.has(file.id, file.naming));
+        let hosts = match self.at_hosts.count(file.id) {
+            Ok(hosts) => hosts,
+            Err(error) => {
+                self.found = Err(store_error(error));
+                return;
+            }
+        };
+        if Copies::default().enough(0, hosts) {
+            return;
+        }
+        let has = || self.has.iter().any(|has| has.has(file.id, file.naming));
+        let elsewhere = hosts > 0 || has();
         match (file.here, elsewhere) {
-            (true, false) => self.found.only_here.add(file.size),
-            (false, false) => self.found.nowhere.add(file.size),
+            (true, false) => found.only_here.add(file.size),
+            (false, false) => found.nowhere.add(file.size),
             _ => {}
         }
-        self.found.all.add(file.size);
-        if self.found.names.len() < NAMED {
-            self.found.names.extend(tree.path(file.id));
+        found.all.add(file.size);
+        if found.names.len() < NAMED {
+            found.names.extend(tree.path(file.id));
         }
     }
 }

@@ -1,0 +1,139 @@
+//! Hosts that have lost what they had confirmed, and how far what they confirm is relied on.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::device::{Device, eventually, noise, write};
+use crate::host::Host;
+
+const MB: usize = 1 << 20;
+
+/// A device with a file, and a host that holds it.
+fn filled() -> (Device, Host) {
+    let (device, host) = (Device::founded("first"), Host::started());
+    add_file(&device, "letter", 1);
+    device.ok(&["relay", "add", &host.invite("1GiB"), "--name", "attic"]);
+    holds_everything(&device, 1);
+    (device, host)
+}
+
+fn add_file(device: &Device, name: &str, seed: u64) {
+    let path = device.path(name);
+    write(&path, noise(seed, MB));
+    device.ok(&["file", "add", path.to_str().unwrap()]);
+}
+
+/// Waits until so many hosts are known to hold all that this device has.
+#[track_caller]
+fn holds_everything(device: &Device, hosts: usize) {
+    eventually("the hosts hold everything", || {
+        let rows = device.status()["hosts"].clone();
+        let rows = rows.as_array().unwrap();
+        rows.len() == hosts && rows.iter().all(|row| row["holding"]["everything"] == true)
+    });
+}
+
+/// What the host keeps contents in, while it does not run.
+fn packs(host: &Host) -> Vec<PathBuf> {
+    let found = packs_now(host);
+    assert!(!found.is_empty(), "the host keeps no contents");
+    found
+}
+
+/// The same, which may be none.
+fn packs_now(host: &Host) -> Vec<PathBuf> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "pack")
+            {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&host.data, &mut found);
+    found
+}
+
+#[track_caller]
+fn named_as(device: &Device, code: &str) {
+    eventually("it is named", || {
+        let status = device.status();
+        let troubles = status["hosts"][0]["troubles"].as_array().unwrap().clone();
+        let warnings = status["warnings"].as_array().unwrap().clone();
+        let has = |rows: &[Value], code: &str| rows.iter().any(|row| row["code"] == code);
+        has(&troubles, code) && has(&warnings, &format!("host-{code}"))
+    });
+}
+
+#[test]
+fn a_host_whose_contents_are_damaged_is_named_soon_after_it_is_back() {
+    let (device, mut host) = filled();
+    host.stop();
+    for pack in packs(&host) {
+        let len = std::fs::metadata(&pack).unwrap().len();
+        std::fs::write(&pack, noise(2, len as usize)).unwrap();
+    }
+    host.start();
+    named_as(&device, "lost-contents");
+    assert!(device.ok(&["status"]).contains("no longer has contents"));
+}
+
+#[test]
+fn a_host_that_lost_contents_is_named_and_gets_them_again() {
+    let (device, mut host) = filled();
+    host.stop();
+    for pack in packs(&host) {
+        std::fs::remove_file(pack).unwrap();
+    }
+    host.start();
+    named_as(&device, "lost-contents");
+    eventually("the contents are there again", || {
+        let bytes = |pack: &PathBuf| std::fs::metadata(pack).map_or(0, |found| found.len());
+        packs_now(&host).iter().map(bytes).sum::<u64>() > MB as u64
+    });
+    holds_everything(&device, 1);
+}
+
+#[test]
+fn nothing_is_at_risk_that_two_hosts_hold_against_which_nothing_is_known() {
+    let (device, host) = filled();
+    let at_risk = || device.status()["storage"]["at_risk"].clone();
+    // One host is not enough, but it has the content.
+    assert_eq!(at_risk()["files"], 1);
+    assert_eq!(at_risk()["only_here"]["files"], 0);
+    assert!(device.ok(&["status"]).contains("At risk"));
+    let mut second = Host::started();
+    device.ok(&["relay", "add", &second.invite("1GiB"), "--name", "cellar"]);
+    holds_everything(&device, 2);
+    assert_eq!(at_risk()["files"], 0);
+    // What comes while one of them is away is at risk until it is back.
+    second.stop();
+    add_file(&device, "diary", 2);
+    eventually("one host has it", || {
+        device.status()["hosts"][0]["holding"]["everything"] == true
+    });
+    let status = at_risk();
+    assert_eq!(status["files"], 1, "{status}");
+    assert_eq!(status["names"], serde_json::json!(["diary"]));
+    second.start();
+    holds_everything(&device, 2);
+    assert_eq!(at_risk()["files"], 0);
+    // One that turns out to have lost contents counts no more.
+    second.stop();
+    for pack in packs(&second) {
+        std::fs::remove_file(pack).unwrap();
+    }
+    second.start();
+    eventually("it is found out", || {
+        device.status()["hosts"][1]["troubles"][0]["code"] == "lost-contents"
+    });
+    assert_eq!(at_risk()["files"], 2);
+    drop(host);
+}
