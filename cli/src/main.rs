@@ -81,7 +81,7 @@ mod tests {
         };
         assert_eq!(
             refused(&["coffer", "doc", "get"]),
-            "the following required arguments were not provided: <DOCTYPE> <ID>"
+            "the following required arguments were not provided: <DOCTYPE> <ID>..."
         );
         assert_eq!(
             refused(&["coffer", "bogus"]),
