@@ -23,12 +23,18 @@ const GONE_ONE_IN: u64 = 4;
 /// More than one file in so many rewritten is too much.
 const REWRITTEN_ONE_IN: u64 = 2;
 
+/// How long no more must disappear before many deletions are judged: a program that deletes a large folder is not to be
+/// followed half of the way.
+const ENDED: Duration = Duration::from_millis(600);
+/// How long they are waited for at most, in a folder in which something disappears all the time.
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// What to do about deletions that were found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// They can be recorded.
     Record,
-    /// Too many if what is missing for the first time is deleted as well: first see whether it is.
+    /// Too many if what is missing for the first time is deleted as well, or many and perhaps not all: first see.
     Wait,
     /// Too many.
     Brake,
@@ -41,6 +47,17 @@ pub struct Window {
     rewritten: BTreeSet<FileId>,
     /// Where files were that were renamed as well.
     places: BTreeMap<FileId, (Instant, Spot)>,
+    /// More than a few that have disappeared and are not recorded yet.
+    burst: Option<Burst>,
+}
+
+/// Files that disappear one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    began: Instant,
+    /// When there were `files` for the first time.
+    grew: Instant,
+    files: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,8 +124,10 @@ impl Window {
     ) -> Verdict {
         self.forget(now);
         if gone == 0 {
+            self.burst = None;
             return Verdict::Record;
         }
+        let goes_on = self.goes_on(now, gone + doubtful);
         let before = self
             .losses
             .iter()
@@ -116,12 +135,31 @@ impl Window {
             .count();
         let files = self.files(total);
         if is_too_much(before + gone, files, GONE_ONE_IN) {
+            self.burst = None;
             Verdict::Brake
-        } else if is_too_much(before + gone + doubtful, files, GONE_ONE_IN) {
+        } else if goes_on || is_too_much(before + gone + doubtful, files, GONE_ONE_IN) {
             Verdict::Wait
         } else {
+            self.burst = None;
             Verdict::Record
         }
+    }
+
+    /// Whether so many files that have disappeared may not be all.
+    fn goes_on(&mut self, now: Instant, files: usize) -> bool {
+        if files <= FEW {
+            self.burst = None;
+            return false;
+        }
+        let burst = self.burst.get_or_insert(Burst {
+            began: now,
+            grew: now,
+            files,
+        });
+        if burst.files != files {
+            (burst.grew, burst.files) = (now, files);
+        }
+        now - burst.grew < ENDED && now - burst.began < LONGEST
     }
 
     /// Whether rewriting these as well is too much in a folder of `total` files.
@@ -231,12 +269,36 @@ mod tests {
         let mut window = Window::default();
         assert_eq!(window.judge_gone(now, 30, 20, 0), Verdict::Record);
         assert_eq!(window.judge_gone(now, 83, 21, 0), Verdict::Brake);
-        assert_eq!(window.judge_gone(now, 84, 21, 0), Verdict::Record);
+        assert_eq!(window.judge_gone(now, 84, 21, 0), Verdict::Wait);
+        assert_eq!(window.judge_gone(now + ENDED, 84, 21, 0), Verdict::Record);
         assert_eq!(window.judge_gone(now, 84, 21, 1), Verdict::Wait);
         assert_eq!(window.judge_gone(now, 84, 0, 84), Verdict::Record);
         assert!(!window.is_rewriting(now, 42, ids(0..21)));
         assert!(window.is_rewriting(now, 41, ids(0..21)));
         assert!(!window.is_rewriting(now, 5, ids(0..5)));
+    }
+
+    #[test]
+    fn many_that_disappear_one_after_the_other_are_judged_when_that_has_ended() {
+        let mut now = Instant::now();
+        let mut window = Window::default();
+        for gone in 21..=100 {
+            assert_eq!(window.judge_gone(now, 404, gone, 0), Verdict::Wait);
+            now += ENDED / 8;
+        }
+        assert_eq!(window.judge_gone(now, 403, 101, 0), Verdict::Brake);
+        assert_eq!(window.judge_gone(now, 404, 101, 0), Verdict::Wait);
+        now += ENDED;
+        assert_eq!(window.judge_gone(now, 404, 101, 0), Verdict::Record);
+
+        // In a folder where that never ends, not for ever.
+        let began = now;
+        let mut gone = 21;
+        while window.judge_gone(now, 1_000_000, gone, 0) == Verdict::Wait {
+            now += ENDED / 2;
+            gone += 1;
+        }
+        assert!(now - began <= LONGEST + ENDED, "{:?}", now - began);
     }
 
     #[test]

@@ -328,7 +328,7 @@ fn braked(folder: &FolderStatus) -> String {
     };
     let dir = folder.dir.display();
     format!(
-        "In the folder {dir} {what} at once, so it rests and nothing of that is done elsewhere. \
+        "In the folder {dir} {what} at once, so it rests and no more of that is done elsewhere. \
          If it was meant, say so with \"coffer folder confirm {dir}\"; \
          to bring the files back, \"coffer folder undo {dir}\"."
     )
