@@ -15,21 +15,27 @@ pub struct Host {
     home: TempDir,
     process: Option<Child>,
     port: u16,
+    variables: Vec<(String, String)>,
 }
 
 impl Host {
     /// A host that has begun to serve.
     pub fn started() -> Host {
+        let mut host = Host::new(Vec::new());
+        host.start();
+        host
+    }
+
+    /// One that does not run yet, with these variables in its environment.
+    pub fn new(variables: Vec<(String, String)>) -> Host {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let data = home.path().join("host");
-        let mut host = Host {
-            data,
+        Host {
+            data: home.path().join("host"),
             home,
             process: None,
             port: free_port(),
-        };
-        host.start();
-        host
+            variables,
+        }
     }
 
     /// `coffer` with the environment of this machine.
@@ -43,6 +49,7 @@ impl Host {
             .env("COFFER_RELAY_NETWORK_LISTEN", "127.0.0.1")
             .env("COFFER_RELAY_HOST_NAME", "attic")
             .env("COFFER_RELAY_HTTP_LISTEN", "off")
+            .envs(self.variables.iter().cloned())
             .args(arguments)
             .current_dir(self.home.path())
             .stdin(Stdio::null())

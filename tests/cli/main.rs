@@ -18,6 +18,8 @@ mod ignoring;
 mod listener;
 mod on_demand;
 mod pairing;
+#[cfg(feature = "provider-tests")]
+mod provider;
 mod relay;
 mod relay_host;
 mod scenarios;

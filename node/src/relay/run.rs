@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::config::RelayConfig;
+use super::config::provider::Overrides;
 use super::control::{HostRequest, Server};
 use super::door::HostDoor;
 use super::host::{Host, Parts};
@@ -66,7 +67,7 @@ pub async fn run(
         .and_then(|listener| listener.local_addr().ok());
     let server = Server::bind(&data_dir)
         .map_err(|error| ControlError::io("open the control socket", &error))?;
-    let store = open_store(&data_dir).await?;
+    let store = open_store(&data_dir, &config.provider).await?;
     let mut serving = Serving::start(config, identity, store).await?;
     let host = serving.host.clone();
     if let Some(listener) = listener {
@@ -237,11 +238,18 @@ const STORE: &str = "store";
 const PROVIDER: &str = "provider.toml";
 
 #[cfg(feature = "provider")]
-async fn open_provider(settings: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
+async fn open_provider(
+    settings: &Path,
+    overrides: &Overrides,
+) -> Result<Arc<dyn RelayStore>, ControlError> {
     use super::store::StoreError;
     use super::store::provider::{ProviderConfig, ProviderStore};
-    let text = std::fs::read_to_string(settings).map_err(StoreError::from);
-    let opened = match text.and_then(|text| ProviderConfig::parse(&text)) {
+    let text = match std::fs::read_to_string(settings) {
+        // The environment may say all of it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(StoreError::from),
+    };
+    let opened = match text.and_then(|text| ProviderConfig::parse(&text, overrides)) {
         Ok(config) => ProviderStore::open(config).await,
         Err(error) => Err(error),
     };
@@ -250,18 +258,27 @@ async fn open_provider(settings: &Path) -> Result<Arc<dyn RelayStore>, ControlEr
 }
 
 #[cfg(not(feature = "provider"))]
-async fn open_provider(settings: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
+async fn open_provider(
+    settings: &Path,
+    overrides: &Overrides,
+) -> Result<Arc<dyn RelayStore>, ControlError> {
+    let named = match overrides.is_empty() {
+        true => format!("{} names", settings.display()),
+        false => "the environment names".to_owned(),
+    };
     Err(ControlError::conflict(format!(
-        "{} names a database, and this coffer was built without the feature provider",
-        settings.display()
+        "{named} a database, and this coffer was built without the feature provider"
     )))
 }
 
 /// Opens the store in the data folder, or the provider's.
-async fn open_store(data_dir: &Path) -> Result<Arc<dyn RelayStore>, ControlError> {
+async fn open_store(
+    data_dir: &Path,
+    overrides: &Overrides,
+) -> Result<Arc<dyn RelayStore>, ControlError> {
     let provider = data_dir.join(PROVIDER);
-    if provider.exists() {
-        return open_provider(&provider).await;
+    if provider.exists() || !overrides.is_empty() {
+        return open_provider(&provider, overrides).await;
     }
     let folder = data_dir.join(STORE);
     let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder)).await;

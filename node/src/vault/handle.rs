@@ -386,8 +386,13 @@ impl Thread {
                     Some((soon, latest)) => tokio::time::sleep_until(soon.min(latest)).await,
                 }
             };
+            // Where there is always a command that waits, it would never be its turn.
+            let overdue = state_held.is_some_and(|(_, latest): (_, tokio::time::Instant)| {
+                latest <= tokio::time::Instant::now()
+            });
             let first = tokio::select! {
                 biased;
+                () = std::future::ready(()), if overdue => Some(Command::Input(Input::StateHeld)),
                 Some(look) = looks.recv() => {
                     look(&self.core);
                     continue;

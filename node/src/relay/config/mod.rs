@@ -4,9 +4,10 @@
 //! table come the file that `coffer relay init` writes, the names of the variables, and the refusal of keys that there are
 //! not. A value out of its bounds is refused and never bent: a host that runs does what its file says.
 //!
-//! `settings.rs`: the table · `value.rs`: reading single values · `example.rs`: the documented file.
+//! `settings.rs`: the table · `provider.rs`: what overrides a `provider.toml` · `value.rs`: reading single values · `example.rs`: the documented file.
 
 mod example;
+pub mod provider;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,8 @@ pub struct RelayConfig {
     pub log_identities: bool,
     /// How long what is under way may go on after SIGTERM.
     pub drain: Duration,
+    /// What the environment says over a `provider.toml`.
+    pub provider: provider::Overrides,
 }
 
 /// How the log is written.
@@ -222,14 +225,15 @@ impl RelayConfig {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
         for (name, text) in variables {
-            if !name.starts_with(PREFIX) || name == FILE_VARIABLE {
+            let is_ours = name.starts_with(PREFIX) && name != FILE_VARIABLE;
+            if !is_ours || self.provider.take(&name, &text) {
                 continue;
             }
             let place = "the environment";
             let setting = SETTINGS.iter().find(|setting| setting.variable() == name);
             let setting = setting.ok_or_else(|| ConfigError::Unknown {
                 place: place.to_owned(),
-                meant: nearest(&name, SETTINGS.iter().map(|setting| setting.variable())),
+                meant: nearest(&name, variables_known()),
                 key: name.clone(),
             })?;
             let value = value::from_variable(&text, setting.is_list);
@@ -256,6 +260,12 @@ impl RelayConfig {
     pub fn path_in(data_dir: &Path) -> PathBuf {
         data_dir.join(CONFIG_FILE)
     }
+}
+
+/// Every variable that means something.
+fn variables_known() -> impl Iterator<Item = String> {
+    let settings = SETTINGS.iter().map(|setting| setting.variable());
+    settings.chain(provider::KEYS.into_iter().map(provider::variable))
 }
 
 fn unknown(place: &str, key: &str) -> ConfigError {

@@ -71,6 +71,7 @@ pub(super) fn blank() -> RelayConfig {
         log_level: LogLevel::Info,
         log_identities: false,
         drain: Duration::ZERO,
+        provider: super::provider::Overrides::default(),
     }
 }
 

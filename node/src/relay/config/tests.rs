@@ -39,6 +39,14 @@ fn every_default_is_within_its_own_bounds_and_has_a_variable_of_its_own() {
 }
 
 #[test]
+fn variables_of_a_provider_are_known_and_a_misspelt_one_is_not() {
+    let config = with_variable("COFFER_RELAY_PROVIDER_BUCKET", "vaults").unwrap();
+    assert!(!config.provider.is_empty());
+    let said = with_variable("COFFER_RELAY_PROVIDER_BUKET", "vaults").unwrap_err();
+    assert!(said.contains("COFFER_RELAY_PROVIDER_BUCKET"), "{said}");
+}
+
+#[test]
 fn the_documented_file_names_every_value_and_changes_nothing_also_when_all_of_it_counts() {
     let text = documented();
     assert_eq!(read(&text), Ok(RelayConfig::default()));

@@ -175,9 +175,9 @@ fn nothing_that_is_no_statement_of_that_host_is_taken() {
     let mut core = with_host();
     let mut damaged = statement(&core, 5, 5);
     damaged[40] ^= 1;
-    for bytes in [damaged, Vec::new(), vec![1; 300]] {
-        says(&mut core, key(9).id(), bytes);
-    }
+    // A device that passes one on is not held to answer for it.
+    says(&mut core, key(2).id(), damaged.clone());
+    assert!(core.state().hosts.is_empty());
     // Who is no host makes none.
     let held = Message::Held {
         device: key(2).id(),
@@ -185,6 +185,16 @@ fn nothing_that_is_no_statement_of_that_host_is_taken() {
     };
     core.process(vec![Input::Message(key(2).id(), held)], 7);
     assert!(core.state().hosts.is_empty());
+    // A host that says so itself has made it up.
+    for bytes in [damaged, Vec::new(), vec![1; 300]] {
+        says(&mut core, key(9).id(), bytes);
+    }
+    assert_eq!(troubles(&core), [TroubleKind::Forged]);
+    let memory = &core.state().hosts[&key(9).id()];
+    assert_eq!(
+        (&memory.record.told, &memory.record.furthest),
+        (&None, &None)
+    );
 }
 
 #[test]

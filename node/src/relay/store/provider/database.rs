@@ -4,7 +4,8 @@ use coffer_protocol::identity::{DeviceId, Hash, VaultId};
 use deadpool_postgres::{GenericClient, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, IsolationLevel, NoTls, Row};
+use tokio_postgres::{Config, IsolationLevel, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::{StoreError, Usage, VaultRecord};
 
@@ -18,9 +19,13 @@ const LAYOUT_LOCK: i64 = 0x636f_6666_6572;
 pub type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Connections that are opened as they are needed.
-pub fn pool(config: Config, connections: usize) -> Result<Pool, StoreError> {
+pub fn pool(
+    config: Config,
+    tls: MakeRustlsConnect,
+    connections: usize,
+) -> Result<Pool, StoreError> {
     let recycling_method = RecyclingMethod::Fast;
-    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method });
+    let manager = Manager::from_config(config, tls, ManagerConfig { recycling_method });
     Pool::builder(manager)
         .max_size(connections)
         .build()
@@ -231,7 +236,9 @@ pub async fn keep_usage(
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(told) = error.as_db_error() else {
-            return StoreError::Unavailable(format!("PostgreSQL: {error}"));
+            let cause = std::error::Error::source(&error);
+            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+            return StoreError::Unavailable(format!("PostgreSQL: {error}{cause}"));
         };
         let text = format!("PostgreSQL: {}", told.message());
         match told.code() {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use coffer_protocol::identity::VaultId;
 use deadpool_postgres::GenericClient;
 use tokio::sync::{broadcast, watch};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::{Change, StoreError, What};
 use super::database::run;
@@ -21,8 +22,6 @@ const BACKLOG: usize = 4096;
 /// Between two attempts to connect again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-type Link = (Client, Connection<Socket, tokio_postgres::tls::NoTlsStream>);
-
 /// Tells changes of other processes.
 pub struct Listening {
     pub changes: broadcast::Sender<Change>,
@@ -33,12 +32,14 @@ impl Listening {
     /// Starts to listen; from the moment it returns nothing is missed.
     pub async fn start(
         config: Config,
+        tls: MakeRustlsConnect,
         instance: String,
         closed: watch::Receiver<bool>,
     ) -> Result<Self, StoreError> {
         let changes = broadcast::channel(BACKLOG).0;
         let link = Follower {
             config,
+            tls,
             instance,
             changes: changes.clone(),
         };
@@ -56,6 +57,7 @@ impl Drop for Listening {
 
 struct Follower {
     config: Config,
+    tls: MakeRustlsConnect,
     instance: String,
     changes: broadcast::Sender<Change>,
 }
@@ -97,7 +99,7 @@ impl Follower {
 
     /// Connects, and listens. What is told comes through the channel, which ends with the connection.
     async fn listen(&self) -> Result<(Client, tokio::sync::mpsc::Receiver<String>), StoreError> {
-        let (client, mut connection): Link = self.config.connect(NoTls).await?;
+        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
         let (tell, told) = tokio::sync::mpsc::channel(BACKLOG);
         // Ends when the client is dropped, or the connection is lost.
         tokio::spawn(async move {

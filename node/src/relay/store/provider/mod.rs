@@ -12,7 +12,7 @@
 //! that processes take turns for one vault and never for two. Objects are written before the rows that point to them, under
 //! a name that a row was given before that: what a crash leaves is found and removed after [`LINGER`].
 //!
-//! Connections to PostgreSQL are not encrypted by this program: give it a Unix socket or a network of its own.
+//! Connections to PostgreSQL are encrypted as the connection string says (`tls.rs`).
 
 mod blobs;
 mod config;
@@ -23,6 +23,7 @@ mod objects;
 #[cfg(all(test, feature = "provider-tests"))]
 mod tests;
 mod tidy;
+mod tls;
 mod vaults;
 
 use std::sync::Arc;
@@ -100,7 +101,8 @@ impl ProviderStore {
             .postgres
             .parse()
             .map_err(|error| StoreError::Failed(format!("how PostgreSQL is reached: {error}")))?;
-        let pool = database::pool(postgres.clone(), config.connections)?;
+        let tls = tls::connector(config, postgres.get_ssl_mode())?;
+        let pool = database::pool(postgres.clone(), tls.clone(), config.connections)?;
         database::prepare(&pool).await?;
         let objects = Objects {
             storage,
@@ -109,7 +111,8 @@ impl ProviderStore {
         objects.ready().await?;
         let closed = watch::channel(false).0;
         let instance = hex::encode(rand::random::<[u8; 8]>());
-        let listening = Listening::start(postgres, instance.clone(), closed.subscribe()).await?;
+        let listening =
+            Listening::start(postgres, tls, instance.clone(), closed.subscribe()).await?;
         Ok(ProviderStore {
             inner: Arc::new(Inner {
                 pool,

@@ -27,6 +27,7 @@ impl Services {
         let objects = Objects::start().await;
         let config = ProviderConfig {
             postgres: database().await,
+            postgres_ca: None,
             connections: 4,
             endpoint: objects.endpoint.clone(),
             region: objects.region.clone(),
@@ -204,6 +205,55 @@ async fn a_newer_layout_is_refused() {
             known: 1
         })
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_encrypted_and_the_servers_certificate_is_checked() {
+    let server = services::Encrypted::start().await;
+    let services = Services::new().await;
+    let with = |mode: &str, trusted: bool| {
+        let mut config = services.config.clone();
+        config.postgres = format!("{} sslmode={mode}", server.network);
+        let certificate = server.certificate.display().to_string();
+        config.postgres_ca = trusted.then_some(certificate);
+        ProviderStore::open(config)
+    };
+    for mode in ["prefer", "require"] {
+        let refused = with(mode, false).await.map(|_| ());
+        assert!(
+            matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("certificate")),
+            "{refused:?}"
+        );
+        let store: Store = Arc::new(with(mode, true).await.expect("it is encrypted"));
+        let listens = with(mode, true).await.expect("so is another");
+        let mut heard = listens.changes();
+        serve(&store, vault(u64::from(mode == "require")), PLENTY).await;
+        heard.next().await.expect("what the other changed");
+        assert_eq!(connections(&server.socket).await, (0, true), "{mode}");
+    }
+    let plain = with("disable", false).await.expect("it is not encrypted");
+    plain.ready().await.unwrap();
+    assert!(connections(&server.socket).await.0 > 0);
+    let mut wrong = services.config.clone();
+    wrong.postgres_ca = Some("/nonexistent/ca.pem".into());
+    let refused = ProviderStore::open(wrong).await.map(|_| ());
+    assert!(
+        matches!(&refused, Err(StoreError::Failed(why)) if why.contains("postgres_ca")),
+        "{refused:?}"
+    );
+}
+
+/// How many connections to a database are not encrypted, but for the one that asks, and whether any is.
+async fn connections(database: &str) -> (i64, bool) {
+    let (client, connection) = tokio_postgres::connect(database, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let sql = "SELECT count(*) FILTER (WHERE NOT ssl), count(*) FILTER (WHERE ssl) \
+        FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    (row.get(0), row.get::<_, i64>(1) > 0)
 }
 
 #[tokio::test(flavor = "multi_thread")]

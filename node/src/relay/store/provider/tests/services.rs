@@ -3,7 +3,7 @@
 //! `COFFER_TEST_S3="endpoint region bucket access-key secret-key"` takes a running server instead, as `garage`.
 
 use std::io::Write;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -19,12 +19,14 @@ use tokio_postgres::NoTls;
 
 /// Stops PostgreSQL, and removes its folder, when the pipe to it is closed: when the tests end, however they do.
 const KEEPER: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=400 -F >"$2/log" 2>&1 &
+programs=$1 folder=$2
+shift 2
+"$programs/postgres" -D "$folder/data" -k "$folder" -c max_connections=400 -F "$@" >"$folder/log" 2>&1 &
 pid=$!
 read -r _
 kill -INT $pid
 wait $pid
-rm -rf "$2"
+rm -rf "$folder"
 "#;
 
 struct Postgres {
@@ -37,9 +39,14 @@ static DATABASES: AtomicU64 = AtomicU64::new(0);
 
 /// Makes a database, and says how it is reached.
 pub async fn database() -> String {
-    let postgres = POSTGRES.get_or_init(start_postgres);
+    let postgres = POSTGRES.get_or_init(|| start_postgres(&["-c", "listen_addresses="], &[]));
+    database_in(postgres, "").await
+}
+
+/// Makes a database in a server, reached over its socket, with more words in the connection string.
+async fn database_in(postgres: &Postgres, more: &str) -> String {
     let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-    let server = format!("host={} user=coffer", postgres.folder.display());
+    let server = format!("host={} user=coffer{more}", postgres.folder.display());
     let began = Instant::now();
     let client = loop {
         match tokio_postgres::connect(&format!("{server} dbname=postgres"), NoTls).await {
@@ -71,7 +78,55 @@ pub async fn cut_all_connections(database: &str) {
     client.query(sql, &[]).await.unwrap();
 }
 
-fn start_postgres() -> Postgres {
+/// A PostgreSQL that also listens on this machine, and speaks TLS there with a certificate for `localhost`.
+pub struct Encrypted {
+    /// How its database is reached over a socket, unencrypted.
+    pub socket: String,
+    /// The same over the network; `sslmode` is to be added.
+    pub network: String,
+    /// A file with the certificate.
+    pub certificate: PathBuf,
+    _server: Postgres,
+}
+
+impl Encrypted {
+    pub async fn start() -> Encrypted {
+        let names = vec!["localhost".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let files = [
+            ("server.crt", made.cert.pem()),
+            ("server.key", made.key_pair.serialize_pem()),
+        ];
+        let port = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            free.local_addr().expect("an address").port()
+        };
+        let port_is = format!("port={port}");
+        let options = [
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            &port_is,
+            "-c",
+            "ssl=on",
+            "-c",
+            "ssl_cert_file=../server.crt",
+            "-c",
+            "ssl_key_file=../server.key",
+        ];
+        let server = start_postgres(&options, &files);
+        let socket = database_in(&server, &format!(" port={port}")).await;
+        let name = socket.rsplit(' ').next().unwrap_or_default();
+        Encrypted {
+            network: format!("host=localhost hostaddr=127.0.0.1 port={port} user=coffer {name}"),
+            certificate: server.folder.join("server.crt"),
+            socket,
+            _server: server,
+        }
+    }
+}
+
+fn start_postgres(options: &[&str], files: &[(&str, String)]) -> Postgres {
     let programs = programs();
     let folder = tempfile::Builder::new()
         .prefix("coffer-pg")
@@ -81,6 +136,16 @@ fn start_postgres() -> Postgres {
     let user = unprivileged();
     if let Some((uid, gid)) = user {
         chown(&folder, Some(uid), Some(gid)).expect("the folder is given away");
+    }
+    for (name, contents) in files {
+        let path = folder.join(name);
+        let mut open = std::fs::OpenOptions::new();
+        let file = open.write(true).create_new(true).mode(0o600).open(&path);
+        let written = file.and_then(|mut file| file.write_all(contents.as_bytes()));
+        written.expect("a file");
+        if let Some((uid, gid)) = user {
+            chown(&path, Some(uid), Some(gid)).expect("the file is given away");
+        }
     }
     let made = as_user(user, &programs.join("initdb"))
         .arg("-D")
@@ -96,6 +161,7 @@ fn start_postgres() -> Postgres {
         .args(["-c", KEEPER, "keeper"])
         .arg(&programs)
         .arg(&folder)
+        .args(options)
         .current_dir("/")
         .stdin(Stdio::piped())
         .spawn()
