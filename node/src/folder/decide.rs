@@ -399,7 +399,7 @@ pub fn rescue<'a>(
         let is_shown = known
             .content
             .is_some_and(|shown| shown.hash == content.hash);
-        let is_deleted = known.trash.is_some_and(|trash| trash.covers(content.dot));
+        let is_deleted = known.is_deleted(content.dot);
         if is_shown || is_deleted {
             continue;
         }
@@ -445,12 +445,7 @@ fn fill(copy: Copy, content: ContentDraft, now_ms: i64) -> Operation {
 /// The same for a file that was deleted by someone who had not seen `rival`: the edit survives the deletion. `None` if
 /// the deleter had seen it.
 pub fn revive(view: &View<'_>, id: FileId, rival: ContentDraft, written: Dot) -> Option<Settled> {
-    if view
-        .tree
-        .get(id)?
-        .trash
-        .is_some_and(|trash| trash.covers(written))
-    {
+    if view.tree.get(id)?.is_deleted(written) {
         return None;
     }
     let row = view.rows.get(id)?.clone();
