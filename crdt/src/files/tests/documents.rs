@@ -170,7 +170,7 @@ fn deletions_at_the_same_time_stay_apart_and_a_later_restoration_undoes_them() {
     let mut all = load();
     let mut written = Vec::new();
     for n in 0..20u8 {
-        let trash = deletion([n; 16], i64::from(n));
+        let trash = deletion([100 + n; 16], i64::from(n));
         let change = set(&mut load(), &trash);
         all.apply(&change.bytes).unwrap();
         written.insert(0, trash);
