@@ -99,7 +99,8 @@ fn state() -> impl Strategy<Value = FileState> {
     )
         .prop_map(|((kind, content), place, (trash, also), merging)| {
             let is_deletion = |trash: &Trash| !trash.is_restored();
-            let also = also.filter(|also| is_deletion(also) && trash.as_ref().is_some_and(is_deletion));
+            let also =
+                also.filter(|also| is_deletion(also) && trash.as_ref().is_some_and(is_deletion));
             let mut state = FileState {
                 kind,
                 created_ms: 0,

@@ -131,6 +131,14 @@ struct Inner {
     refuse: Option<CommitError>,
     racing: Option<Arc<TestVault>>,
     brakes: BTreeMap<FileId, BrakedFile>,
+    outdone: BTreeSet<(FileId, [u8; 32])>,
+}
+
+/// Contents that lost against the present one.
+fn rivals(doc: &Doc) -> impl Iterator<Item = &Content> {
+    let winner = doc.content().map(|content| content.dot);
+    let all = doc.contents.iter();
+    all.filter(move |content| !doc.superseded.contains(&content.dot) && Some(content.dot) != winner)
 }
 
 /// A vault in memory.
@@ -296,7 +304,22 @@ impl TestVault {
                 break;
             }
         }
+        let lost = |id: &FileId| {
+            let rivals = rivals(&inner.docs[id]);
+            let own = rivals.filter(|content| content.dot.writer == self.actor);
+            own.map(|content| (*id, content.hash)).collect::<Vec<_>>()
+        };
+        let outdone: Vec<_> = touched.iter().flat_map(lost).collect();
+        inner.outdone.extend(outdone);
         self.show(&mut tree, &inner, touched);
+    }
+
+    /// Contents that were written here and lost, and are not on this disk.
+    pub fn take_outdone(&self) -> BTreeSet<(FileId, [u8; 32])> {
+        let mut inner = self.inner();
+        let mut outdone = std::mem::take(&mut inner.outdone);
+        outdone.retain(|(id, hash)| inner.rows.get(id).is_none_or(|row| row.hash != *hash));
+        outdone
     }
 
     fn show(&self, tree: &mut Tree, inner: &Inner, touched: impl IntoIterator<Item = FileId>) {
@@ -511,13 +534,7 @@ impl FolderVault for TestVault {
         let Some(doc) = inner.docs.get(&file) else {
             return Ok(Vec::new());
         };
-        let winner = doc.content().map(|content| content.dot);
-        Ok(doc
-            .contents
-            .iter()
-            .filter(|content| !doc.superseded.contains(&content.dot) && Some(content.dot) != winner)
-            .cloned()
-            .collect())
+        Ok(rivals(doc).cloned().collect())
     }
 
     fn past_content(&self, file: FileId, hash: &[u8; 32]) -> Result<Option<Content>, CommitError> {
