@@ -41,6 +41,7 @@ fn folder(parent: FileId, name: String, seq: u64) -> FileState {
         place: place(parent, name, seq),
         content: None,
         trash: None,
+        also_deleted: Vec::new(),
         merged_into: None,
     }
 }
@@ -75,6 +76,7 @@ fn file(parent: FileId, name: String, seq: u64) -> FileState {
         place,
         content: Some(content),
         trash: None,
+        also_deleted: Vec::new(),
         merged_into: None,
     }
 }

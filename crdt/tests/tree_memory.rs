@@ -57,6 +57,7 @@ fn set(tree: &mut Tree, n: u64, kind: Kind, parent: FileId, name: String) {
             place,
             content,
             trash: None,
+            also_deleted: Vec::new(),
             merged_into: None,
         },
     );

@@ -10,6 +10,10 @@ use super::{
 use crate::change::ChangeInfo;
 use crate::{ChangeError, Document, DocumentError, NewChange, Revision, ScalarValue};
 
+/// The most deletions of one file, written at the same time, that count. Each comes from another device, and what only an
+/// earlier one had seen stays, which loses nothing.
+pub const MAX_DELETIONS: usize = 16;
+
 /// The name that the published vocabulary has for the root folder where an id stands.
 const ROOT_NAME: &str = "io.cozy.files.root-dir";
 
@@ -26,6 +30,10 @@ pub struct FileState {
     pub content: Option<Content>,
     /// Whether it was deleted or restored.
     pub trash: Option<Trash>,
+    /// Where it was deleted: the deletions written at the same time as that one, the latest first, up to
+    /// [`MAX_DELETIONS`] with it. Each covers what its own author had seen, and no more.
+    #[serde(skip)]
+    pub also_deleted: Vec<Trash>,
     /// Whether it was made one with another.
     pub merged_into: Option<MergedInto>,
 }
@@ -70,16 +78,22 @@ pub enum FileError {
 }
 
 impl FileState {
-    /// Whether its own trash register covers all that it shows now. What the folders above it say is the tree's to know.
+    /// The deletions that count, the latest first.
+    pub fn deletions(&self) -> impl Iterator<Item = &Trash> {
+        let latest = self.trash.iter().filter(|trash| !trash.is_restored());
+        latest.chain(&self.also_deleted)
+    }
+
+    /// Whether a deletion in its own trash register covers all that it shows now. What the folders above it say is the
+    /// tree's to know.
     pub fn is_in_trash(&self) -> bool {
         let content_is_covered = |trash: &Trash| {
             self.content
                 .as_ref()
                 .is_none_or(|content| trash.covers(content.dot))
         };
-        self.trash
-            .as_ref()
-            .is_some_and(|trash| trash.covers(self.place.dot) && content_is_covered(trash))
+        self.deletions()
+            .any(|trash| trash.covers(self.place.dot) && content_is_covered(trash))
     }
 }
 
@@ -252,7 +266,7 @@ fn gather(values: impl Fn(&str) -> Vec<ScalarValue>) -> Result<FileState, FileEr
     let place = latest_of(&values(Place::FIELD))?.ok_or(FileError::Missing(Place::FIELD))?;
     let content = latest_of::<Content>(&values(Content::FIELD))?;
     check_content(kind, content.as_ref())?;
-    let trash = deletion_of(&values(Trash::FIELD))?;
+    let (trash, also_deleted) = deletions_of(&values(Trash::FIELD))?;
     let merged_into = latest_of(&values(MergedInto::FIELD))?;
     Ok(FileState {
         kind,
@@ -260,6 +274,7 @@ fn gather(values: impl Fn(&str) -> Vec<ScalarValue>) -> Result<FileState, FileEr
         place,
         content,
         trash,
+        also_deleted,
         merged_into,
     })
 }
@@ -289,18 +304,23 @@ pub(super) fn latest_of<R: Stamped>(values: &[ScalarValue]) -> Result<Option<R>,
         .map(|(value, _)| value))
 }
 
-/// The latest value. Where several devices deleted at the same time, each had seen something else, and all of that goes:
-/// else what one of them had seen and deleted would come back by the other's deletion.
-fn deletion_of(values: &[ScalarValue]) -> Result<Option<Trash>, RegisterError> {
-    let Some(mut latest) = latest_of::<Trash>(values)? else {
-        return Ok(None);
+/// The latest value, and if that is a deletion, the others. Where several devices deleted at the same time, each had seen
+/// something else, and all of that goes: else what one of them had seen and deleted would come back by the other's
+/// deletion. They stay apart: one may have seen where a file is and another what is in it, and then nobody saw both.
+fn deletions_of(values: &[ScalarValue]) -> Result<(Option<Trash>, Vec<Trash>), RegisterError> {
+    let Some(latest) = latest_of::<Trash>(values)? else {
+        return Ok((None, Vec::new()));
     };
-    if !latest.is_restored() {
-        for (other, _) in sound_values::<Trash>(values)? {
-            latest.unite(&other);
-        }
+    if latest.is_restored() || values.len() == 1 {
+        return Ok((Some(latest), Vec::new()));
     }
-    Ok(Some(latest))
+    let mut sound = sound_values::<Trash>(values)?;
+    sound.sort_by(|(a, a_bytes), (b, b_bytes)| {
+        b.stamp().cmp(&a.stamp()).then_with(|| b_bytes.cmp(a_bytes))
+    });
+    let others = sound.into_iter().map(|(trash, _)| trash).skip(1);
+    let deletions = others.filter(|trash| !trash.is_restored());
+    Ok((Some(latest), deletions.take(MAX_DELETIONS - 1).collect()))
 }
 
 /// The least value, for what is written once.

@@ -13,6 +13,7 @@
 //! date.rs       dates as text
 //! lasting.rs    tags of contents, and what goes from the trash for good
 //! document.rs   registers <-> documents: first change, read, edit, history of contents, JSON
+//! record.rs     what was read from a document, for whoever keeps it beside that
 //! ```
 //!
 //! What the registers of all files together look like as a tree of folders is [`crate::tree`]'s business.
@@ -23,6 +24,7 @@ pub mod date;
 pub mod document;
 pub mod lasting;
 pub mod names;
+pub mod record;
 pub mod registers;
 pub mod stamp;
 #[cfg(test)]

@@ -185,14 +185,6 @@ impl Trash {
         self.clock.is_empty()
     }
 
-    /// Takes in what another deleter had seen. The entry of the deletion itself stays the later one's.
-    pub fn unite(&mut self, other: &Trash) {
-        for (writer, seen) in &other.clock {
-            let known = self.clock.entry(*writer).or_insert(0);
-            *known = (*known).max(*seen);
-        }
-    }
-
     /// Whether the deleter had seen what was written with that dot.
     pub fn covers(&self, dot: Dot) -> bool {
         self.clock

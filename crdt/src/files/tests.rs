@@ -56,6 +56,7 @@ fn state() -> FileState {
         place: place(),
         content: Some(content()),
         trash: None,
+        also_deleted: Vec::new(),
         merged_into: None,
     }
 }

@@ -23,7 +23,8 @@
 //!    member that came latest (stamp, writer, id) falls back: from the merging to its place, from there to the previous
 //!    folder, and then to the root.
 //! 2. **Trash.** A deletion reaches the node that it is written to and all that stands in it, as far down as its clock
-//!    has seen the places of the folders in between, and covers those whose place and content its clock has seen. A covered file is in the trash; a covered folder is unless something live
+//!    has seen the places of the folders in between, and covers those whose place and content its clock has seen. Deletions that devices made at the same time
+//!    stay apart: what each had seen goes, not what only all together had. A covered file is in the trash; a covered folder is unless something live
 //!    stands in it. What is in the trash is listed by no folder and takes no name away.
 //! 3. **Names.** Unsafe names are shown escaped. Live nodes of one folder and name: folders are shown as one with all
 //!    that they list, files of equal content are shown as one; the earliest (stamp, writer, id) stands for them.
@@ -143,7 +144,7 @@ impl Tree {
                 let same_content = node.has_content(state.content.as_ref());
                 let same_merging = node.merged.as_deref() == state.merged_into.as_ref();
                 let same_kind = node.kind == state.kind;
-                let same_trash = node.trash.as_deref() == state.trash.as_ref();
+                let same_trash = node.has_trash(state);
                 if same_place && same_content && same_merging && same_kind && same_trash {
                     self.node_mut(x).created_ms = state.created_ms;
                     return;

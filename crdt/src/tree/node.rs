@@ -60,8 +60,47 @@ pub struct Known<'a> {
     pub content: Option<&'a ContentBrief>,
     /// The register as it was given.
     pub trash: Option<&'a Trash>,
+    /// Deletions at the same time as that one.
+    pub also_deleted: &'a [Trash],
     /// The register as it was given.
     pub merged_into: Option<&'a MergedInto>,
+}
+
+impl Known<'_> {
+    /// The deletions written to it, the latest first.
+    pub fn deletions(&self) -> impl Iterator<Item = &Trash> {
+        let latest = self.trash.filter(|trash| !trash.is_restored());
+        latest.into_iter().chain(self.also_deleted)
+    }
+
+    /// Whether somebody who deleted it, itself, had seen what was written with that dot.
+    pub fn is_deleted(&self, dot: Dot) -> bool {
+        self.deletions().any(|deletion| deletion.covers(dot))
+    }
+
+    /// Whether its own deletion keeps it in the trash, whatever becomes of what it stands in.
+    pub fn went_by_itself(&self) -> bool {
+        let content = self.content.map(|content| content.dot);
+        self.deletions().any(|own| {
+            own.covers(self.place.dot) && content.is_none_or(|content| own.covers(content))
+        })
+    }
+}
+
+/// What a document says of its deletion. Most say nothing, so it is kept apart from the node.
+pub(super) struct Deleted {
+    /// The register as it was given.
+    pub latest: Trash,
+    /// Deletions at the same time.
+    pub also: Vec<Trash>,
+}
+
+impl Deleted {
+    fn of(state: &FileState) -> Option<Box<Deleted>> {
+        let latest = state.trash.clone()?;
+        let also = state.also_deleted.clone();
+        Some(Box::new(Deleted { latest, also }))
+    }
 }
 
 /// Which of the places that a node could stand at counts. A cycle makes its latest member go on to the next.
@@ -113,7 +152,7 @@ pub(super) struct Node {
     pub stamp: Stamp,
     pub dot: Dot,
     pub content: Option<ContentBrief>,
-    pub trash: Option<Box<Trash>>,
+    pub deleted: Option<Box<Deleted>>,
     pub merged: Option<Box<MergedInto>>,
 
     // standing.rs
@@ -157,6 +196,7 @@ impl Node {
             place,
             content: None,
             trash: None,
+            also_deleted: Vec::new(),
             merged_into: None,
         };
         let empty: Arc<str> = Arc::from("");
@@ -183,7 +223,7 @@ impl Node {
             stamp: place.stamp,
             dot: place.dot,
             content: None,
-            trash: None,
+            deleted: None,
             merged: None,
             standing: Standing {
                 level: Level::Top,
@@ -217,7 +257,7 @@ impl Node {
         self.stamp = place.stamp;
         self.dot = place.dot;
         self.content = state.content.as_ref().map(ContentBrief::of);
-        self.trash = state.trash.clone().map(Box::new);
+        self.deleted = Deleted::of(state);
         self.merged = state.merged_into.map(Box::new);
     }
 
@@ -258,7 +298,8 @@ impl Node {
                 previous: self.previous,
             },
             content: self.content.as_ref(),
-            trash: self.trash.as_deref(),
+            trash: self.deleted.as_ref().map(|deleted| &deleted.latest),
+            also_deleted: self.deleted.as_ref().map_or(&[], |deleted| &deleted.also),
             merged_into: self.merged.as_deref(),
         }
     }
@@ -275,9 +316,26 @@ impl Node {
         })
     }
 
-    /// The deletion written to it, if any; not a restoration.
-    pub fn deletion(&self) -> Option<&Trash> {
-        self.trash.as_deref().filter(|trash| !trash.is_restored())
+    /// The deletions written to it, if any, the latest first; not a restoration.
+    pub fn deletions(&self) -> impl Iterator<Item = &Trash> {
+        let latest = self.deleted.iter().map(|deleted| &deleted.latest);
+        let also = self.deleted.iter().flat_map(|deleted| &deleted.also);
+        latest.filter(|trash| !trash.is_restored()).chain(also)
+    }
+
+    /// Whether the deletions are those of a state.
+    pub fn has_trash(&self, state: &FileState) -> bool {
+        match &self.deleted {
+            Some(deleted) => {
+                Some(&deleted.latest) == state.trash.as_ref() && deleted.also == state.also_deleted
+            }
+            None => state.trash.is_none(),
+        }
+    }
+
+    /// Whether any deletion is written to it.
+    pub fn is_deleted(&self) -> bool {
+        self.deletions().next().is_some()
     }
 
     /// Whether a deleter had seen both the place and the content.

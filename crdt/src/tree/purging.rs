@@ -37,20 +37,13 @@ impl Tree {
     /// The deletion by which it is in the trash: its own, or of what it stands in. `None` for what is not in the trash.
     pub fn deletion(&self, id: FileId) -> Option<&Trash> {
         let x = self.index(id).filter(|&x| !self.node(x).live)?;
-        self.reaching(x, true)
-            .into_iter()
-            .filter_map(|y| self.node(y).deletion())
-            .find(|deletion| self.node(x).is_covered_by(deletion))
+        self.covering(x).map(|(_, deletion)| deletion).next()
     }
 
     /// Whether a deletion of something that it stands in brought it into the trash, whatever its own says.
     pub fn is_deleted_from_above(&self, id: FileId) -> bool {
-        self.index(id).is_some_and(|x| {
-            self.reaching(x, false)
-                .into_iter()
-                .filter_map(|y| self.node(y).deletion())
-                .any(|deletion| self.node(x).is_covered_by(deletion))
-        })
+        self.index(id)
+            .is_some_and(|x| self.covering(x).any(|(at, _)| at != x))
     }
 
     pub(super) fn purged(&self, x: Ix) -> bool {
@@ -58,12 +51,7 @@ impl Tree {
         if self.purges.is_empty() || node.live {
             return false;
         }
-        let deletions: Vec<&Trash> = self
-            .reaching(x, true)
-            .into_iter()
-            .filter_map(|y| self.node(y).deletion())
-            .filter(|deletion| node.is_covered_by(deletion))
-            .collect();
+        let deletions: Vec<&Trash> = self.covering(x).map(|(_, deletion)| deletion).collect();
         self.way_up(x)
             .filter_map(|y| self.purges.get(&self.node(y).id))
             .any(|purge| {

@@ -21,20 +21,20 @@ impl Tree {
             let Some(known) = self.get(part) else {
                 continue;
             };
-            let place = (known.place.parent, known.place.name);
             let is_folder = known.kind == Kind::Folder;
-            match known.trash.filter(|trash| !trash.is_restored()) {
+            let place = (known.place.parent, known.place.name.clone());
+            if known.deletions().next().is_none() {
                 // What went with the folder, or is not in the trash: its name is taken.
-                None => drop(names.insert(place)),
-                Some(own)
-                    if own.dot.writer == end.dot.writer
-                        && own.stamp <= end.stamp
-                        && end.stamp.ms() - own.stamp.ms() <= within_ms
-                        && !self.is_purged(part) =>
-                {
-                    found.push((own.stamp, part, place, is_folder));
-                }
-                Some(_) => {}
+                names.insert(place);
+                continue;
+            }
+            let with = known.deletions().find(|own| {
+                own.dot.writer == end.dot.writer
+                    && own.stamp <= end.stamp
+                    && end.stamp.ms() - own.stamp.ms() <= within_ms
+            });
+            if let Some(own) = with.filter(|_| !self.is_purged(part)) {
+                found.push((own.stamp, part, place, is_folder));
             }
         }
         found.sort_by_key(|(stamp, part, ..)| std::cmp::Reverse((*stamp, *part)));

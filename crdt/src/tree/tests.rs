@@ -40,6 +40,7 @@ fn folder(parent: FileId, name: &str, seq: u64) -> FileState {
         place: place(parent, name, seq),
         content: None,
         trash: None,
+        also_deleted: Vec::new(),
         merged_into: None,
     }
 }
@@ -480,6 +481,42 @@ fn moving_into_a_deleted_folder_what_the_deleter_had_not_seen_there_saves_it() {
         (2, file(FileId::ROOT, "a", 2, 0).moved(id(1), "a", 6)),
     ]);
     assert_eq!(tree.path(id(2)).as_deref(), Some("docs/a"));
+}
+
+/// The laptop saw a file come into the folder and the phone saw it edited, and both deleted the folder: neither had seen
+/// the edited file in it.
+#[test]
+fn of_deletions_at_the_same_time_each_takes_what_it_had_seen_itself() {
+    let docs = folder(FileId::ROOT, "docs", 1);
+    let mut edited = file(id(1), "a", 6, 0);
+    if let Some(content) = &mut edited.content {
+        content.dot = Dot {
+            writer: PHONE,
+            seq: 6,
+        };
+    }
+    let laptop = docs.clone().deleted(6, 0).trash.unwrap();
+    let phone = docs.clone().deleted(5, 6).trash.unwrap();
+    let both = |one: &Trash, other: &Trash| FileState {
+        trash: Some(one.clone()),
+        also_deleted: vec![other.clone()],
+        ..docs.clone()
+    };
+    let mut tree = tree(&[
+        (1, both(&laptop, &phone)),
+        (2, edited.clone()),
+        (3, file(id(1), "only the laptop's", 6, 1)),
+        (4, file(id(1), "only the phone's", 6, 2).by_phone()),
+    ]);
+    assert_eq!(list(&tree, id(1)), ["a"]);
+    assert!(tree.deletion(id(2)).is_none());
+    assert_eq!(tree.deletion(id(3)), Some(&laptop));
+    assert_eq!(tree.deletion(id(4)), Some(&phone));
+    // Whoever deletes it once more has seen it.
+    tree.set(id(1), &docs.clone().deleted(6, 6));
+    assert!(list(&tree, FileId::ROOT).is_empty());
+    tree.set(id(1), &both(&phone, &laptop));
+    assert_eq!(list(&tree, id(1)), ["a"]);
 }
 
 #[test]

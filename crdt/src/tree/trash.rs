@@ -2,7 +2,8 @@
 //!
 //! A deletion covers a node if it is written to the node or to anything that the node stands in, and its clock has
 //! seen both the node's place and its content, and the places of the folders in between: what somebody else moved into
-//! the deleted folder was not in it for the deleter, with all that is in it. A file that is covered is in the trash; a
+//! the deleted folder was not in it for the deleter, with all that is in it. Several devices may delete one thing at the
+//! same time, each having seen something else: those are several deletions, and each covers what it covers alone. A file that is covered is in the trash; a
 //! folder is if it is covered and nothing live stands in it. So whatever the deleter had not seen survives, with the
 //! folders that lead to it.
 
@@ -11,25 +12,33 @@ use std::rc::Rc;
 
 use super::node::{Ix, ROOT};
 use super::{Tree, Work};
-use crate::files::Kind;
+use crate::files::{Kind, Trash};
+
+/// One of the deletions written to a node.
+#[derive(Clone, Copy)]
+pub(super) struct Deletion {
+    pub at: Ix,
+    /// Its number among those.
+    number: usize,
+}
 
 impl Tree {
     /// Works out anew what is covered: for a node whose standing or deletion changed, and for all below it.
     ///
     /// Costs nothing where no deletion is or was written above, otherwise as much as there is below.
     pub(super) fn recover(&mut self, x: Ix, work: &mut Work) {
-        let is_below = self.above(x).any(|y| self.node(y).deletion().is_some());
+        let is_below = self.above(x).any(|y| self.node(y).is_deleted());
         let node = self.node(x);
-        if !is_below && !node.under_trash && node.deletion().is_none() {
+        if !is_below && !node.under_trash && !node.is_deleted() {
             return;
         }
         let above: BTreeSet<Ix> = self.above(x).collect();
         let mut flipped = Vec::new();
         let mut stack = vec![(x, is_below, Rc::new(self.reaching(x, false)))];
         while let Some((y, is_below, mut deletions)) = stack.pop() {
-            let own = self.node(y).deletion().is_some();
+            let own = self.node(y).is_deleted();
             if own {
-                Rc::make_mut(&mut deletions).push(y);
+                Rc::make_mut(&mut deletions).extend(self.own_deletions(y));
             }
             self.node_mut(y).under_trash = is_below || own;
             if self.cover(y, &deletions) {
@@ -94,38 +103,52 @@ impl Tree {
     }
 
     /// Sets whether a node is covered by one of these deletions; true if that is new.
-    fn cover(&mut self, y: Ix, deletions: &[Ix]) -> bool {
+    fn cover(&mut self, y: Ix, deletions: &[Deletion]) -> bool {
         let node = self.node(y);
         let covered = deletions
             .iter()
-            .filter_map(|&d| self.node(d).deletion())
+            .filter_map(|&d| self.written(d))
             .any(|deletion| node.is_covered_by(deletion));
         std::mem::replace(&mut self.node_mut(y).covered, covered) != covered
     }
 
-    /// Whose deletions reach a node, from below: its own (if `own` says so), and those of what it stands in.
-    pub(super) fn reaching(&self, x: Ix, own: bool) -> Vec<Ix> {
+    /// What deletions reach a node, from below: its own (if `own` says so), and those of what it stands in.
+    pub(super) fn reaching(&self, x: Ix, own: bool) -> Vec<Deletion> {
         let mut between: Vec<Ix> = Vec::new();
-        let mut found = Vec::new();
-        if own && self.node(x).deletion().is_some() {
-            found.push(x);
+        let mut found: Vec<Deletion> = Vec::new();
+        if own {
+            found.extend(self.own_deletions(x));
         }
         for y in self.above(x) {
-            if self.node(y).deletion().is_some()
-                && between.iter().all(|&folder| self.reaches_into(y, folder))
-            {
-                found.push(y);
-            }
+            let reaches = |&d: &Deletion| between.iter().all(|&way| self.reaches_into(d, way));
+            found.extend(self.own_deletions(y).filter(reaches));
             between.push(y);
         }
         found
     }
 
-    /// Whether the deletion of one reaches what is in a folder below it, or in itself: its author had seen that folder
-    /// where it is.
-    fn reaches_into(&self, deleted: Ix, folder: Ix) -> bool {
-        let deletion = self.node(deleted).deletion();
-        deleted == folder || deletion.is_some_and(|by| by.covers(self.node(folder).dot))
+    /// The deletions that cover a node: its own and those of what it stands in, from below.
+    pub(super) fn covering(&self, x: Ix) -> impl Iterator<Item = (Ix, &Trash)> {
+        let deletions = self.reaching(x, true).into_iter();
+        deletions
+            .filter_map(|deletion| Some((deletion.at, self.written(deletion)?)))
+            .filter(move |(_, deletion)| self.node(x).is_covered_by(deletion))
+    }
+
+    fn own_deletions(&self, x: Ix) -> impl Iterator<Item = Deletion> + use<> {
+        let count = self.node(x).deletions().count();
+        (0..count).map(move |number| Deletion { at: x, number })
+    }
+
+    fn written(&self, deletion: Deletion) -> Option<&Trash> {
+        self.node(deletion.at).deletions().nth(deletion.number)
+    }
+
+    /// Whether a deletion reaches what is in a folder below what was deleted, or in that itself: its author had seen that
+    /// folder where it is.
+    fn reaches_into(&self, deletion: Deletion, folder: Ix) -> bool {
+        let dot = self.node(folder).dot;
+        deletion.at == folder || self.written(deletion).is_some_and(|by| by.covers(dot))
     }
 
     /// What a node stands in, from below, without the root.

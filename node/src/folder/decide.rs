@@ -6,12 +6,11 @@
 //! comes to disk under the old name. Equal bytes are never a conflict.
 
 use coffer_crdt::chunks::{ChunkList, ChunkRoot};
-use coffer_crdt::files::{ConflictMark, Dot, FileId, Kind, Stamp, conflict_name};
+use coffer_crdt::files::{Dot, FileId, Stamp, conflict_name};
 
 use super::compare::{Read, View, merge_group, row_of};
+use super::copies::{copy_for, fill};
 use super::names;
-use super::rivals::Rival;
-use super::schedule::Spot;
 use crate::vault::request::{ContentDraft, FolderRow, Operation};
 
 /// What follows from one file that was read.
@@ -27,6 +26,8 @@ pub struct Settled {
     pub revisit: Vec<FileId>,
     /// Whether a conflict copy was made.
     pub conflict: bool,
+    /// Copies of what is not on this disk: whether their bytes are here is to be looked at.
+    pub copies: Vec<FileId>,
     /// The conflict copy that has these bytes already, so that none was made.
     pub relies_on: Option<FileId>,
 }
@@ -186,93 +187,6 @@ pub fn free_conflict_name(view: &View<'_>, parent: FileId, name: &str, is_file: 
     free.unwrap_or_else(|| conflict_name(name, is_file, view.label, view.now_ms, 1))
 }
 
-/// The conflict copy of `of` that shall hold a content: its id, its name, and whether it is there already.
-struct Copy {
-    id: FileId,
-    parent: FileId,
-    name: String,
-    exists: bool,
-    holds_it: bool,
-}
-
-/// The first copy of the day that is free, or that holds these bytes already; the last one if there are too many. What
-/// a person has settled (put in the trash, or given another name) is a copy no longer, and stays as they left it; it still
-/// speaks for these bytes if they were `written` no later than it was made, for then it was their copy that was settled.
-#[expect(clippy::too_many_arguments, reason = "what names a copy")]
-fn copy_for(
-    view: &View<'_>,
-    of: FileId,
-    (parent, name): Spot,
-    is_file: bool,
-    label: &str,
-    ms: i64,
-    hash: &[u8; 32],
-    written: Option<Stamp>,
-    taken: &[FileId],
-) -> Copy {
-    let mut last = None;
-    let mut copies = 0;
-    for number in 1..=names::MAX_NUMBERS {
-        if copies == names::MAX_COPIES {
-            break;
-        }
-        let id = names::conflict_id(of, label, ms, number);
-        let copy_name = conflict_name(&name, is_file, label, ms, number);
-        match view.tree.get(id) {
-            Some(known) => {
-                let shown = view.tree.shown(id).is_some_and(|shown| !shown.trashed);
-                let holds_it = known.content.is_some_and(|content| {
-                    content.hash == *hash
-                        && (shown || written.is_some_and(|written| written <= content.stamp))
-                });
-                let copy = Copy {
-                    id,
-                    parent,
-                    name: copy_name,
-                    exists: true,
-                    holds_it,
-                };
-                if holds_it {
-                    return copy;
-                }
-                if shown
-                    && view
-                        .spot(id)
-                        .is_some_and(|(_, name)| is_copy_name(&name, is_file))
-                {
-                    copies += 1;
-                    last = Some(copy);
-                }
-            }
-            None if taken.contains(&id) => {}
-            None if copy_name != name && view.tree.lookup(parent, &copy_name).is_none() => {
-                return Copy {
-                    id,
-                    parent,
-                    name: copy_name,
-                    exists: false,
-                    holds_it: false,
-                };
-            }
-            None => {}
-        }
-    }
-    last.unwrap_or_else(|| Copy {
-        id: names::conflict_id(of, label, ms, 0),
-        parent,
-        name: conflict_name(&name, is_file, label, ms, 1),
-        exists: view
-            .tree
-            .get(names::conflict_id(of, label, ms, 0))
-            .is_some(),
-        holds_it: false,
-    })
-}
-
-fn is_copy_name(name: &str, is_file: bool) -> bool {
-    ConflictMark::read(name, is_file).is_some()
-}
-
 /// What was read becomes a conflict copy of `of`, whose content in the vault is another.
 fn conflict(
     view: &View<'_>,
@@ -289,10 +203,9 @@ fn conflict(
     });
     // Bytes that lie in a settled copy are a conflict all the same: they were written anew.
     let copy = copy_for(
-        view,
+        view.tree,
         of,
         spot,
-        true,
         view.label,
         view.now_ms,
         &draft.hash,
@@ -350,10 +263,9 @@ pub fn preserve(
 ) -> Option<Settled> {
     let row = view.rows.get(id)?.clone();
     let copy = copy_for(
-        view,
+        view.tree,
         id,
         view.spot(id)?,
-        true,
         label,
         written_ms,
         &rival.hash,
@@ -384,73 +296,10 @@ pub fn preserve(
     Some(settled)
 }
 
-/// Copies of what `id` has beside the content that it shows, and what the vault would forget if it were written now: of
-/// what nobody deleted knowingly. They are those that [`preserve`] makes.
-pub fn rescue<'a>(
-    view: &View<'_>,
-    id: FileId,
-    rivals: impl Iterator<Item = &'a Rival>,
-) -> Vec<Operation> {
-    let (Some(known), Some(spot)) = (view.tree.get(id), view.spot(id)) else {
-        return Vec::new();
-    };
-    let (mut copies, mut taken) = (Vec::new(), Vec::new());
-    for Rival { content, label } in rivals {
-        let is_shown = known
-            .content
-            .is_some_and(|shown| shown.hash == content.hash);
-        let is_deleted = known.trash.is_some_and(|trash| trash.covers(content.dot));
-        if is_shown || is_deleted {
-            continue;
-        }
-        let copy = copy_for(
-            view,
-            id,
-            spot.clone(),
-            true,
-            label,
-            i64::try_from(content.stamp.ms()).unwrap_or(i64::MAX),
-            &content.hash,
-            Some(content.stamp),
-            &taken,
-        );
-        if !copy.holds_it {
-            taken.push(copy.id);
-            copies.push(fill(copy, ContentDraft::from(content), view.now_ms));
-        }
-    }
-    copies
-}
-
-/// Gives a conflict copy its content.
-fn fill(copy: Copy, content: ContentDraft, now_ms: i64) -> Operation {
-    if copy.exists {
-        return Operation::SetContent {
-            id: copy.id,
-            content,
-            replaces: None,
-        };
-    }
-    let is_link = content.target.is_some();
-    Operation::CreateFile {
-        id: copy.id,
-        kind: if is_link { Kind::Symlink } else { Kind::File },
-        parent: copy.parent,
-        name: copy.name,
-        content: Some(content),
-        created_ms: now_ms,
-    }
-}
-
 /// The same for a file that was deleted by someone who had not seen `rival`: the edit survives the deletion. `None` if
 /// the deleter had seen it.
 pub fn revive(view: &View<'_>, id: FileId, rival: ContentDraft, written: Dot) -> Option<Settled> {
-    if view
-        .tree
-        .get(id)?
-        .trash
-        .is_some_and(|trash| trash.covers(written))
-    {
+    if view.tree.get(id)?.is_deleted(written) {
         return None;
     }
     let row = view.rows.get(id)?.clone();

@@ -11,9 +11,9 @@ use coffer_protocol::frame::sealed_len;
 use coffer_protocol::identity::Hash;
 
 use super::apply::Kept;
+use super::copies::has_copy;
 use super::decide;
 use super::engine::{Engine, Halt, blocking};
-use super::rivals::has_copy;
 use super::{Contents, FolderVault};
 use crate::blobs::placement::Placement;
 use crate::blobs::{Import, ImportJob};

@@ -17,6 +17,7 @@ use super::engine::{DOUBT, Engine, Halt, add_part, blocking};
 use super::reading::{Found, batches, import};
 use super::rivals::{Rivals, rescue};
 use super::scan::{Depth, Parts, Snapshot, scan_parts, scan_whole};
+use super::sparing::Spared;
 use super::{Contents, FolderVault};
 use crate::blobs::{ImportError, Imported};
 use crate::vault::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
@@ -66,7 +67,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         self.doubt(&plan, &parts, everything, believed, doubting);
         let LocalPlan {
-            mut operations,
+            operations,
             rows,
             reads,
             look_again,
@@ -78,11 +79,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.conflicts += conflicts;
         self.questions.extend(revisit);
         self.look_again(look_again);
-        self.spare_unseen(&gone, &mut operations).await?;
+        let Spared { operations, copies } = self.spare_unseen(&gone, operations).await?;
         let deleted = Deleted::of(gone, &operations, self.shared.rows().totals().0);
         self.note_moved(&reads, &operations);
         self.make_names_durable(&rows).await?;
-        self.commit_structure(operations, rows).await?;
+        self.commit_structure(operations, rows, copies).await?;
         self.note_deleted(deleted);
         let reads = self.resting(reads);
         self.read_all(reads).await?;
@@ -221,6 +222,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         &mut self,
         operations: Vec<Operation>,
         rows: Vec<(FileId, Option<FolderRow>)>,
+        recheck: Vec<FileId>,
     ) -> Result<(), Halt> {
         if operations.is_empty() && rows.is_empty() {
             return Ok(());
@@ -232,6 +234,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 .iter()
                 .map(|(id, row)| (number, *id, row.clone()))
                 .collect(),
+            recheck: recheck.clone(),
             ..CommitRequest::default()
         };
         match self.vault.commit(request).await {
@@ -287,6 +290,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.vault
             .commit(CommitRequest {
                 folder_rows,
+                recheck,
                 ..CommitRequest::default()
             })
             .await?;
@@ -561,6 +565,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         all.folder_rows
             .extend(rows.map(|(id, row)| (number, *id, row.clone())));
         all.held.push((settled.owner, bytes.hash));
+        all.recheck.extend(&settled.copies);
         all.holds.push(bytes.hold);
     }
 }

@@ -21,7 +21,8 @@
 //! rows.rs         the rows and their indexes
 //! compare.rs      Snapshot x rows x tree -> LocalPlan (pure); recognise.rs which file is which (pure)
 //! brake.rs        when deletions and rewritings are too many at once (pure); braked.rs what happens then; release.rs how it ends
-//! rivals.rs       contents that lost against others, before the vault forgets them
+//! sparing.rs      contents that lost against others and that nobody has seen, before the vault forgets them; rivals.rs where
+//!                 the engine does that; copies.rs their conflict copies
 //! decide.rs       a file that was read x rows x tree -> what it means (pure)
 //! plan.rs         tree x rows -> RemotePlan (pure)
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
@@ -58,6 +59,7 @@ pub mod brake;
 mod braked;
 pub mod compare;
 pub mod conflicts;
+mod copies;
 pub mod decide;
 pub mod disk;
 mod durable;
@@ -90,6 +92,7 @@ pub mod rows;
 pub mod rules;
 pub mod scan;
 pub mod schedule;
+pub mod sparing;
 pub mod spelling;
 pub mod state;
 pub mod surroundings;

@@ -8,10 +8,10 @@ use coffer_crdt::files::FileId;
 use coffer_crdt::tree::{Changed, Tree};
 
 use super::running::{Running, commit_error};
-use super::{Node, folders, store_error};
+use super::{Node, folders, sparing, store_error};
 use crate::control::{ConflictRow, ControlError, Event, Keep, Reply, SettledPaths};
 use crate::folder::conflicts::{self, Conflict, conflict_of, conflicts, conflicts_with};
-use crate::vault::{CommitRequest, ContentDraft};
+use crate::vault::ContentDraft;
 
 /// `folder conflicts`.
 pub async fn list(node: &Arc<Node>, dir: Option<PathBuf>) -> Result<Reply, ControlError> {
@@ -94,11 +94,9 @@ async fn settle_one(
         Keep::Theirs => conflicts::Keep::Theirs,
         Keep::Both => conflicts::Keep::Both,
     };
-    let request = CommitRequest {
-        operations: conflicts::settle(&running.vault.tree(), conflict, keep, content),
-        recheck: vec![conflict.original, conflict.copy],
-        ..CommitRequest::default()
-    };
+    let operations = conflicts::settle(&running.vault.tree(), conflict, keep, content);
+    let mut request = sparing::request(running, operations).await?;
+    request.recheck.extend([conflict.original, conflict.copy]);
     running.vault.commit(request).await.map_err(commit_error)?;
     Ok(())
 }

@@ -27,6 +27,7 @@ mod reopen;
 mod running;
 mod sessions;
 pub(crate) mod sources;
+mod sparing;
 pub(crate) mod status;
 mod storage;
 mod trash;

@@ -170,6 +170,7 @@ impl Running {
         running.spawn(check::run(running.clone(), stopping.clone()));
         running.spawn(super::collecting::run(running.clone(), stopping.clone()));
         running.spawn(keeper::run(running.clone(), stopping.clone()));
+        running.spawn(super::sparing::run(running.clone(), stopping.clone()));
         running.spawn(reopen::watch(
             vault,
             node.closed.clone(),

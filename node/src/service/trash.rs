@@ -94,13 +94,7 @@ fn look(tree: &Tree, id: FileId) -> Vec<InTrash> {
 
 /// Whether its own deletion keeps it in the trash, whatever becomes of what it stands in.
 fn went_by_itself(tree: &Tree, id: FileId) -> bool {
-    tree.get(id).is_some_and(|known| {
-        let own = known.trash.filter(|trash| !trash.is_restored());
-        own.is_some_and(|own| {
-            let content = known.content.map(|content| content.dot);
-            own.covers(known.place.dot) && content.is_none_or(|dot| own.covers(dot))
-        })
-    })
+    tree.get(id).is_some_and(|known| known.went_by_itself())
 }
 
 /// All of it, what was deleted last first.

@@ -24,6 +24,8 @@ pub(super) enum Step {
 pub(super) struct Done {
     pub files: Vec<(FileId, FileState)>,
     pub purges: Vec<(FileId, Purge)>,
+    /// See [`Changes::outdone`](super::core::Changes::outdone).
+    pub outdone: Vec<(FileId, [u8; 32])>,
     pub documents: Vec<(String, String)>,
     pub committed: Vec<(Ticket, Committed)>,
     pub admitted: Vec<(Ticket, Welcome)>,

@@ -100,6 +100,8 @@ pub struct Changes {
     pub files: Vec<Changed>,
     /// How each file that was touched differs from before, for those who follow along.
     pub file_events: Vec<(FileId, FileChange)>,
+    /// Contents that this device wrote, by their hashes, and that lost against others written at the same time.
+    pub outdone: Vec<(FileId, [u8; 32])>,
     /// Whether this device made all of it.
     pub local: bool,
     /// Documents that changed: (doctype, id).
@@ -345,6 +347,7 @@ impl Core {
         let mut changes = Changes {
             transaction: self.state.transaction,
             documents: done.documents,
+            outdone: done.outdone,
             local,
             ..Changes::default()
         };

@@ -291,6 +291,7 @@ impl Work<'_, '_> {
                     place,
                     content,
                     trash: None,
+                    also_deleted: Vec::new(),
                     merged_into: None,
                 };
                 self.create_file(*id, state, changed)

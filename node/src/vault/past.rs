@@ -239,8 +239,12 @@ impl Work<'_, '_> {
         let rivals = files::rivals(document).unwrap_or_default();
         if !rivals.is_empty() {
             let mut past = self.transaction.open_table(tables::PAST_CONTENTS)?;
+            let own = self.core.state.writer.actor();
             for rival in &rivals {
                 insert(&mut past, id, rival)?;
+                if rival.dot.writer == own {
+                    self.done.outdone.push((id, rival.hash));
+                }
             }
         }
         if let Some(purge) = lasting::purge(document) {

@@ -182,7 +182,7 @@ fn file_in(
     key[..16].copy_from_slice(&id.0);
     pieces::read(table, &key)?
         .map(|bytes| {
-            postcard::from_bytes(&bytes)
+            FileState::from_record(&bytes)
                 .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))
         })
         .transpose()
@@ -229,9 +229,15 @@ impl FolderVault for VaultHandle {
     }
 
     fn rival_contents(&self, file: FileId) -> Result<Vec<Content>, CommitError> {
-        let document = self
-            .file_document(file)
-            .map_err(|error| CommitError::from(&error))?;
+        let read = || {
+            let read = self.database().begin_read()?;
+            let key = DocumentKey::new(FILES, &file.to_string());
+            // Most files were never written twice, which their rows tell.
+            let row = read_row(&read, key)?.filter(|row| row.changes > 1);
+            row.map(|row| read_document(&read, key, &row)).transpose()
+        };
+        let document: Option<Document> =
+            read().map_err(|error: StoreError| CommitError::from(&error))?;
         Ok(document
             .and_then(|document| coffer_crdt::files::rivals(&document).ok())
             .unwrap_or_default())

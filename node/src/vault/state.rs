@@ -181,7 +181,7 @@ pub fn read_tree(database: &Database) -> Result<Tree, StoreError> {
             whole = pieces::read(&table, &key)?.unwrap_or_default();
             &whole
         };
-        let state: FileState = postcard::from_bytes(bytes)
+        let state = FileState::from_record(bytes)
             .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))?;
         tree.set(FileId(id), &state);
     }

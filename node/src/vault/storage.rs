@@ -225,6 +225,7 @@ mod tests {
                     place: Place::new(parent, format!("n{n}"), stamp, dot, "laptop"),
                     content: None,
                     trash: None,
+                    also_deleted: Vec::new(),
                     merged_into: None,
                 },
             );

@@ -180,7 +180,8 @@ impl<'c, 't> Work<'c, 't> {
         state: FileState,
         local: bool,
     ) -> Result<(), StoreError> {
-        let bytes = postcard::to_stdvec(&state)
+        let bytes = state
+            .to_record()
             .map_err(|_| StoreError::Damaged("the state of a file could not be encoded".into()))?;
         let key = file_key(id);
         // A file that was moved has the bytes that it had, and lacks those that it lacked.
@@ -209,7 +210,7 @@ impl<'c, 't> Work<'c, 't> {
         }
         pieces::read(&self.files, &file_key(id))?
             .map(|bytes| {
-                postcard::from_bytes(&bytes)
+                FileState::from_record(&bytes)
                     .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))
             })
             .transpose()

@@ -46,7 +46,7 @@ pub(crate) fn file_rows(database: &Database) -> Result<BTreeMap<FileId, FileStat
             let mut id = FileId([0; 16]);
             id.0.copy_from_slice(&key[..16]);
             let bytes = pieces::read(&table, &key)?.unwrap_or_default();
-            let state = postcard::from_bytes(&bytes)
+            let state = FileState::from_record(&bytes)
                 .unwrap_or_else(|error| panic!("the stored state of {id} cannot be read: {error}"));
             rows.insert(id, state);
         }

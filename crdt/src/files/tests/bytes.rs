@@ -45,6 +45,39 @@ fn the_bytes_of_registers_are_frozen() {
     );
 }
 
+/// Table `files_1`. A record without deletions beside the latest ends where the state does.
+#[test]
+fn the_bytes_of_records_are_frozen() {
+    let folder = FileState {
+        kind: Kind::Folder,
+        content: None,
+        trash: Some(trash()),
+        ..state()
+    };
+    let expected = "0180d0eb88c068aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0b4772c3bcc39f652e747874808080a0d79180d101
+        1111111111111111111111111111111107066c6170746f70000000000000000000000000000000000001021111111111
+        11111111111111111111110822222222222222222222222222222222ac02808084a0d79180d101222222222222222222
+        22222222222222ad0200"
+        .replace([' ', '\n'], "");
+    assert_eq!(hex::encode(folder.to_record().unwrap()), expected);
+    let mut twice = folder.clone();
+    twice.also_deleted = vec![Trash {
+        clock: [(LAPTOP, 9)].into(),
+        stamp: Stamp(5),
+        dot: dot(LAPTOP, 9),
+    }];
+    let also = format!("{expected}01 01{0}09 05{0}09", "11".repeat(16)).replace(' ', "");
+    assert_eq!(hex::encode(twice.to_record().unwrap()), also);
+    for state in [folder, twice] {
+        let bytes = state.to_record().unwrap();
+        assert_eq!(FileState::from_record(&bytes), Ok(state));
+        let longer = [&bytes[..], &[0]].concat();
+        for wrong in [&bytes[..bytes.len() - 1], &longer, &[]] {
+            assert!(FileState::from_record(wrong).is_err());
+        }
+    }
+}
+
 #[test]
 fn an_id_has_one_spelling() {
     let id = FileId([0xab; 16]);
@@ -247,6 +280,7 @@ proptest! {
         only_own_bytes::<Content>(&bytes)?;
         only_own_bytes::<Trash>(&bytes)?;
         only_own_bytes::<MergedInto>(&bytes)?;
+        let _ = FileState::from_record(&bytes);
     }
 
     #[test]

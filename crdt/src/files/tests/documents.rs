@@ -152,6 +152,41 @@ fn the_later_stamp_wins_among_concurrent_values() {
 }
 
 #[test]
+fn deletions_at_the_same_time_stay_apart_and_a_later_restoration_undoes_them() {
+    let first = first_change(&state(), LAPTOP, DAY).unwrap();
+    let load = || Document::load(None, [first.bytes.as_slice()]).unwrap();
+    let set = |document: &mut Document, trash: &Trash| {
+        let patch = FilePatch {
+            trash: Some(trash.clone()),
+            ..FilePatch::default()
+        };
+        edit(document, &patch, trash.dot.writer, DAY).unwrap()
+    };
+    let deletion = |writer: Actor, ms: i64| Trash {
+        clock: [(writer, 9)].into(),
+        stamp: Stamp::from_ms(DAY + ms),
+        dot: dot(writer, 9),
+    };
+    let mut all = load();
+    let mut written = Vec::new();
+    for n in 0..20u8 {
+        let trash = deletion([100 + n; 16], i64::from(n));
+        let change = set(&mut load(), &trash);
+        all.apply(&change.bytes).unwrap();
+        written.insert(0, trash);
+    }
+    let state = read(&all).unwrap();
+    let counting: Vec<Trash> = state.deletions().cloned().collect();
+    assert_eq!(counting, written[..document::MAX_DELETIONS]);
+    assert_eq!(state.trash.as_ref(), Some(&written[0]));
+    assert!(!state.is_in_trash());
+    let restored = Trash::restored(Stamp::from_ms(DAY + 30), dot(LAPTOP, 10));
+    set(&mut all, &restored);
+    let state = read(&all).unwrap();
+    assert_eq!((state.trash, state.also_deleted), (Some(restored), vec![]));
+}
+
+#[test]
 fn a_damaged_value_is_passed_over_only_for_a_sound_one() {
     let first = first_change(&state(), LAPTOP, DAY).unwrap();
     let load = || Document::load(None, [first.bytes.as_slice()]).unwrap();

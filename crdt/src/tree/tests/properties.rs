@@ -94,16 +94,20 @@ fn state() -> impl Strategy<Value = FileState> {
     (
         kind.prop_flat_map(|kind| (Just(kind), content(kind))),
         place(),
-        trash(),
+        (trash(), trash()),
         merging,
     )
-        .prop_map(|((kind, content), place, trash, merging)| {
+        .prop_map(|((kind, content), place, (trash, also), merging)| {
+            let is_deletion = |trash: &Trash| !trash.is_restored();
+            let also =
+                also.filter(|also| is_deletion(also) && trash.as_ref().is_some_and(is_deletion));
             let mut state = FileState {
                 kind,
                 created_ms: 0,
                 place,
                 content,
                 trash,
+                also_deleted: also.into_iter().collect(),
                 merged_into: None,
             };
             state.merged_into = merging.map(|(into, stamp, dot, holds)| {

@@ -242,7 +242,7 @@ fn is_live(id: FileId, states: &States, standings: &BTreeMap<FileId, Standing>) 
     let (mut covered, mut between) = (false, Vec::new());
     let mut at = id;
     while at != FileId::ROOT {
-        covered |= states[&at].trash.as_ref().is_some_and(|trash| {
+        covered |= states[&at].deletions().any(|trash| {
             let mut folders = between.iter();
             sees(trash) && folders.all(|folder: &FileId| trash.covers(states[folder].place.dot))
         });

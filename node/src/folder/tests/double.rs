@@ -1,9 +1,12 @@
 //! A vault that keeps a real tree, and every value that its registers ever had.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-use coffer_crdt::files::{Content, Dot, FileId, FileState, Kind, MergedInto, Place, Stamp, Trash};
+use coffer_crdt::files::{
+    Content, Dot, FileId, FileState, Kind, MergedInto, Place, Purge, Stamp, Trash,
+};
 use coffer_crdt::tree::{Changed, Tree};
 use coffer_protocol::identity::Hash;
 use tokio::sync::broadcast;
@@ -24,23 +27,25 @@ struct Doc {
     undone: BTreeSet<(Dot, Stamp)>,
     deletions: Vec<Trash>,
     merged: Option<MergedInto>,
+    purge: Option<Purge>,
 }
 
 impl Doc {
-    /// The latest deletion or restoration, with what other deleters had seen at the same time.
-    fn trash(&self) -> Option<Trash> {
-        let live = self
-            .deletions
-            .iter()
-            .filter(|trash| !self.superseded_trash(trash));
-        let mut latest = live
-            .clone()
-            .max_by_key(|trash| (trash.stamp, trash.dot.writer))?
-            .clone();
-        if !latest.is_restored() {
-            live.for_each(|other| latest.unite(other));
+    /// The latest deletion or restoration, and in case of a deletion those that were made at the same time.
+    fn trash(&self) -> (Option<Trash>, Vec<Trash>) {
+        let live = self.deletions.iter();
+        let mut live: Vec<Trash> = live
+            .filter(|trash| !self.superseded_trash(trash))
+            .cloned()
+            .collect();
+        live.sort_by_key(|trash| Reverse((trash.stamp, trash.dot.writer)));
+        let mut live = live.into_iter();
+        let latest = live.next();
+        let deletions = live.filter(|trash| !trash.is_restored());
+        match &latest {
+            Some(latest) if !latest.is_restored() => (Some(latest.clone()), deletions.collect()),
+            _ => (latest, Vec::new()),
         }
-        Some(latest)
     }
 
     fn superseded_trash(&self, trash: &Trash) -> bool {
@@ -62,12 +67,14 @@ impl Doc {
     }
 
     fn state(&self) -> FileState {
+        let (trash, also_deleted) = self.trash();
         FileState {
             kind: self.kind,
             created_ms: 0,
             place: self.place.clone(),
             content: self.content().cloned(),
-            trash: self.trash(),
+            trash,
+            also_deleted,
             merged_into: self.merged,
         }
     }
@@ -92,6 +99,10 @@ impl Doc {
             > self.merged.map(|merged| (merged.stamp, merged.dot.writer))
         {
             self.merged = other.merged;
+        }
+        let written = |purge: &Option<Purge>| purge.as_ref().map(|it| (it.stamp, it.dot.writer));
+        if written(&other.purge) > written(&self.purge) {
+            self.purge = other.purge.clone();
         }
     }
 }
@@ -120,6 +131,14 @@ struct Inner {
     refuse: Option<CommitError>,
     racing: Option<Arc<TestVault>>,
     brakes: BTreeMap<FileId, BrakedFile>,
+    outdone: BTreeSet<(FileId, [u8; 32])>,
+}
+
+/// Contents that lost against the present one.
+fn rivals(doc: &Doc) -> impl Iterator<Item = &Content> {
+    let winner = doc.content().map(|content| content.dot);
+    let all = doc.contents.iter();
+    all.filter(move |content| !doc.superseded.contains(&content.dot) && Some(content.dot) != winner)
 }
 
 /// A vault in memory.
@@ -216,11 +235,18 @@ impl TestVault {
 
     /// What is in the trash and could be taken out of it.
     pub fn trashed(&self) -> Vec<FileId> {
-        let inner = self.inner();
-        let docs = inner.docs.iter().filter(|(_, doc)| {
-            doc.trash().is_some_and(|trash| !trash.is_restored()) && doc.merged.is_none()
+        let (tree, inner) = (self.tree(), self.inner());
+        let docs = inner.docs.iter().filter(|(id, doc)| {
+            doc.state().deletions().next().is_some()
+                && doc.merged.is_none()
+                && !tree.is_purged(**id)
         });
         docs.map(|(id, _)| *id).collect()
+    }
+
+    /// All files and folders that it ever heard of.
+    pub fn ids(&self) -> Vec<FileId> {
+        self.inner().docs.keys().copied().collect()
     }
 
     /// Takes in what the other one has.
@@ -278,12 +304,29 @@ impl TestVault {
                 break;
             }
         }
+        let lost = |id: &FileId| {
+            let rivals = rivals(&inner.docs[id]);
+            let own = rivals.filter(|content| content.dot.writer == self.actor);
+            own.map(|content| (*id, content.hash)).collect::<Vec<_>>()
+        };
+        let outdone: Vec<_> = touched.iter().flat_map(lost).collect();
+        inner.outdone.extend(outdone);
         self.show(&mut tree, &inner, touched);
+    }
+
+    /// Contents that were written here and lost, and are not on this disk.
+    pub fn take_outdone(&self) -> BTreeSet<(FileId, [u8; 32])> {
+        let mut inner = self.inner();
+        let mut outdone = std::mem::take(&mut inner.outdone);
+        outdone.retain(|(id, hash)| inner.rows.get(id).is_none_or(|row| row.hash != *hash));
+        outdone
     }
 
     fn show(&self, tree: &mut Tree, inner: &Inner, touched: impl IntoIterator<Item = FileId>) {
         for id in touched {
-            tree.set(id, &inner.docs[&id].state());
+            let doc = &inner.docs[&id];
+            tree.set(id, &doc.state());
+            tree.set_purge(id, doc.purge.clone());
         }
         let changed = tree.take_changed();
         if !changed.is_empty() {
@@ -367,6 +410,7 @@ impl TestVault {
                             undone: BTreeSet::new(),
                             deletions: Vec::new(),
                             merged: None,
+                            purge: None,
                         },
                     );
                     touched.insert(id);
@@ -399,6 +443,11 @@ impl TestVault {
                 Operation::RestoreFile { id } => {
                     let doc = inner.docs.get_mut(&id).ok_or_else(|| missing(id))?;
                     doc.set_trash(Trash::restored(stamp, dot));
+                    touched.insert(id);
+                }
+                Operation::PurgeFile { id } => {
+                    let doc = inner.docs.get_mut(&id).ok_or_else(|| missing(id))?;
+                    doc.purge = Some(Purge { clock, stamp, dot });
                     touched.insert(id);
                 }
                 Operation::MergeFileInto { id, into } => {
@@ -485,13 +534,7 @@ impl FolderVault for TestVault {
         let Some(doc) = inner.docs.get(&file) else {
             return Ok(Vec::new());
         };
-        let winner = doc.content().map(|content| content.dot);
-        Ok(doc
-            .contents
-            .iter()
-            .filter(|content| !doc.superseded.contains(&content.dot) && Some(content.dot) != winner)
-            .cloned()
-            .collect())
+        Ok(rivals(doc).cloned().collect())
     }
 
     fn past_content(&self, file: FileId, hash: &[u8; 32]) -> Result<Option<Content>, CommitError> {

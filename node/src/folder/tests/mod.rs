@@ -13,3 +13,4 @@ mod puppet;
 mod running;
 mod settling;
 mod simulation;
+mod sparing;

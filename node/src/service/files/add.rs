@@ -8,6 +8,7 @@ use coffer_crdt::files::{self, FileId, Kind};
 
 use super::super::Node;
 use super::super::running::{Running, commit_error};
+use super::super::sparing;
 use super::{MAX_DEPTH, PROGRESS_EVERY, commit, ensure_folder, merge_group, new_id};
 use crate::blobs::{Import, ImportJob, Imported};
 use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
@@ -269,12 +270,15 @@ impl Adding {
             match existing {
                 Some((_, _, Some(hash))) if hash == draft.hash => self.unchanged += 1,
                 Some((id, kind, replaces)) if kind == found.kind => {
-                    request.operations.extend(merge_group(running, id));
-                    request.operations.push(Operation::SetContent {
+                    let mut operations = merge_group(running, id);
+                    operations.push(Operation::SetContent {
                         id,
                         content: draft,
                         replaces,
                     });
+                    let spared = sparing::request(running, operations).await?;
+                    request.operations = spared.operations;
+                    request.recheck = spared.recheck;
                     self.files += 1;
                 }
                 Some(_) => self.skip(
@@ -321,6 +325,7 @@ impl Adding {
             all.operations.extend(request.operations.iter().cloned());
             all.placements.extend(request.placements.iter().cloned());
             all.chunks.extend(request.chunks.iter().cloned());
+            all.recheck.extend(&request.recheck);
         }
         match running.vault.commit(all).await {
             Ok(_) => return Ok(()),

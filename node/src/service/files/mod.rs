@@ -14,7 +14,7 @@ use rand::Rng;
 
 use super::running::{Running, commit_error};
 use super::trash::SAME_DELETION_MS;
-use super::{Node, random, store_error};
+use super::{Node, random, sparing, store_error};
 use crate::control::{Content, ControlError, FileRow, Item, Reply, Session};
 use crate::folder::compare;
 use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
@@ -234,10 +234,7 @@ fn merge_group(running: &Running, id: FileId) -> Vec<Operation> {
 
 /// Carries out what needs no more than these operations.
 async fn commit(running: &Running, operations: Vec<Operation>) -> Result<(), ControlError> {
-    let request = CommitRequest {
-        operations,
-        ..Default::default()
-    };
+    let request = sparing::request(running, operations).await?;
     running.vault.commit(request).await.map_err(commit_error)?;
     Ok(())
 }
@@ -361,11 +358,14 @@ pub async fn restore(
         request
             .holds
             .push(hold_for_restoring(&running, &content).await?);
-        request.operations.push(Operation::SetContent {
+        let set = Operation::SetContent {
             id,
             content: ContentDraft::from(&content),
             replaces: present,
-        });
+        };
+        let spared = sparing::request(&running, vec![set]).await?;
+        request.operations.extend(spared.operations);
+        request.recheck.extend(spared.recheck);
         request.recheck.push(id);
     }
     running.vault.commit(request).await.map_err(commit_error)?;

@@ -164,7 +164,7 @@ pub(super) fn file_state(
     key[..16].copy_from_slice(&id.0);
     pieces::read(files, &key)?
         .map(|bytes| {
-            postcard::from_bytes(&bytes)
+            FileState::from_record(&bytes)
                 .map_err(|_| StoreError::Damaged("the state of a file cannot be read".into()))
         })
         .transpose()

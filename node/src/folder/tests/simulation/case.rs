@@ -6,6 +6,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::edits::Edit;
 use super::people::{DEEDS, Deed};
 
 /// What happens in a step.
@@ -15,6 +16,8 @@ pub enum Act {
     Deed(Deed),
     /// Somebody does something while the engine is at it.
     Intrude(Deed),
+    /// Somebody changes something in the vault itself.
+    Api(Edit),
     /// Somebody takes something out of the trash.
     Restore,
     /// The engine goes on, after a little time.
@@ -42,7 +45,12 @@ pub enum Act {
 }
 
 /// What happens other than deeds, with how often among a hundred or so steps.
-pub const ACTS: [(Act, u32); 12] = [
+pub const ACTS: [(Act, u32); 17] = [
+    (Act::Api(Edit::Content), 2),
+    (Act::Api(Edit::Create), 2),
+    (Act::Api(Edit::Move), 2),
+    (Act::Api(Edit::Trash), 2),
+    (Act::Api(Edit::Purge), 2),
     (Act::Restore, 6),
     (Act::Pass, 26),
     (Act::PassLong, 4),

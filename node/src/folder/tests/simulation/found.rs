@@ -1,6 +1,7 @@
 //! Cases that found something, made short, with what it was.
 
 use super::case::{Act, Case, Step};
+use super::edits::Edit;
 use super::people::Deed;
 
 /// A case that found something.
@@ -32,7 +33,7 @@ impl Found {
 }
 
 /// All of them.
-pub const FOUND: [Found; 29] = [
+pub const FOUND: [Found; 31] = [
     Found {
         what: "a file that got a conflict name from the tree was not deleted when it was deleted on disk",
         devices: 4,
@@ -535,6 +536,45 @@ pub const FOUND: [Found; 29] = [
             (0, Act::Fuse, 0x5d99eead2c8113d5),
             (0, Act::Deed(Deed::Save), 0xfcc33864d4a7ede6),
             (1, Act::Deed(Deed::FileForFolder), 0x8fc525b02ac88778),
+        ],
+    },
+    Found {
+        what: "harness: where all shall rest after each step, a deletion was seen one step late",
+        devices: 3,
+        nature: 0x1d6a441c98d84497,
+        calm: true,
+        steps: &[
+            (2, Act::Deed(Deed::MakeFolder), 0xadbb714803cf222a),
+            (0, Act::Deed(Deed::MakeFolder), 0xae9eaf7f9e7397d7),
+            (2, Act::Deed(Deed::Write), 0x684c2c8cdc8158cd),
+            (1, Act::Deed(Deed::Write), 0xb96278a2855e1832),
+            (2, Act::Deed(Deed::Write), 0x6b61151a63aec67c),
+            (2, Act::Deed(Deed::DeleteTree), 0xf5feba44b3daeb9b),
+            (1, Act::Deed(Deed::MoveOver), 0xb874bbf8b42c9089),
+            (1, Act::Deed(Deed::TurnFolders), 0x5c5611254525bb07),
+        ],
+    },
+    Found {
+        what: "harness: half of a content that was replaced in the vault, and came back to the folder, counted as lost",
+        devices: 2,
+        nature: 0x85de6aab5ff945a2,
+        calm: false,
+        steps: &[
+            (1, Act::Fuse, 0x7ad929ae48aac93a),
+            (1, Act::Deed(Deed::Write), 0x9cfb78302a99e4c2),
+            (0, Act::PassLong, 0xeedad48efe4305d6),
+            (1, Act::Pass, 0x11ad1faedc385342),
+            (1, Act::Deed(Deed::Edit), 0x1c6346db3d7c4e52),
+            (1, Act::Deed(Deed::Edit), 0xaa900ca8078a2004),
+            (1, Act::Pass, 0xd8a70adcacd7be6c),
+            (1, Act::Deed(Deed::MakeFolder), 0xd2f7dd7a79d34b9c),
+            (1, Act::Exchange, 0x2c1e756cd444ecdd),
+            (0, Act::Pass, 0xc47b1803f99c505a),
+            (1, Act::Intrude(Deed::MoveIn), 0x7bcbd5c15e46ec),
+            (1, Act::Pass, 0x21f2aa1856f97cb5),
+            (1, Act::Deed(Deed::MoveOut), 0xedde25f8e033af92),
+            (1, Act::Api(Edit::Content), 0x342a26e9ebdf3fa4),
+            (1, Act::Api(Edit::Create), 0xc0147e09d2ee3fb6),
         ],
     },
 ];

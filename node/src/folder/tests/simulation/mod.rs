@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! case.rs     steps from a seed                              run.rs     doing them, healing, checking
-//! people.rs   what people do, and gave up by it              asked.rs   the disk as the engine asks it
+//! people.rs   what people do                                 asked.rs   the disk as the engine asks it
+//! edits.rs    what they do to the vault, past the disk       ledger.rs  what they wrote, and gave up
 //! device.rs   an engine and its surroundings                 oracle.rs  the checks
 //! disk.rs     what engine and people see of a disk           image.rs   what is on it, and what a crash leaves
 //! vault.rs    the double's vault, behind a power switch      network.rs who gives whom entries and bytes
@@ -34,8 +35,10 @@ mod case;
 mod coverage;
 mod device;
 mod disk;
+mod edits;
 mod found;
 mod image;
+mod ledger;
 mod network;
 mod oracle;
 mod people;

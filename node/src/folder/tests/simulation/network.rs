@@ -72,12 +72,29 @@ impl Network {
         let count = self.peers.lock().unwrap().len();
         (0..count)
             .filter(|from| self.reaches(device, *from))
-            .find_map(|from| self.read(from, hash, |place| matches!(place, Placement::Kept { .. })))
+            .find_map(|from| {
+                let kept = |place: &Placement| matches!(place, Placement::Kept { .. });
+                self.read(from, hash, kept)
+                    .or_else(|| self.stored(from, hash))
+            })
     }
 
     /// A content's bytes, if the device has them where its vault says.
     pub fn held_by(&self, device: usize, hash: &[u8; 32]) -> Option<Arc<Vec<u8>>> {
+        self.on_disk(device, hash)
+            .or_else(|| self.stored(device, hash))
+    }
+
+    /// The same, of what is in the folder.
+    pub fn on_disk(&self, device: usize, hash: &[u8; 32]) -> Option<Arc<Vec<u8>>> {
         self.read(device, hash, |_| true)
+    }
+
+    /// Bytes in the device's own store, while it runs.
+    fn stored(&self, device: usize, hash: &[u8; 32]) -> Option<Arc<Vec<u8>>> {
+        let peers = self.peers.lock().unwrap();
+        peers[device].shared.as_ref()?;
+        peers[device].vault.stored(hash)
     }
 
     fn read(

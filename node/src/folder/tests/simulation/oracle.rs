@@ -14,8 +14,8 @@ use super::super::cloud::content_hash;
 use super::device::Device;
 use super::disk::VirtualDisk;
 use super::image::ROOT;
+use super::ledger::Ledger;
 use super::network::Network;
-use super::people::Ledger;
 
 /// What a disk shows: files and links with their bytes, and folders with nothing; named as in the vault.
 pub type Listing = BTreeMap<String, Option<(bool, Vec<u8>)>>;
@@ -45,7 +45,7 @@ pub fn listing(disk: &VirtualDisk, profile: Profile) -> Listing {
 /// Files that are shown and whose bytes are nowhere: somebody deleted the only copy, and somebody else had moved the
 /// file meanwhile, so that it survives. Nobody can bring them; who has older bytes goes on showing those.
 pub fn gone_for_good(devices: &[Device], ledger: &Ledger, network: &Network) -> BTreeSet<String> {
-    let mut gone: BTreeSet<[u8; 32]> = ledger.all_gone().map(|bytes| content_hash(bytes)).collect();
+    let mut gone: BTreeSet<[u8; 32]> = ledger.all_gone().collect();
     // Moved to where it is ignored, it is as well as moved out: there it is, for whoever did so, and nobody speaks for it.
     for device in devices {
         let listing = device.listing().into_iter();
@@ -183,7 +183,7 @@ pub fn said_truly(devices: &[Device], network: &Network, gone: &BTreeSet<String>
             }
             assert!(
                 network
-                    .held_by(device.index, &content_hash(&bytes))
+                    .on_disk(device.index, &content_hash(&bytes))
                     .is_some(),
                 "device {} does not know where the bytes of {path} are",
                 device.index

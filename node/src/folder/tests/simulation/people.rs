@@ -1,6 +1,5 @@
-//! What people and their programs do to a folder, and what they gave up by it.
+//! What people and their programs do to a folder.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use coffer_crdt::files::Kind;
@@ -10,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use super::super::super::profile::Profile;
 use super::disk::VirtualDisk;
 use super::image::{Image, OUTSIDE, ROOT};
+use super::ledger::{Ledger, Slow};
 use super::run::Log;
 
 /// Something a person or a program does on disk.
@@ -73,7 +73,7 @@ pub const DEEDS: [(Deed, u32); 26] = [
     (Deed::GoOnWriting, 6),
 ];
 
-const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 12] = [
     "a",
     "b",
     "c.txt",
@@ -87,116 +87,6 @@ const NAMES: [&str; 12] = [
     "notes",
     "x.tar.gz",
 ];
-
-/// Bytes that are being written, in a file that is still open.
-struct Slow {
-    disk: Arc<VirtualDisk>,
-    ino: u64,
-    born: u64,
-    whole: Vec<u8>,
-}
-
-/// What people did.
-#[derive(Default)]
-pub struct Ledger {
-    serial: u64,
-    /// Contents that somebody wrote whole.
-    pub written: BTreeSet<Arc<Vec<u8>>>,
-    /// Contents that somebody deleted or overwrote where they saw them.
-    pub given_up: BTreeSet<Arc<Vec<u8>>>,
-    /// Contents that somebody moved out of the folder, and on which devices: there they are.
-    outside: BTreeMap<Arc<Vec<u8>>, BTreeSet<usize>>,
-    /// Contents that were lost with the power before anybody said to have them.
-    pub excused: BTreeSet<Arc<Vec<u8>>>,
-    /// Beginnings of contents, which nobody meant to keep.
-    halves: BTreeSet<Arc<Vec<u8>>>,
-    /// Contents that somebody had given up, and that are wanted again for the sake of these copies alone.
-    copies: BTreeMap<Arc<Vec<u8>>, Vec<TheCopy>>,
-    slow: Vec<Slow>,
-}
-
-/// A copy of a file, as somebody made it.
-struct TheCopy {
-    disk: Arc<VirtualDisk>,
-    ino: u64,
-    born: u64,
-}
-
-impl Ledger {
-    /// A content that never was before. Many have the same length, as edits often do.
-    fn content(&mut self, dice: &mut ChaCha8Rng) -> Vec<u8> {
-        self.serial += 1;
-        let filling = [0, 0, 0, 5, 300][dice.random_range(0..5)];
-        let mut bytes = format!("content {:06}", self.serial).into_bytes();
-        bytes.resize(bytes.len() + filling, b'.');
-        bytes
-    }
-
-    fn wrote(&mut self, bytes: &[u8]) {
-        self.written.insert(Arc::new(bytes.to_vec()));
-    }
-
-    /// What somebody wanted gone, and has once more, in a copy.
-    fn want_again(&mut self, bytes: &Arc<Vec<u8>>, disk: &Arc<VirtualDisk>, ino: u64) {
-        if self.given_up.remove(bytes) || self.copies.contains_key(bytes) {
-            let born = disk.look(|image| image.inodes[&ino].born);
-            let copies = self.copies.entry(bytes.clone()).or_default();
-            copies.push(TheCopy {
-                disk: disk.clone(),
-                ino,
-                born,
-            });
-        }
-    }
-
-    fn give_up(&mut self, contents: impl IntoIterator<Item = Arc<Vec<u8>>>) {
-        for bytes in contents {
-            self.copies.remove(&bytes);
-            self.given_up.insert(bytes);
-        }
-    }
-
-    /// The power of a disk failed. What is wanted for the sake of copies that were lost with it, before anybody had seen
-    /// to them, is as given up as it was before them.
-    pub fn lost_copies(&mut self, disk: &Arc<VirtualDisk>) {
-        let given_up = &mut self.given_up;
-        self.copies.retain(|bytes, copies| {
-            copies.retain(|copy| {
-                let is_there = disk.look(|image| {
-                    let inode = image.inodes.get(&copy.ino);
-                    inode.is_some_and(|inode| inode.born == copy.born && inode.bytes == *bytes)
-                });
-                !Arc::ptr_eq(&copy.disk, disk) || is_there
-            });
-            if copies.is_empty() {
-                given_up.insert(bytes.clone());
-            }
-            !copies.is_empty()
-        });
-    }
-
-    /// All contents that may be gone.
-    pub fn all_gone(&self) -> impl Iterator<Item = &Arc<Vec<u8>>> {
-        self.given_up
-            .iter()
-            .chain(&self.excused)
-            .chain(self.outside.keys())
-            .chain(&self.halves)
-    }
-
-    /// Whether a content may be gone.
-    pub fn may_be_gone(&self, bytes: &Arc<Vec<u8>>) -> bool {
-        [&self.given_up, &self.excused]
-            .iter()
-            .any(|gone| gone.contains(bytes))
-            || self.outside.contains_key(bytes)
-    }
-
-    /// Whether a content that somebody had given up is wanted for the sake of copies alone.
-    pub fn is_wanted_for_copies(&self, bytes: &Arc<Vec<u8>>) -> bool {
-        self.copies.contains_key(bytes)
-    }
-}
 
 /// Where something is: its path, its number, its folder and name.
 #[derive(Clone)]

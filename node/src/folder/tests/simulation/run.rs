@@ -1,6 +1,7 @@
 //! A run: the steps of a case, then healing, then the checks.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,16 +13,19 @@ use super::case::{Act, Case, Step};
 use super::coverage::Coverage;
 use super::device::Device;
 use super::disk::{Nature, Told};
+use super::edits::{self, Edit};
+use super::ledger::Ledger;
 use super::network::Network;
 use super::oracle;
-use super::people::{Ledger, Person};
+use super::people::Person;
 use super::trace::Trace;
 use crate::folder::FolderVault;
 use crate::vault::request::Operation;
 
 /// Rounds of passes, exchange and time within which everything must come to rest.
 const MAX_ROUNDS: usize = 60;
-/// Rounds in which nothing happens, each with a rescan, before it counts as rest.
+/// Rounds in which nothing happens before it counts as rest: what is missing counts as deleted at the second look, and the
+/// first is after what was told has had its time.
 const QUIET_ROUNDS: usize = 2;
 
 /// The trace and the counts of a run.
@@ -170,6 +174,7 @@ impl Run {
                     .disk
                     .set_intrusion(Some((calls, Box::new(act))));
             }
+            Act::Api(edit) => self.edit(at, edit, &mut dice),
             Act::Restore => self.restore(at, &mut dice),
             Act::Pass => {
                 self.pass(Duration::from_millis(dice.random_range(20..400)));
@@ -267,6 +272,19 @@ impl Run {
         }
     }
 
+    /// Somebody asks the node, which runs and has room.
+    fn edit(&self, at: usize, edit: Edit, dice: &mut ChaCha8Rng) {
+        let vault = &self.devices[at].vault;
+        if !self.devices[at].is_running() || vault.full.load(Ordering::Relaxed) {
+            return;
+        }
+        let done = edits::edit(vault, &mut self.ledger.lock().unwrap(), edit, dice);
+        if let Some(what) = done {
+            self.log.hit("edit of the vault", edit.name());
+            self.log.event(|| format!("device {at} vault: {what}"));
+        }
+    }
+
     fn restore(&self, at: usize, dice: &mut ChaCha8Rng) {
         let vault = &self.devices[at].vault;
         let mut found: Vec<FileId> = Vec::new();
@@ -285,7 +303,7 @@ impl Run {
             return;
         }
         let id = found.swap_remove(dice.random_range(0..found.len()));
-        vault.person(Operation::RestoreFile { id });
+        vault.person(vec![Operation::RestoreFile { id }]);
         self.log.hit("deed", "restore");
         self.log
             .event(|| format!("device {at} person: restore {id}"));
@@ -304,7 +322,7 @@ impl Run {
         }
         self.devices[at].disk.set_full(full);
         let vault = &self.devices[at].vault;
-        vault.full.store(full, std::sync::atomic::Ordering::Relaxed);
+        vault.full.store(full, Ordering::Relaxed);
     }
 
     fn exchange_some(&self, at: usize, dice: &mut ChaCha8Rng) {
@@ -322,13 +340,10 @@ impl Run {
             "some entries withheld"
         };
         self.log.hit("exchange", name);
-        let (one, other) = (
-            &self.devices[at].vault.inner,
-            &self.devices[other].vault.inner,
-        );
-        one.pull_some(other, limit);
+        let (one, other) = (&self.devices[at].vault, &self.devices[other].vault);
+        one.pull(other, limit);
         if dice.random_bool(0.7) {
-            other.pull_some(one, limit);
+            other.pull(one, limit);
         }
     }
 
@@ -336,7 +351,7 @@ impl Run {
         for one in &self.devices {
             for other in &self.devices {
                 if one.index != other.index {
-                    one.vault.inner.pull(&other.vault.inner);
+                    one.vault.pull(&other.vault, usize::MAX);
                 }
             }
         }
@@ -457,7 +472,7 @@ impl Run {
             let idle = self.devices.iter().all(|device| device.is_idle(gone));
             if idle && !news && before == self.operations() {
                 quiet += 1;
-                if quiet > if thoroughly { QUIET_ROUNDS } else { 1 } {
+                if quiet > QUIET_ROUNDS {
                     return;
                 }
                 self.pass(Duration::from_secs(if thoroughly { 601 } else { 2 }));

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLockReadGuard};
+use std::sync::{Arc, Mutex, RwLockReadGuard};
 
 use coffer_crdt::files::{Content, Dot, FileId};
 use coffer_crdt::tree::{Changed, Tree};
 use tokio::sync::broadcast;
 
 use super::super::super::FolderVault;
+use super::super::super::sparing::keep_outdone;
 use super::super::double::TestVault;
 use super::power::Power;
 use super::run::Log;
@@ -21,6 +22,8 @@ use crate::vault::request::{
 pub struct SimVault {
     pub inner: TestVault,
     pub full: AtomicBool,
+    /// Bytes in the store of the vault, which are durable: what was written past the folder.
+    stored: Mutex<BTreeMap<[u8; 32], Arc<Vec<u8>>>>,
     index: usize,
     power: Arc<Power>,
     clock: Arc<Clock>,
@@ -32,6 +35,7 @@ impl SimVault {
         SimVault {
             inner: TestVault::new(index as u8 + 1),
             full: AtomicBool::new(false),
+            stored: Mutex::default(),
             index,
             power,
             clock,
@@ -39,11 +43,46 @@ impl SimVault {
         }
     }
 
+    /// Takes bytes into the vault's own store.
+    pub fn store(&self, hash: [u8; 32], bytes: Vec<u8>) {
+        self.stored.lock().unwrap().insert(hash, Arc::new(bytes));
+    }
+
+    /// Bytes in the vault's own store.
+    pub fn stored(&self, hash: &[u8; 32]) -> Option<Arc<Vec<u8>>> {
+        self.stored.lock().unwrap().get(hash).cloned()
+    }
+
+    pub fn wall_ms(&self) -> i64 {
+        self.clock.wall_ms()
+    }
+
+    /// Takes in at most so many entries of each writer, and sees to what was written here and lost, as a node does.
+    pub fn pull(&self, other: &SimVault, limit: usize) {
+        self.inner.pull_some(&other.inner, limit);
+        if self.full.load(Ordering::Relaxed) {
+            return;
+        }
+        let outdone = self.inner.take_outdone();
+        let kept = keep_outdone(self, &outdone, self.wall_ms()).unwrap();
+        if !kept.operations.is_empty() {
+            self.log.hit("edit of the vault", "copy of what lost");
+            self.log.event(|| {
+                format!(
+                    "device {} vault keeps {} that lost",
+                    self.index,
+                    outdone.len()
+                )
+            });
+            self.person(kept.operations);
+        }
+    }
+
     /// A person's request, without any engine.
-    pub fn person(&self, operation: Operation) {
+    pub fn person(&self, operations: Vec<Operation>) {
         self.inner.set_wall_ms(self.clock.wall_ms());
         let request = CommitRequest {
-            operations: vec![operation],
+            operations,
             ..CommitRequest::default()
         };
         self.inner.commit_now(request).unwrap();
