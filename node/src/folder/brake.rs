@@ -57,6 +57,8 @@ struct Burst {
     began: Instant,
     /// When there were `files` for the first time.
     grew: Instant,
+    /// When it was last looked at.
+    seen: Instant,
     files: usize,
 }
 
@@ -124,10 +126,9 @@ impl Window {
     ) -> Verdict {
         self.forget(now);
         if gone == 0 {
-            self.burst = None;
             return Verdict::Record;
         }
-        let goes_on = self.goes_on(now, gone + doubtful);
+        let goes_on = self.goes_on(now, gone, doubtful);
         let before = self
             .losses
             .iter()
@@ -140,26 +141,36 @@ impl Window {
         } else if goes_on || is_too_much(before + gone + doubtful, files, GONE_ONE_IN) {
             Verdict::Wait
         } else {
-            self.burst = None;
+            self.burst = self.burst.filter(|_| gone <= FEW);
             Verdict::Record
         }
     }
 
-    /// Whether so many files that have disappeared may not be all.
-    fn goes_on(&mut self, now: Instant, files: usize) -> bool {
-        if files <= FEW {
-            self.burst = None;
+    /// Whether what has disappeared may not be all. Looks at other parts of the folder come between.
+    fn goes_on(&mut self, now: Instant, gone: usize, doubtful: usize) -> bool {
+        let files = gone + doubtful;
+        if files <= FEW && doubtful == 0 {
             return false;
         }
-        let burst = self.burst.get_or_insert(Burst {
+        let new = Burst {
             began: now,
             grew: now,
+            seen: now,
             files,
-        });
-        if burst.files != files {
+        };
+        let burst = self.burst.get_or_insert(new);
+        if now - burst.seen > LONGEST {
+            *burst = new;
+        }
+        if burst.files < files {
             (burst.grew, burst.files) = (now, files);
         }
-        now - burst.grew < ENDED && now - burst.began < LONGEST
+        burst.seen = now;
+        if files > FEW {
+            now - burst.grew < ENDED && now - burst.began < LONGEST
+        } else {
+            now - burst.began < ENDED
+        }
     }
 
     /// Whether rewriting these as well is too much in a folder of `total` files.
@@ -282,6 +293,7 @@ mod tests {
     fn many_that_disappear_one_after_the_other_are_judged_when_that_has_ended() {
         let mut now = Instant::now();
         let mut window = Window::default();
+        assert_eq!(window.judge_gone(now, 404, 5, 3), Verdict::Wait);
         for gone in 21..=100 {
             assert_eq!(window.judge_gone(now, 404, gone, 0), Verdict::Wait);
             now += ENDED / 8;

@@ -496,7 +496,8 @@ impl Run {
                 }
             }
         }
-        panic!("the devices do not come to rest in {MAX_ROUNDS} rounds");
+        let states: Vec<String> = self.devices.iter().map(Device::state).collect();
+        panic!("the devices do not come to rest in {MAX_ROUNDS} rounds: {states:#?}");
     }
 
     fn gone(&self) -> BTreeSet<String> {
