@@ -22,7 +22,8 @@
 //! ```
 //! With `CARGO_PROFILE_DEV_OPT_LEVEL=1` a seed takes a seventh of the time, once that is built.
 //!
-//! RECORD
+//! Longest run without a failure so far: `COFFER_SIM_MINUTES=7`, 60,330 seeds from 2000 on, on a busy machine (2026-11-23),
+//! before changes past the disk and purging were drawn. No seed is known to fail.
 
 mod asked;
 mod case;
