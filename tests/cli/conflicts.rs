@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::device::{Device, eventually, write};
+use crate::device::{Device, eventually, pair_of_devices, write};
 use crate::folders::Synced;
 use crate::listener::Listener;
 
@@ -174,4 +174,33 @@ fn two_new_files_of_one_name_are_a_conflict_that_can_be_settled() {
     let files = synced.settled();
     assert_eq!(files.len(), 2, "{:?}", files.keys());
     assert_eq!(files["new.txt"].as_ref(), Some(&copy));
+}
+
+/// No folder is synced on either device: what loses is shown by the device that wrote it.
+#[test]
+fn a_file_that_commands_changed_apart_keeps_both_contents() {
+    let (mut first, mut second) = pair_of_devices();
+    let add = |device: &Device, text: &str| {
+        write(&device.path("letter.txt"), text);
+        device.ok(&["file", "add", "letter.txt", "--to", "Papers/letter.txt"]);
+    };
+    add(&first, "as it was");
+    first.in_sync();
+    second.stop();
+    add(&first, "written on the first");
+    first.stop();
+    second.start();
+    add(&second, "as written on the second");
+    first.start();
+    eventually("both list the conflict", || {
+        let listed = conflicts(&first);
+        listed.len() == 1 && listed == conflicts(&second)
+    });
+    let listed = conflicts(&first);
+    let sizes = [&listed[0]["size"], &listed[0]["copy_size"]];
+    assert_eq!(sizes.map(|size| size.as_u64()), [Some(24), Some(20)]);
+    first.in_sync();
+    second.in_sync();
+    let copy = second.ok(&["file", "get", text(&listed[0]["copy"]), "-"]);
+    assert_eq!(copy, "written on the first");
 }

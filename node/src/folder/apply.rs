@@ -323,7 +323,16 @@ impl<'a> Hands<'a> {
             return Err(self.surprise(FileId(row.parent)));
         }
         if row_kind(&row) == Kind::Symlink {
-            from.unlink(&name)?;
+            // Out of reach before it goes: what somebody puts in its place in the very last moment must not.
+            let parked = park_name(id);
+            if !self.parked.contains_key(&id) {
+                self.place.put(&from, &name, self.place.tmp(), &parked)?;
+                self.parked.insert(id, parked.clone());
+            }
+            if !self.place.tmp().stat_at(&parked)?.agrees(&row, true) {
+                return Err(self.surprise(FileId(row.parent)));
+            }
+            self.place.tmp().unlink(&parked)?;
         } else {
             let kept = self.kept_name();
             let pending = format!("{}{PENDING}", hex::encode(kept));
@@ -407,9 +416,18 @@ impl<'a> Hands<'a> {
             if !stat.agrees(&row, true) {
                 return Err(self.surprise(FileId(row.parent)));
             }
-            self.place
-                .exchange((self.place.tmp(), &temporary), (&folder, &name), "spare")?;
-            self.place.tmp().unlink(&temporary)?;
+            let tmp = self.place.tmp();
+            let exchange = || {
+                let spot = (&folder, name.as_str());
+                self.place.exchange((tmp, &temporary), spot, "spare")
+            };
+            exchange()?;
+            if !tmp.stat_at(&temporary)?.agrees(&row, true) {
+                // Something else took its place in the very last moment: back with it.
+                exchange()?;
+                return Err(self.surprise(FileId(row.parent)));
+            }
+            tmp.unlink(&temporary)?;
             (folder, FileId(row.parent), name)
         } else {
             let folder = self.folder(want.parent)?;

@@ -1,7 +1,7 @@
 //! Conflict copies of a file in the vault: which one is for a content that lost against another. Pure but for
 //! [`has_copy`]; it does not matter who asks, and every device that does makes the same copy.
 
-use coffer_crdt::files::{ConflictMark, Content, FileId, Kind, Stamp, conflict_name};
+use coffer_crdt::files::{ConflictMark, Content, FileId, Stamp, conflict_name};
 use coffer_crdt::tree::Tree;
 
 use super::schedule::Spot;
@@ -131,14 +131,14 @@ pub(super) fn rescue<'a>(
         );
         if !copy.holds_it {
             taken.push(copy.id);
-            copies.push(fill(copy, ContentDraft::from(content), now_ms));
+            copies.push(fill(copy, content.into(), content.stamp, now_ms));
         }
     }
     copies
 }
 
-/// Gives a conflict copy its content.
-pub(super) fn fill(copy: Copy, content: ContentDraft, now_ms: i64) -> Operation {
+/// Gives a conflict copy its content, which was `written` then.
+pub(super) fn fill(copy: Copy, content: ContentDraft, written: Stamp, now_ms: i64) -> Operation {
     if copy.exists {
         return Operation::SetContent {
             id: copy.id,
@@ -146,13 +146,12 @@ pub(super) fn fill(copy: Copy, content: ContentDraft, now_ms: i64) -> Operation 
             replaces: None,
         };
     }
-    let is_link = content.target.is_some();
-    Operation::CreateFile {
+    Operation::CreateCopy {
         id: copy.id,
-        kind: if is_link { Kind::Symlink } else { Kind::File },
         parent: copy.parent,
         name: copy.name,
-        content: Some(content),
+        content,
+        written,
         created_ms: now_ms,
     }
 }

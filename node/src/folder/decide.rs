@@ -286,7 +286,9 @@ pub fn preserve(
         ..Settled::default()
     };
     let id_of_copy = copy.id;
-    settled.operations.push(fill(copy, rival, view.now_ms));
+    settled
+        .operations
+        .push(fill(copy, rival, written, view.now_ms));
     if view.rows.get(id_of_copy).is_some() {
         // Both are on disk: the copy gets these bytes by way of the vault, while they are still here.
         settled.owner = id;

@@ -596,6 +596,7 @@ struct Bytes {
 fn subject(operation: &Operation) -> Option<FileId> {
     match operation {
         Operation::CreateFile { id, .. }
+        | Operation::CreateCopy { id, .. }
         | Operation::MoveFile { id, .. }
         | Operation::SetContent { id, .. }
         | Operation::TrashFile { id }

@@ -192,7 +192,7 @@ fn moved(operation: &Operation) -> Option<FileId> {
 
 pub(super) fn given_content(operation: &Operation) -> Option<FileId> {
     match operation {
-        Operation::CreateFile { id, .. } | Operation::SetContent { id, .. } => Some(*id),
+        Operation::CreateCopy { id, .. } | Operation::SetContent { id, .. } => Some(*id),
         _ => None,
     }
 }

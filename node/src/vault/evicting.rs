@@ -364,7 +364,9 @@ impl Work<'_, '_> {
     /// Wants the contents that a request named in the belief that all of their bytes are here.
     pub(super) fn want_again(&mut self, request: &CommitRequest) -> Result<(), StoreError> {
         for operation in &request.operations {
-            if let Operation::CreateFile { id, .. } | Operation::SetContent { id, .. } = operation
+            if let Operation::CreateFile { id, .. }
+            | Operation::CreateCopy { id, .. }
+            | Operation::SetContent { id, .. } = operation
                 && let Some(state) = self.file(*id)?
             {
                 self.want(*id, &state)?;

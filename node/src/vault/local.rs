@@ -273,28 +273,23 @@ impl Work<'_, '_> {
                 content,
                 created_ms,
             } => {
-                files::check_name(name).map_err(|error| CommitError::Invalid(error.to_string()))?;
-                if self.file(*id)?.is_some() {
-                    return Err(CommitError::Exists(format!("a file with id {id}")).into());
-                }
-                let place = Place::new(
-                    *parent,
-                    name.clone(),
-                    self.stamp(),
-                    self.dot(),
-                    self.core.label.clone(),
-                );
+                let place = self.new_place(*id, *parent, name)?;
                 let content = content.as_ref().map(|draft| self.content(draft));
-                let state = FileState {
-                    kind: *kind,
-                    created_ms: *created_ms,
-                    place,
-                    content,
-                    trash: None,
-                    also_deleted: Vec::new(),
-                    merged_into: None,
-                };
-                self.create_file(*id, state, changed)
+                self.create_file(*id, *kind, *created_ms, place, content, changed)
+            }
+            Operation::CreateCopy {
+                id,
+                parent,
+                name,
+                content,
+                written,
+                created_ms,
+            } => {
+                let place = self.new_place(*id, *parent, name)?;
+                let kind = content.kind();
+                let mut content = self.content(content);
+                content.stamp = *written;
+                self.create_file(*id, kind, *created_ms, place, Some(content), changed)
             }
             Operation::MoveFile { id, parent, name } => {
                 files::check_name(name).map_err(|error| CommitError::Invalid(error.to_string()))?;
@@ -391,12 +386,39 @@ impl Work<'_, '_> {
         }
     }
 
+    fn new_place(&mut self, id: FileId, parent: FileId, name: &str) -> Result<Place, Refusal> {
+        files::check_name(name).map_err(|error| CommitError::Invalid(error.to_string()))?;
+        if self.file(id)?.is_some() {
+            return Err(CommitError::Exists(format!("a file with id {id}")).into());
+        }
+        let (stamp, dot) = (self.stamp(), self.dot());
+        Ok(Place::new(
+            parent,
+            name,
+            stamp,
+            dot,
+            self.core.label.clone(),
+        ))
+    }
+
     fn create_file(
         &mut self,
         id: FileId,
-        state: FileState,
+        kind: Kind,
+        created_ms: i64,
+        place: Place,
+        content: Option<Content>,
         changed: &mut Changed,
     ) -> Result<(), Refusal> {
+        let state = FileState {
+            kind,
+            created_ms,
+            place,
+            content,
+            trash: None,
+            also_deleted: Vec::new(),
+            merged_into: None,
+        };
         let name = id.to_string();
         let (actor, time) = self.author();
         let key = DocumentKey::new(FILES, &name);

@@ -5,7 +5,7 @@
 
 use coffer_crdt::change::ChangeHash;
 use coffer_crdt::chunks::ChunkRoot;
-use coffer_crdt::files::{Content, FileId, Kind};
+use coffer_crdt::files::{Content, FileId, Kind, Stamp};
 use coffer_crdt::retention::VersionId;
 use coffer_protocol::identity::{DeviceId, Hash};
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,16 @@ pub enum Operation {
         content: Option<ContentDraft>,
         created_ms: i64,
     },
+    /// Adds a copy of a content that a file has beside the one that it shows. `written` is when that was put there, and the
+    /// copy's content counts as put there then: so it is known which of several it is a copy of.
+    CreateCopy {
+        id: FileId,
+        parent: FileId,
+        name: String,
+        content: ContentDraft,
+        written: Stamp,
+        created_ms: i64,
+    },
     /// Moves or renames.
     MoveFile {
         id: FileId,
@@ -100,6 +110,16 @@ pub struct ContentDraft {
     pub target: Option<String>,
     /// Where the chunks are listed.
     pub root: ChunkRoot,
+}
+
+impl ContentDraft {
+    /// What a file with this content is.
+    pub fn kind(&self) -> Kind {
+        match self.target {
+            Some(_) => Kind::Symlink,
+            None => Kind::File,
+        }
+    }
 }
 
 impl From<&Content> for ContentDraft {

@@ -31,6 +31,20 @@ struct Doc {
 }
 
 impl Doc {
+    fn new(kind: Kind, place: Place, content: Option<Content>) -> Doc {
+        coffer_crdt::files::check_name(&place.name).unwrap();
+        Doc {
+            kind,
+            place,
+            contents: content.into_iter().collect(),
+            superseded: BTreeSet::new(),
+            undone: BTreeSet::new(),
+            deletions: Vec::new(),
+            merged: None,
+            purge: None,
+        }
+    }
+
     /// The latest deletion or restoration, and in case of a deletion those that were made at the same time.
     fn trash(&self) -> (Option<Trash>, Vec<Trash>) {
         let live = self.deletions.iter();
@@ -396,23 +410,27 @@ impl TestVault {
                     content: draft,
                     ..
                 } => {
-                    coffer_crdt::files::check_name(&name).unwrap();
-                    assert!(!inner.docs.contains_key(&id), "created twice");
                     let place = Place::new(parent, name, stamp, dot, self.label.clone());
-                    let contents = draft.map(content).into_iter().collect();
-                    inner.docs.insert(
-                        id,
-                        Doc {
-                            kind,
-                            place,
-                            contents,
-                            superseded: BTreeSet::new(),
-                            undone: BTreeSet::new(),
-                            deletions: Vec::new(),
-                            merged: None,
-                            purge: None,
-                        },
-                    );
+                    let doc = Doc::new(kind, place, draft.map(content));
+                    assert!(inner.docs.insert(id, doc).is_none(), "created twice");
+                    touched.insert(id);
+                }
+                Operation::CreateCopy {
+                    id,
+                    parent,
+                    name,
+                    content: draft,
+                    written,
+                    ..
+                } => {
+                    let place = Place::new(parent, name, stamp, dot, self.label.clone());
+                    let kind = draft.kind();
+                    let content = Content {
+                        stamp: written,
+                        ..content(draft)
+                    };
+                    let doc = Doc::new(kind, place, Some(content));
+                    assert!(inner.docs.insert(id, doc).is_none(), "created twice");
                     touched.insert(id);
                 }
                 Operation::MoveFile { id, parent, name } => {

@@ -142,7 +142,8 @@ fn kind(vault: &SimVault, id: FileId) -> Kind {
 /// gives up.
 fn give_up(vault: &SimVault, ledger: &mut Ledger, ids: &[FileId]) {
     let contents = vault.file_contents(ids).unwrap_or_default();
-    for content in contents.into_iter().flatten() {
+    let contents = contents.into_iter().flatten();
+    for content in contents.filter(|content| content.target.is_none()) {
         ledger.give_up_hash(&content.hash);
     }
 }

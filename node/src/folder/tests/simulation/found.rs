@@ -33,7 +33,7 @@ impl Found {
 }
 
 /// All of them.
-pub const FOUND: [Found; 31] = [
+pub const FOUND: [Found; 33] = [
     Found {
         what: "a file that got a conflict name from the tree was not deleted when it was deleted on disk",
         devices: 4,
@@ -575,6 +575,53 @@ pub const FOUND: [Found; 31] = [
             (1, Act::Deed(Deed::MoveOut), 0xedde25f8e033af92),
             (1, Act::Api(Edit::Content), 0x342a26e9ebdf3fa4),
             (1, Act::Api(Edit::Create), 0xc0147e09d2ee3fb6),
+        ],
+    },
+    Found {
+        what: "a file that somebody put in the place of a link, while that was being removed, was removed instead",
+        devices: 2,
+        nature: 0x4c02465a791bba0f,
+        calm: false,
+        steps: &[
+            (1, Act::Intrude(Deed::Swap), 0xae73a81583d2a9a),
+            (1, Act::Deed(Deed::Write), 0xd6ad2fdfb1687e77),
+            (1, Act::Deed(Deed::Link), 0x994e0b2f59b46e9e),
+            (1, Act::Api(Edit::Trash), 0x96007e8cd3a91171),
+            (1, Act::Deed(Deed::Write), 0x2b92918bbb19b80a),
+        ],
+    },
+    Found {
+        what: "a copy that a device with a clock ahead made of an earlier content spoke for a later one with the same bytes, and was deleted",
+        devices: 3,
+        nature: 0xab1c378a47be8668,
+        calm: false,
+        steps: &[
+            (2, Act::Deed(Deed::Write), 0x81a08c8bbe61700e),
+            (2, Act::Kill, 0x96137790a26043a),
+            (2, Act::SetClock, 0xc45f71d32a8bce15),
+            (0, Act::PassLong, 0xbb248c5071cc20b8),
+            (1, Act::Intrude(Deed::Write), 0xaaab9bfb053917a6),
+            (2, Act::Api(Edit::Content), 0xfa34a7fd4cc2d521),
+            (2, Act::Deed(Deed::Delete), 0xa7c3ade0719b6ddb),
+            (2, Act::Fuse, 0x5254577c104eb2ff),
+            (2, Act::Events, 0xad74f21bcf91816e),
+            (2, Act::Exchange, 0xbadab475b6aac8d3),
+            (2, Act::Pass, 0xc5eb6c65604bbb8b),
+            (2, Act::Restore, 0x93892327650437b4),
+            (1, Act::Pass, 0x446e94ee338b606e),
+            (1, Act::Pass, 0x6beb7a55083fd021),
+            (1, Act::Events, 0xb0b1f8111596c53d),
+            (1, Act::Fuse, 0x1556e84074443494),
+            (1, Act::Exchange, 0x651d95ded8846489),
+            (2, Act::Deed(Deed::Permit), 0x3756f4c1ccca379d),
+            (1, Act::Restore, 0x5f092d5192aea894),
+            (2, Act::Pass, 0x2a3ce447ee5dc4d5),
+            (0, Act::Pass, 0x4e42384ca7815f8f),
+            (1, Act::Deed(Deed::MoveOver), 0xcdce45dde9f4a7e1),
+            (1, Act::Deed(Deed::Write), 0xbbc03ceed2bf9cf6),
+            (1, Act::Exchange, 0x408029531bcab54a),
+            (1, Act::Deed(Deed::BeginWriting), 0xe41c3e89825a5f5b),
+            (2, Act::Deed(Deed::Write), 0x426944d965e3803c),
         ],
     },
 ];

@@ -107,6 +107,12 @@ impl SimVault {
                             short(parent)
                         )
                     }
+                    Operation::CreateCopy {
+                        id, parent, name, ..
+                    } => {
+                        self.log.hit("vault operation", "copy");
+                        format!("copy {} in {} as {name:?}", short(id), short(parent))
+                    }
                     Operation::MoveFile { id, parent, name } => {
                         self.log.hit("vault operation", "move");
                         format!("move {} to {} as {name:?}", short(id), short(parent))
