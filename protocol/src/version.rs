@@ -16,9 +16,10 @@ pub const RELAY_JOIN: &str = "/coffer/relay-join/1";
 /// The libp2p protocol on which devices leave blobs with a relay host, and ask after them.
 pub const RELAY_BLOBS: &str = "/coffer/relay-blobs/1";
 
-/// Grants. 1: genesis, epoch, admit. A new kind of grant comes with a new version, so that a
-/// program which cannot read it says so instead of going on without it.
-pub const GRANT: u16 = 1;
+/// Grants. 1: genesis, epoch, admit. 2: revoke, role, replace, and grants by the recovery key. A new
+/// kind of grant comes with a new version, so that a program which cannot read it says so instead of
+/// going on without it; the older kinds are still written as version 1.
+pub const GRANT: u16 = 2;
 /// Entries. 1: one author's changes and clock.
 pub const ENTRY: u16 = 1;
 /// Held statements. 1: two clocks, exceptions, pinned. 2: since when it is not pinned, contents awaited,

@@ -304,7 +304,7 @@ impl<'c, 't> Work<'c, 't> {
         let state = &mut self.core.state;
         body.clock = state.clock.clone();
         let (seq, previous) = state.clock.get(&state.writer).unwrap_or((0, Hash::ZERO));
-        let heads = state.membership.heads();
+        let heads = state.membership.parents();
         let params = log::EntryParams {
             vault: state.vault,
             space: state.keyring.space(),
