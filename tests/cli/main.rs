@@ -22,6 +22,7 @@ mod pairing;
 mod provider;
 mod relay;
 mod relay_host;
+mod revoking;
 mod scenarios;
 mod scripts;
 mod secrets;

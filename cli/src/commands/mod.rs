@@ -11,6 +11,7 @@ pub mod file;
 pub mod folder;
 pub mod init;
 pub mod join;
+pub mod key;
 pub mod limits;
 pub mod pair;
 pub mod pause;
@@ -44,6 +45,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Join(args) => one_thread(args.run(context)),
         Command::Recovery(args) => one_thread(args.run(context)),
         Command::Device(args) => one_thread(args.run(context)),
+        Command::Key(args) => one_thread(args.run(context)),
         Command::Doc(args) => one_thread(args.run(context)),
         Command::File(args) => one_thread(args.run(context)),
         Command::Folder(args) => one_thread(args.run(context)),

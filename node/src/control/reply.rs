@@ -51,6 +51,27 @@ pub enum Reply {
         /// This one first, then by name.
         devices: Vec<DeviceRow>,
     },
+    /// A device is out.
+    DeviceRevoked(super::DeviceRevoked),
+    /// A device has this role.
+    DeviceRole {
+        /// Its name.
+        name: String,
+        /// Its id.
+        device: String,
+        /// `owner`, `member` or `reader`.
+        role: String,
+    },
+    /// Who was let in, put out or given another role.
+    DeviceLog {
+        /// Oldest first.
+        rows: Vec<super::LogRow>,
+    },
+    /// The vault is written under a new key from now on.
+    KeyRotated {
+        /// Devices that have it.
+        devices: u64,
+    },
     /// One document.
     Document(DocumentReply),
     /// A document was written, durably.
@@ -487,6 +508,8 @@ pub struct Skipped {
     rename_all_fields = "snake_case"
 )]
 pub enum Event {
+    /// A device was let in, put out or given another role, or a key changed.
+    Membership(super::LogRow),
     /// Everything that happens from now on is reported.
     Listening,
     /// A document changed; it is durable here.

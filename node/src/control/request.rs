@@ -51,6 +51,31 @@ pub enum Request {
     RecoveryShow,
     /// → `Reply::Devices`
     DeviceList,
+    /// Put a device out of the vault, and change the key. Asks `Question::RevokeDevice`. → `Reply::DeviceRevoked`
+    DeviceRevoke {
+        /// Its name, or the beginning of its id.
+        device: String,
+        /// Ids as `DeviceLog` shows them, of what the device did and what shall not count any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        undo: Vec<String>,
+        /// The 24 words, where no owner can do it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<String>,
+    },
+    /// Give a device another role. → `Reply::DeviceRole`
+    DeviceRole {
+        /// Its name, or the beginning of its id.
+        device: String,
+        /// `owner`, `member` or `reader`.
+        role: String,
+        /// The 24 words, where no owner can do it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<String>,
+    },
+    /// Who was let in, put out or given another role, by whom and when. → `Reply::DeviceLog`
+    DeviceLog,
+    /// Change the key under which the vault is written from now on. → `Reply::KeyRotated`
+    KeyRotate,
 
     /// Make the document's JSON equal to `value`, creating it if need be. → `Reply::Written`
     DocPut {
@@ -368,6 +393,10 @@ impl Request {
             Request::Join { .. } => "join",
             Request::RecoveryShow => "recovery-show",
             Request::DeviceList => "device-list",
+            Request::DeviceRevoke { .. } => "device-revoke",
+            Request::DeviceRole { .. } => "device-role",
+            Request::DeviceLog => "device-log",
+            Request::KeyRotate => "key-rotate",
             Request::DocPut { .. } => "doc-put",
             Request::DocEdit { .. } => "doc-edit",
             Request::DocLines { .. } => "doc-lines",
@@ -507,6 +536,13 @@ pub enum Question {
         /// The name that the device gives itself; cleaned of control characters by the node.
         name: String,
         /// Its device id in hex.
+        device: String,
+    },
+    /// Put this device out of the vault for good? Answer `Yes` or `No`.
+    RevokeDevice {
+        /// Its name.
+        name: String,
+        /// Its id.
         device: String,
     },
     /// This data folder has a new vault with nothing in it: leave it for the one to join? Answer `Yes` or `No`.

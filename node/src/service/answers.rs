@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    Node, check, conflicts, documents, events, export, files, folders, hosts, limits, lines,
+    Node, check, conflicts, devices, documents, events, export, files, folders, hosts, limits,
+    lines,
     pairing, recovery, status, storage, trash, unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
@@ -73,6 +74,18 @@ async fn answer(
         } => pairing::join(node, with, at, device_name, session).await,
         Request::RecoveryShow => recovery::show(node, session).await,
         Request::DeviceList => status::devices(node).await,
+        Request::DeviceRevoke {
+            device,
+            undo,
+            words,
+        } => devices::revoke(node, device, undo, words, session).await,
+        Request::DeviceRole {
+            device,
+            role,
+            words,
+        } => devices::role(node, device, role, words).await,
+        Request::DeviceLog => devices::log(node).await,
+        Request::KeyRotate => devices::rotate(node).await,
         Request::DocPut {
             doctype,
             id,

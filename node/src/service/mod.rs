@@ -9,6 +9,7 @@ mod answers;
 mod check;
 mod collecting;
 mod conflicts;
+mod devices;
 mod documents;
 mod events;
 mod export;

@@ -456,6 +456,7 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
         CommitError::Exists(_) | CommitError::Changed(_) | CommitError::Meanwhile => {
             ErrorKind::Conflict
         }
+        CommitError::PutOut | CommitError::ReadOnly | CommitError::NoKey => ErrorKind::Conflict,
         CommitError::DiskFull => ErrorKind::DiskFull,
         CommitError::Storage(_) => ErrorKind::Io,
         CommitError::Stopping => ErrorKind::Cancelled,

@@ -315,6 +315,9 @@ async fn fill(
         .warnings
         .extend(super::hosts::warnings(&status.hosts));
     status.warnings.extend(running.checking.warnings());
+    status
+        .warnings
+        .extend(super::devices::warnings(running).await?);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use coffer_crdt::files::{FileId, FileState, Hlc, Stamp};
 use coffer_crdt::tree::Tree;
 use coffer_protocol::grants::Membership;
 use coffer_protocol::held::{Held, HeldError, HeldStatement};
-use coffer_protocol::identity::{DeviceId, VaultId, WriterId};
+use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
 use coffer_protocol::keys::Keyring;
 use coffer_protocol::log::Clock;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
@@ -38,6 +38,10 @@ pub struct State {
     pub keyring: Arc<Keyring>,
     /// Where every log ends here, durably.
     pub clock: Clock,
+    /// Of each log the last entry that others name, where it is not here: see [`tables::NAMED`].
+    pub named: BTreeMap<WriterId, (u64, Hash)>,
+    /// Whether an owner has to change the keys, as far as is known here.
+    pub rotation_due: bool,
     /// The hybrid logical clock of this device.
     pub hlc: Hlc,
     /// Number of the last transaction.
@@ -101,9 +105,11 @@ impl State {
                 device,
                 incarnation,
             },
+            rotation_due: membership.rotation_due(&keyring),
             membership: Arc::new(membership),
             keyring: Arc::new(keyring),
             clock: logs::read_clock(&read)?,
+            named: super::members::read_named(&read)?,
             hlc: Hlc::resume(Stamp(
                 records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0),
             )),
@@ -146,6 +152,10 @@ impl State {
         for item in read.open_table(tables::WANTED)?.iter()? {
             wanted.push(FileId(*item?.0.value()).to_string());
         }
+        state.restate = state.own_held.as_ref().is_some_and(|(_, bytes)| {
+            HeldStatement::read(bytes, &state.vault)
+                .is_ok_and(|statement| Some(statement.value().epoch) != state.sealing_epoch())
+        });
         state.wanted_stated = state
             .own_held
             .as_ref()

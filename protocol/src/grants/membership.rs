@@ -356,7 +356,7 @@ impl Membership {
     }
 
     /// Whether `grant` is among `heads` or what they build on.
-    pub(super) fn builds_on(&self, heads: &[Hash], grant: &Hash) -> bool {
+    pub fn builds_on(&self, heads: &[Hash], grant: &Hash) -> bool {
         let place = self.places.get(grant);
         place.is_some_and(|place| self.ancestors(heads).contains(*place))
     }
@@ -364,8 +364,8 @@ impl Membership {
     /// Whether somebody who knew the grants at `heads` knew of one that closed the logs of `device`.
     pub fn has_heard(&self, heads: &[Hash], device: &DeviceId) -> bool {
         let known = self.ancestors(heads);
-        let mut closers = self.reading.closers(device).iter();
-        closers.any(|act| known.contains(*act))
+        let mut closers = self.reading.closers(device);
+        closers.any(|act| known.contains(act))
     }
 
     /// The devices that were in the vault and are not now.
@@ -432,6 +432,12 @@ impl Membership {
     /// all members can read yet, but nobody else. None: nothing may be written before an owner rotates.
     pub fn sealing_epoch(&self, space: SpaceId) -> Option<EpochId> {
         self.reading.sealing_epoch(space)
+    }
+
+    /// Whether an owner with these keys has to rotate: no epoch of their space is there for exactly the
+    /// present members, or some member cannot open one under which others may have written.
+    pub fn rotation_due(&self, keys: &Keyring) -> bool {
+        self.writable_epoch(keys.space()).is_none() || !self.reading.reach_all(keys.space(), keys)
     }
 
     /// All keys of `space` that the grants give to `me`: those sealed to it, and the older ones that

@@ -143,8 +143,8 @@ pub(super) struct Reading {
 
 #[derive(Clone, Debug, Default)]
 struct Closed {
-    /// The acts that closed them.
-    by: Vec<usize>,
+    /// The acts that closed them, and whether for good.
+    by: Vec<(usize, bool)>,
     /// Of the cutoffs that those name for a log the furthest.
     cutoffs: BTreeMap<WriterId, (u64, Hash)>,
 }
@@ -188,9 +188,14 @@ impl Reading {
         &self.former
     }
 
-    /// The acts that closed the logs of `device`, whether or not they are open again.
-    pub(super) fn closers(&self, device: &DeviceId) -> &[usize] {
-        self.closed.get(device).map_or(&[], |closed| &closed.by)
+    /// The acts that closed the logs of `device`, whether or not they are open again. Where it was put out
+    /// these alone: what a reader said of what it saw counted until then.
+    pub(super) fn closers(&self, device: &DeviceId) -> impl Iterator<Item = usize> {
+        let by = self.closed.get(device).map_or(&[][..], |closed| &closed.by);
+        let any_for_good = by.iter().any(|(_, for_good)| *for_good);
+        by.iter()
+            .filter(move |(_, for_good)| *for_good || !any_for_good)
+            .map(|(act, _)| *act)
     }
 
     pub(super) fn writing(&self, writer: &WriterId) -> Writing {
@@ -319,7 +324,7 @@ impl Reading {
                     at_ms: revocation.created_ms,
                     contested: fate == Fate::Contested,
                 };
-                self.close(revocation.device, place, &revocation.cutoffs);
+                self.close(revocation.device, (place, true), &revocation.cutoffs);
                 if let Some(device) = self.devices.remove(&revocation.device) {
                     let outs = Vec::new();
                     self.former
@@ -334,10 +339,12 @@ impl Reading {
                 changes.retain(|(before, _)| !accepted.ancestors.contains(*before));
                 changes.push((place, change.role));
                 if !change.role.writes() {
-                    self.close(change.device, place, &change.cutoffs);
+                    self.close(change.device, (place, false), &change.cutoffs);
                 } else if let Some(closed) = self.closed.get_mut(&change.device) {
                     // Who knows of that may not have heard what closes the logs again.
-                    closed.by.retain(|act| !accepted.ancestors.contains(*act));
+                    closed
+                        .by
+                        .retain(|(act, _)| !accepted.ancestors.contains(*act));
                 }
                 self.apply_role(change.device);
             }
@@ -362,7 +369,7 @@ impl Reading {
     pub(super) fn take_undone(&mut self, accepted: &Accepted, acts: impl Iterator<Item = usize>) {
         if let GrantBody::Admit { device, .. } = &accepted.grant.value().body {
             let closed = self.closed.entry(*device).or_default();
-            closed.by.extend(acts);
+            closed.by.extend(acts.map(|act| (act, true)));
         }
     }
 
@@ -390,7 +397,7 @@ impl Reading {
         }
     }
 
-    fn close(&mut self, device: DeviceId, by: usize, cutoffs: &[Cutoff]) {
+    fn close(&mut self, device: DeviceId, by: (usize, bool), cutoffs: &[Cutoff]) {
         let closed = self.closed.entry(device).or_default();
         closed.by.push(by);
         for cutoff in cutoffs {
@@ -482,6 +489,25 @@ impl Reading {
         let present: BTreeSet<Recipient> = self.recipients().collect();
         self.writable_epoch(space)
             .or_else(|| self.best_epoch(space, |epoch| epoch.recipients.is_subset(&present)))
+    }
+
+    /// Whether everyone who is in can open every epoch of `held`, directly or from a newer one.
+    pub(super) fn reach_all(&self, space: SpaceId, held: &Keyring) -> bool {
+        let recovery = self.recovery.as_ref().map(|recovery| recovery.signing);
+        self.recipients().all(|recipient| {
+            let is_given = |epoch: &Epoch| {
+                let old_words = recipient == Recipient::Recovery && epoch.recovery != recovery;
+                epoch.recipients.contains(&recipient) && !old_words
+            };
+            let given = self.epochs_of(space).filter(|(_, epoch)| is_given(epoch));
+            let mut opened: BTreeSet<EpochId> = given.map(|(id, _)| *id).collect();
+            let mut open: Vec<EpochId> = opened.iter().copied().collect();
+            while let Some(epoch) = open.pop().and_then(|id| self.epochs.get(&id)) {
+                let older = epoch.grant.parents.iter().map(|parent| parent.epoch);
+                open.extend(older.filter(|id| opened.insert(*id)));
+            }
+            held.epochs().all(|key| opened.contains(&key.id()))
+        })
     }
 
     fn best_epoch(&self, space: SpaceId, is: impl Fn(&Epoch) -> bool) -> Option<EpochId> {

@@ -127,6 +127,12 @@ impl Outbox {
         if let Some(hello) = self.hello.take() {
             return Some(Work::Message(hello));
         }
+        // Who is put out is sent the grants that say so.
+        if self.close == Some(CloseReason::PutOut)
+            && let Some(they_have) = self.grants.take()
+        {
+            return Some(Work::Grants { they_have });
+        }
         if let Some(bye) = self.bye.take() {
             return Some(Work::Message(bye));
         }

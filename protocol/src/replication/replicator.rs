@@ -193,6 +193,10 @@ impl Replicator {
             return Vec::new();
         }
         match why {
+            Rejection::NotYet => {
+                state.entries_wanted = true;
+                Vec::new()
+            }
             Rejection::UnknownWriter => {
                 state.entries_wanted = true;
                 self.ask_grants(peer)
@@ -229,6 +233,62 @@ impl Replicator {
         for peer in waiting {
             actions.extend(self.ask_entries(peer));
         }
+        actions
+    }
+
+    /// Entries came that make more of a closed log count: what was left out before is asked for.
+    pub fn more_counts(&mut self) -> Vec<Action> {
+        let waiting: Vec<DeviceId> = self
+            .peers
+            .iter_mut()
+            .filter(|(_, peer)| peer.is_live() && peer.entries_wanted && !peer.grants_asked)
+            .map(|(device, peer)| {
+                // Each of these follows entries that count: it cannot go on for ever.
+                peer.asks_left = ASKS;
+                *device
+            })
+            .collect();
+        waiting
+            .into_iter()
+            .flat_map(|peer| self.ask_entries(peer))
+            .collect()
+    }
+
+    /// A parting word to a device that was put out, or from one: nothing more comes to or from it. On a
+    /// connection that is new it needs the Hello before.
+    pub fn part_with(&mut self, peer: DeviceId) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let known = match self.peers.remove(&peer) {
+            Some(state) => state.heads,
+            None => {
+                let message = Message::Hello {
+                    versions: vec![version::REPLICATION],
+                    vault: self.vault,
+                    grant_heads: self.grant_heads.clone(),
+                    clock: Clock::default(),
+                };
+                actions.push(Action::Send { peer, message });
+                Vec::new()
+            }
+        };
+        // It is told all: what it was said to have been sent may not have left yet.
+        let they_have = if known == self.grant_heads {
+            Vec::new()
+        } else {
+            known
+        };
+        let reason = ByeReason::PUT_OUT;
+        actions.extend([
+            Action::SendGrants { peer, they_have },
+            Action::Send {
+                peer,
+                message: Message::Bye { reason },
+            },
+            Action::Close {
+                peer,
+                reason: CloseReason::PutOut,
+            },
+        ]);
         actions
     }
 

@@ -8,10 +8,11 @@ use coffer_protocol::identity::DeviceId;
 use super::Fleet;
 use crate::operations::{Person, all_arrived};
 use crate::oracle;
+use crate::replica::Replica;
 
 /// Rounds in which a healed fleet must come to rest. A round lets everyone send and process all that they have; the
 /// longest chain of cause and effect (an edit through all replicas, statements, bytes, statements again) is far shorter.
-const ROUNDS: usize = 400;
+pub(super) const ROUNDS: usize = 400;
 /// Times that copies of one data folder take turns until all must agree.
 const TURNS: usize = 8;
 
@@ -37,6 +38,7 @@ impl Fleet {
                 self.network.cut(id);
             }
         }
+        self.decide();
         for turn in 0..TURNS {
             let active = self.active(turn);
             self.rest(&active);
@@ -67,24 +69,34 @@ impl Fleet {
 
     /// Who is connected in this turn: of copies of one data folder, one.
     pub(super) fn active(&self, turn: usize) -> Vec<usize> {
+        self.one_of_each(&self.members(), turn)
+    }
+
+    /// One replica of each of these devices, another one in each turn.
+    pub(super) fn one_of_each(&self, devices: &BTreeSet<DeviceId>, turn: usize) -> Vec<usize> {
         let mut by_device: BTreeMap<DeviceId, Vec<usize>> = BTreeMap::new();
         for (place, replica) in self.replicas.iter().enumerate() {
             by_device.entry(replica.device).or_default().push(place);
         }
         let mut active: Vec<usize> = by_device
-            .into_values()
-            .map(|places| places[turn % places.len()])
+            .into_iter()
+            .filter(|(device, _)| devices.contains(device))
+            .map(|(_, places)| places[turn % places.len()])
             .collect();
         active.sort_unstable();
         active
     }
 
-    pub(super) fn rest(&mut self, active: &[usize]) {
+    pub(super) fn cut_others(&mut self, active: &[usize]) {
         for (id, ends) in self.network.connections().collect::<Vec<_>>() {
             if ends.iter().any(|end| !active.contains(end)) {
                 self.network.cut(id);
             }
         }
+    }
+
+    pub(super) fn rest(&mut self, active: &[usize]) {
+        self.cut_others(active);
         for _ in 0..ROUNDS {
             self.now_ms += 50;
             if !self.round(active) {
@@ -181,9 +193,11 @@ impl Fleet {
 
     /// The first difference between two replicas.
     pub(super) fn disagreement(&self) -> Option<String> {
+        let members = self.members();
         let pictures: Vec<_> = self
             .replicas
             .iter()
+            .filter(|replica| members.contains(&replica.device))
             .filter_map(|replica| {
                 replica
                     .node
@@ -200,11 +214,11 @@ impl Fleet {
 
     /// What is still on its way: entries, or news of what somebody holds.
     pub(super) fn unrest(&self) -> Option<String> {
-        let devices: BTreeSet<DeviceId> =
-            self.replicas.iter().map(|replica| replica.device).collect();
+        let devices: BTreeSet<DeviceId> = self.members();
         let cores = || {
             self.replicas
                 .iter()
+                .filter(|replica| devices.contains(&replica.device))
                 .filter_map(|replica| Some((replica, &replica.node.as_ref()?.core)))
         };
         let (_, first) = cores().next()?;
@@ -213,14 +227,22 @@ impl Fleet {
                 return Some(format!("{} has another clock", replica.name));
             }
             let lack = oracle::statements_lack(core, &devices)?;
-            Some(format!("{}: {lack}", replica.name))
+            let sealing = core.state().sealing_epoch();
+            Some(format!(
+                "{}: {lack}, sealing under {sealing:?}",
+                replica.name
+            ))
         })
     }
 
     pub(super) fn check_end(&mut self) {
-        for replica in &self.replicas {
+        self.forget_what_left();
+        self.check_thieves();
+        let members = self.members();
+        let is_member = |replica: &&Replica| members.contains(&replica.device);
+        for replica in self.replicas.iter().filter(is_member) {
             let Some(node) = &replica.node else { continue };
-            for other in &self.replicas {
+            for other in self.replicas.iter().filter(is_member) {
                 oracle::check_acknowledged(
                     &replica.name,
                     node.core.database(),
@@ -228,12 +250,15 @@ impl Fleet {
                 );
             }
         }
-        let Some(node) = self.replicas[0].node.as_ref() else {
+        let Some(first) = self.replicas.iter().find(is_member) else {
+            return;
+        };
+        let Some(node) = first.node.as_ref() else {
             return;
         };
         oracle::check_complete(&node.core, &self.ledger);
         oracle::count_conflicts(&node.core, &mut self.coverage);
-        let picture = oracle::picture(&self.replicas[0].name, &node.core);
+        let picture = oracle::picture(&first.name, &node.core);
         let entries: u64 = picture.clock().iter().map(|(_, seq, _)| seq).sum();
         self.coverage.add("run", "entries", entries);
         self.coverage

@@ -302,7 +302,11 @@ pub fn spaces_of(membership: &Membership) -> BTreeSet<SpaceId> {
         .grants()
         .filter_map(|(_, grant)| match &grant.value().body {
             GrantBody::Epoch(epoch) => Some(epoch.space),
-            GrantBody::Genesis { .. } | GrantBody::Admit { .. } => None,
+            GrantBody::Genesis { .. }
+            | GrantBody::Admit { .. }
+            | GrantBody::Revoke(_)
+            | GrantBody::Role(_)
+            | GrantBody::Replace { .. } => None,
         })
         .collect()
 }

@@ -1,0 +1,428 @@
+//! Devices are put out, given other roles, and keys change; thieves go on with the keys of those who are out.
+
+use std::collections::BTreeSet;
+
+use coffer_node::vault::core::Ticket;
+use coffer_node::vault::{Act, CommitError, Input, Manage};
+use coffer_protocol::grants::{NewDevice, Opener, Role};
+use coffer_protocol::identity::{DeviceId, DeviceKey, Hash, SpaceId, WriterId};
+use coffer_protocol::keys::SealingKey;
+use coffer_protocol::log::{self, Body, Entry, EntryParams};
+use coffer_protocol::recovery::RecoveryKey;
+use coffer_protocol::replication::Message;
+use rand::RngExt;
+
+use super::Fleet;
+use super::healing::ROUNDS;
+
+/// Decisions that a healed fleet may need: each settles the case of one device.
+const DECISIONS: usize = 24;
+
+/// An entry that a thief signed.
+#[derive(Clone, Debug)]
+pub(super) struct Stolen {
+    writer: WriterId,
+    seq: u64,
+    header: Hash,
+}
+
+impl Fleet {
+    pub(super) fn manage(&mut self, place: usize, act: Act, words: Option<RecoveryKey>) {
+        let name = match (&act, &words) {
+            (Act::Revoke { .. }, None) => "revoke",
+            (Act::Revoke { .. }, Some(_)) => "decided with the words",
+            (Act::Role { .. }, None) => "role",
+            (Act::Role { .. }, Some(_)) => "role given with the words",
+            (Act::Rotate, _) => "rotate",
+        };
+        if self.replicas[place].node.is_none() {
+            return;
+        }
+        self.next_ticket += 1;
+        self.managing.insert(self.next_ticket, name);
+        self.event(format!(
+            "{} is asked {}: {act:?}",
+            self.replicas[place].name, self.next_ticket
+        ));
+        let manage = Manage { act, words };
+        self.input(place, Input::Manage(self.next_ticket, Box::new(manage)));
+    }
+
+    pub(super) fn managed(
+        &mut self,
+        place: usize,
+        ticket: Ticket,
+        result: Result<(), CommitError>,
+    ) {
+        let name = self.managing.remove(&ticket).unwrap_or("unknown");
+        let outcome = match &result {
+            Ok(()) => "done".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.event(format!(
+            "{} answers {ticket}, {name}: {outcome}",
+            self.replicas[place].name
+        ));
+        if result.is_ok() {
+            self.coverage.hit("membership", name);
+        }
+    }
+
+    /// Somebody whom `place` knows to be in, other than itself.
+    fn another(&mut self, place: usize) -> Option<(DeviceId, Role)> {
+        let replica = &self.replicas[place];
+        let membership = &replica.node.as_ref()?.core.state().membership;
+        let others: Vec<(DeviceId, Role)> = membership
+            .devices()
+            .iter()
+            .filter(|(id, _)| **id != replica.device)
+            .map(|(id, device)| (*id, device.role))
+            .collect();
+        self.pick(&others)
+    }
+
+    pub(super) fn revoke_some(&mut self, place: usize) {
+        // Somebody stays.
+        let few = self.replicas[place]
+            .node
+            .as_ref()
+            .is_some_and(|node| node.core.state().membership.devices().len() < 3);
+        if !few && let Some((device, _)) = self.another(place) {
+            let undone = Vec::new();
+            self.manage(place, Act::Revoke { device, undone }, None);
+        }
+    }
+
+    pub(super) fn change_role(&mut self, place: usize) {
+        let role = [Role::Owner, Role::Member, Role::Reader][self.rng.random_range(0..3)];
+        if let Some((device, had)) = self.another(place)
+            && had != role
+        {
+            self.manage(place, Act::Role { device, role }, None);
+        }
+    }
+
+    /// Somebody with the keys of a device that is out has others pass on what it signs now, as of before.
+    pub(super) fn thieve(&mut self, place: usize) {
+        let Some(victim) = &self.replicas[place].node else {
+            return;
+        };
+        let known = victim.core.state();
+        let (former, clock) = (known.membership.former().clone(), known.clock.clone());
+        let named = known.named.clone();
+        let through: Vec<DeviceId> = victim.sessions.keys().copied().collect();
+        let thieves: Vec<usize> = (0..self.replicas.len())
+            .filter(|thief| {
+                let replica = &self.replicas[*thief];
+                former.contains_key(&replica.device) && replica.node.is_some()
+            })
+            .collect();
+        let (Some(through), Some(thief)) = (self.pick(&through), self.pick(&thieves)) else {
+            return;
+        };
+        let identity = self.replicas[thief].identity();
+        let Some(node) = &self.replicas[thief].node else {
+            return;
+        };
+        let state = node.core.state();
+        if self.rng.random_bool(0.3) {
+            let puppet = SealingKey::from_seed(self.rng.random()).public();
+            let new = NewDevice {
+                device: DeviceKey::from_secret(self.rng.random()).id(),
+                sealing: &puppet,
+                role: Role::Owner,
+                name: "puppet",
+            };
+            let admission = state.membership.admit(
+                &identity.key,
+                &state.keyring,
+                &new,
+                self.now_ms,
+                &mut self.rng,
+            );
+            if let Ok(grant) = admission {
+                self.coverage.hit("membership", "thief admits");
+                let (heads, grants) = (Vec::new(), vec![grant.bytes().to_vec()]);
+                self.input(
+                    place,
+                    Input::Message(through, Message::Grants { heads, grants }),
+                );
+            }
+            return;
+        }
+        let logs: Vec<(WriterId, u64, Hash)> = clock
+            .iter()
+            .filter(|(writer, ..)| {
+                writer.device == identity.key.id() && !named.contains_key(*writer)
+            })
+            .map(|(writer, seq, header)| (*writer, seq, header))
+            .collect();
+        let Some((writer, seq, prev)) = self.pick(&logs) else {
+            return;
+        };
+        let Some(node) = &self.replicas[thief].node else {
+            return;
+        };
+        let state = node.core.state();
+        if former[&writer.device].outs.is_empty()
+            || is_within_a_cutoff(&self.replicas[place], &writer, seq)
+        {
+            return;
+        }
+        let heads = state.membership.parents();
+        let params = EntryParams {
+            vault: state.vault,
+            space: SpaceId::HOME,
+            writer,
+            seq: seq + 1,
+            prev,
+            grant_heads: &heads,
+        };
+        let body = Body {
+            clock: state.clock.clone(),
+            changes: Vec::new(),
+        };
+        let sealed = log::seal_entry(
+            &identity.key,
+            &params,
+            &body,
+            state.keyring.current(),
+            &mut self.rng,
+        );
+        let Ok(entry) = sealed else { return };
+        self.stolen.push(Stolen {
+            writer,
+            seq: seq + 1,
+            header: entry.header_hash(),
+        });
+        self.coverage.hit("membership", "thief writes");
+        self.event(format!(
+            "a thief writes {writer} {} to {}",
+            seq + 1,
+            self.replicas[place].name
+        ));
+        let entries = vec![entry.encode()];
+        self.input(place, Input::Message(through, Message::Entries(entries)));
+    }
+
+    /// Everybody hears of everybody, and what is undecided is decided with the words; readers who may have written before
+    /// they learned may write again.
+    pub(super) fn decide(&mut self) {
+        for _ in 0..DECISIONS {
+            for turn in 0..self.copies() {
+                self.mingle(turn);
+            }
+            let Some((place, act)) = self.open_case() else {
+                return;
+            };
+            let words = self.words.clone();
+            self.manage(place, act, words);
+            self.settle(place);
+        }
+        panic!("the membership is not settled by {DECISIONS} decisions");
+    }
+
+    /// The first case that waits for a decision, and a device that knows of it.
+    fn open_case(&self) -> Option<(usize, Act)> {
+        let nodes = || {
+            let all = self.replicas.iter().enumerate();
+            all.filter_map(|(place, replica)| Some((place, replica.node.as_ref()?)))
+        };
+        let undecided = nodes().find_map(|(place, node)| {
+            let former = node.core.state().membership.former();
+            let (device, _) = former
+                .iter()
+                .find(|(_, former)| !former.outs.is_empty() && former.is_undecided())?;
+            let (device, undone) = (*device, Vec::new());
+            Some((place, Act::Revoke { device, undone }))
+        });
+        let members = self.members();
+        let without_owner = || {
+            nodes().find_map(|(place, node)| {
+                let devices = node.core.state().membership.devices();
+                let is_in = members.contains(&self.replicas[place].device);
+                let owned = devices
+                    .iter()
+                    .any(|(id, device)| members.contains(id) && device.role == Role::Owner);
+                let device = self.replicas[place].device;
+                let role = Role::Owner;
+                (is_in && !owned).then_some((place, Act::Role { device, role }))
+            })
+        };
+        undecided.or_else(without_owner).or_else(|| {
+            nodes().find_map(|(place, node)| {
+                let devices = node.core.state().membership.devices();
+                let (device, _) = devices
+                    .iter()
+                    .find(|(id, device)| members.contains(*id) && device.role == Role::Reader)?;
+                let role = Role::Member;
+                let is_in = members.contains(&self.replicas[place].device);
+                is_in.then_some((
+                    place,
+                    Act::Role {
+                        device: *device,
+                        role,
+                    },
+                ))
+            })
+        })
+    }
+
+    /// All who know of each other talk, also to those who are out.
+    fn mingle(&mut self, turn: usize) {
+        let everybody = self.replicas.iter().map(|replica| replica.device);
+        let active = self.one_of_each(&everybody.collect(), turn);
+        self.cut_others(&active);
+        for (n, &a) in active.iter().enumerate() {
+            for &b in &active[n + 1..] {
+                self.connect(a, b);
+            }
+        }
+        for _ in 0..ROUNDS {
+            self.now_ms += 50;
+            if !self.round(&[]) {
+                return;
+            }
+        }
+        panic!("the fleet does not come to rest before it is decided who is in");
+    }
+
+    /// The devices that take each other for members: the most of them, where there are several such groups (two devices
+    /// that put each other out, and have nobody else, go on apart).
+    pub(super) fn members(&self) -> BTreeSet<DeviceId> {
+        let takes = |a: usize, b: usize| {
+            let of = |place: usize, device: &DeviceId| {
+                let node = self.replicas[place].node.as_ref();
+                node.is_some_and(|node| node.core.state().membership.is_member(device))
+            };
+            let [one, other] = [a, b].map(|place| self.replicas[place].device);
+            of(a, &other) && of(b, &one) && of(a, &one) && of(b, &other)
+        };
+        let firsts = (0..self.replicas.len()).filter(|first| takes(*first, *first));
+        let groups = firsts.map(|first| {
+            let mut group = vec![first];
+            let mut next = 0;
+            while let Some(&a) = group.get(next) {
+                next += 1;
+                let more = (0..self.replicas.len()).filter(|b| takes(a, *b));
+                let more: Vec<usize> = more.filter(|b| !group.contains(b)).collect();
+                group.extend(more);
+            }
+            let devices = group.iter().map(|place| self.replicas[*place].device);
+            devices.collect::<BTreeSet<DeviceId>>()
+        });
+        // The first of the largest.
+        groups
+            .fold(None, |best: Option<BTreeSet<DeviceId>>, group| match best {
+                Some(best) if best.len() >= group.len() => Some(best),
+                _ => Some(group),
+            })
+            .unwrap_or_default()
+    }
+
+    /// What only devices acknowledged that are out may be lost.
+    pub(super) fn forget_what_left(&mut self) {
+        let members = self.members();
+        let left = self
+            .replicas
+            .iter()
+            .filter(|replica| !members.contains(&replica.device));
+        for replica in left {
+            self.coverage.hit("membership", "out in the end");
+            for (id, character) in &replica.typed[0] {
+                if let Some(typed) = self
+                    .ledger
+                    .typed
+                    .get_mut(id)
+                    .and_then(|all| all.get_mut(character))
+                {
+                    typed.acknowledged = false;
+                }
+            }
+            for (id, character) in &replica.typed[1] {
+                if let Some(typed) = self
+                    .ledger
+                    .typed
+                    .get_mut(id)
+                    .and_then(|all| all.get_mut(character))
+                {
+                    typed.erased = false;
+                }
+            }
+            for file in &replica.made_files {
+                self.ledger.files.remove(file);
+            }
+        }
+    }
+
+    /// Nobody who is in holds what a thief signed, and who is out can read nothing that was written by those who knew,
+    /// with all the keys that it has and all grants at hand.
+    pub(super) fn check_thieves(&self) {
+        let members = self.members();
+        let Some(core) = self.replicas.iter().find_map(|replica| {
+            let node = replica.node.as_ref()?;
+            members.contains(&replica.device).then_some(&node.core)
+        }) else {
+            return;
+        };
+        for stolen in &self.stolen {
+            if !core.state().clock.covers(&stolen.writer, stolen.seq) {
+                continue;
+            }
+            let entries = core.entries(stolen.writer, stolen.seq, stolen.seq);
+            for entry in entries.unwrap_or_default() {
+                let header = Entry::decode_header(&entry).map(|header| header.hash());
+                assert_ne!(header, Ok(stolen.header), "a thief's entry was taken");
+            }
+        }
+        let membership = &core.state().membership;
+        for ex in self.replicas.iter().filter(|replica| {
+            let former = membership.former().get(&replica.device);
+            former.is_some_and(|former| !former.is_undecided())
+        }) {
+            let identity = ex.identity();
+            let opener = Opener::Device(ex.device, &identity.sealing);
+            let all = membership.keyring(SpaceId::HOME, opener).ok();
+            let own = ex.node.as_ref().map(|node| &node.core.state().keyring);
+            for (writer, last, _) in core.state().clock.iter() {
+                let mut from = 1;
+                while members.contains(&writer.device) && from <= last {
+                    let Ok(entries) = core.entries(*writer, from, last) else {
+                        return;
+                    };
+                    for entry in &entries {
+                        let Ok(header) = Entry::decode_header(entry) else {
+                            panic!("a stored entry cannot be read")
+                        };
+                        let reads = all
+                            .as_ref()
+                            .is_some_and(|keys| keys.epoch(&header.epoch).is_some())
+                            || own.is_some_and(|keys| keys.epoch(&header.epoch).is_some());
+                        let outs = &membership.former()[&ex.device].outs;
+                        let knew = outs
+                            .iter()
+                            .any(|out| membership.builds_on(&header.grant_heads, &out.grant));
+                        assert!(
+                            !reads || !knew,
+                            "{} reads what was written after it was known to be out",
+                            ex.name
+                        );
+                    }
+                    from += entries.len().max(1) as u64;
+                }
+            }
+        }
+    }
+}
+
+/// Whether an entry beyond `seq` may count: then it is not for a thief to write it here.
+fn is_within_a_cutoff(replica: &crate::replica::Replica, writer: &WriterId, seq: u64) -> bool {
+    use coffer_protocol::grants::Writing;
+    let Some(node) = &replica.node else {
+        return true;
+    };
+    match node.core.state().membership.writing(writer) {
+        Writing::Closed { upto, .. } => upto.is_some_and(|(end, _)| end > seq),
+        Writing::Open | Writing::Unknown => true,
+    }
+}
