@@ -242,15 +242,16 @@ enum Meets {
 
 async fn meets(vault: &VaultHandle, device: Device) -> Meets {
     let look = move |core: &crate::vault::Core| {
-        let membership = &core.state().membership;
+        let (membership, device) = (&core.state().membership, DeviceId(device));
         if core.state().is_out_for_good() {
-            Meets::Not
-        } else if membership.is_member(&DeviceId(device)) {
-            Meets::AsMember
-        } else if membership.former().contains_key(&DeviceId(device)) {
-            Meets::ToPart
-        } else {
-            Meets::Not
+            return Meets::Not;
+        }
+        // Hosts are asked, and ask nothing: `hosts/link.rs` opens to them.
+        let former = membership.former().get(&device);
+        match (membership.role(&device), former) {
+            (Some(role), _) if role.holds_keys() => Meets::AsMember,
+            (None, Some(former)) if former.device.role.holds_keys() => Meets::ToPart,
+            _ => Meets::Not,
         }
     };
     vault.inspect(look).await.unwrap_or(Meets::Not)

@@ -247,8 +247,9 @@ impl Work<'_, '_> {
         }
         state.membership = Arc::new(after);
         state.rotation_due = state.membership.rotation_due(&state.keyring);
-        // Who could not read the last statement did not take it.
-        state.restate |= state.sealing_epoch() != sealed_under;
+        // Who could not read the last statement did not take it: neither under another key, nor before they were given it.
+        state.restate |=
+            state.sealing_epoch() != sealed_under || before.devices() != state.membership.devices();
         self.done.members_changed = true;
         self.done.wrote = true;
         Ok(Ok(()))

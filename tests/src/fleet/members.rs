@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use coffer_node::vault::core::Ticket;
 use coffer_node::vault::{Act, CommitError, Input, Manage};
-use coffer_protocol::grants::{NewDevice, Opener, Role};
+use coffer_protocol::grants::{Fate, GrantBody, NewDevice, Opener, Role, Writing};
 use coffer_protocol::identity::{DeviceId, DeviceKey, Hash, SpaceId, WriterId};
 use coffer_protocol::keys::SealingKey;
 use coffer_protocol::log::{self, Body, Entry, EntryParams};
@@ -91,6 +91,98 @@ impl Fleet {
             let undone = Vec::new();
             self.manage(place, Act::Revoke { device, undone }, None);
         }
+    }
+
+    /// Two who have not heard of it yet put each other out.
+    pub(super) fn quarrel(&mut self, place: usize) {
+        let enough = self.replicas[place]
+            .node
+            .as_ref()
+            .is_some_and(|node| node.core.state().membership.devices().len() > 3);
+        let Some((other, Role::Owner)) = self.another(place).filter(|_| enough) else {
+            return;
+        };
+        let there = (0..self.replicas.len()).find(|there| {
+            let replica = &self.replicas[*there];
+            replica.device == other && replica.node.is_some()
+        });
+        if let Some(there) = there {
+            let device = self.replicas[place].device;
+            self.manage(
+                there,
+                Act::Revoke {
+                    device,
+                    undone: Vec::new(),
+                },
+                None,
+            );
+            let device = other;
+            self.manage(
+                place,
+                Act::Revoke {
+                    device,
+                    undone: Vec::new(),
+                },
+                None,
+            );
+        }
+    }
+
+    /// Somebody admits a device while somebody else, who does not know of it, puts the admitter out.
+    pub(super) fn admit_and_go(&mut self, place: usize) {
+        let device = self.replicas[place].device;
+        let others: Vec<usize> = (0..self.replicas.len())
+            .filter(|there| {
+                let Some(node) = &self.replicas[*there].node else {
+                    return false;
+                };
+                let membership = &node.core.state().membership;
+                let enough = membership.devices().len() > 3;
+                self.replicas[*there].device != device && membership.is_member(&device) && enough
+            })
+            .collect();
+        if let Some(there) = self.pick(&others) {
+            self.admit(place);
+            self.manage(
+                there,
+                Act::Revoke {
+                    device,
+                    undone: Vec::new(),
+                },
+                None,
+            );
+        }
+    }
+
+    /// What of the concurrent decisions a run had: counted before they are decided.
+    pub(super) fn count_decisions(&mut self) {
+        let Some(core) = self.replicas.iter().find_map(|replica| {
+            let node = replica.node.as_ref()?;
+            (!node.core.state().is_out()).then_some(&node.core)
+        }) else {
+            return;
+        };
+        let state = core.state();
+        let former = state.membership.former();
+        let contested = former
+            .values()
+            .filter(|former| former.outs.iter().any(|out| out.contested));
+        let undone = state.membership.grants().filter(|(id, grant)| {
+            matches!(grant.value().body, GrantBody::Admit { .. })
+                && state.membership.fate(id) == Some(Fate::Void)
+        });
+        let late = state.clock.iter().filter(|(writer, seq, _)| {
+            let Writing::Closed { upto, .. } = state.membership.writing(writer) else {
+                return false;
+            };
+            upto.is_none_or(|(end, _)| end < *seq)
+        });
+        let (contested, undone) = (contested.count() as u64, undone.count() as u64);
+        let late = late.count() as u64;
+        let coverage = &mut self.coverage;
+        coverage.add("membership", "mutual revocation", contested / 2);
+        coverage.add("membership", "admitted by who was put out", undone);
+        coverage.add("membership", "written before it was learned", late);
     }
 
     pub(super) fn change_role(&mut self, place: usize) {
@@ -208,9 +300,12 @@ impl Fleet {
     /// Everybody hears of everybody, and what is undecided is decided with the words; readers who may have written before
     /// they learned may write again.
     pub(super) fn decide(&mut self) {
-        for _ in 0..DECISIONS {
+        for decision in 0..DECISIONS {
             for turn in 0..self.copies() {
                 self.mingle(turn);
+            }
+            if decision == 0 {
+                self.count_decisions();
             }
             let Some((place, act)) = self.open_case() else {
                 return;
@@ -417,7 +512,6 @@ impl Fleet {
 
 /// Whether an entry beyond `seq` may count: then it is not for a thief to write it here.
 fn is_within_a_cutoff(replica: &crate::replica::Replica, writer: &WriterId, seq: u64) -> bool {
-    use coffer_protocol::grants::Writing;
     let Some(node) = &replica.node else {
         return true;
     };

@@ -147,6 +147,8 @@ impl Fleet {
             990 => self.change_role(place),
             991 => self.manage(place, Act::Rotate, None),
             992..995 => self.thieve(place),
+            995 => self.quarrel(place),
+            996 => self.admit_and_go(place),
             _ => self.apart = None,
         }
         for place in 0..self.replicas.len() {
