@@ -480,15 +480,42 @@ impl Reading {
     /// furthest on, then the greatest id. None: an owner has to rotate.
     pub(super) fn writable_epoch(&self, space: SpaceId) -> Option<EpochId> {
         let present: BTreeSet<Recipient> = self.recipients().collect();
-        self.best_epoch(space, |epoch| epoch.recipients == present)
+        let readers = self.readers(space);
+        self.best_epoch(space, |id| readers.get(id) == Some(&present))
     }
 
     /// The [writable](Self::writable_epoch) epoch, else one that nobody can read who is not in the
     /// vault, though not yet all who are.
     pub(super) fn sealing_epoch(&self, space: SpaceId) -> Option<EpochId> {
         let present: BTreeSet<Recipient> = self.recipients().collect();
+        let readers = self.readers(space);
+        let by_nobody_else = |id: &EpochId| {
+            let can = readers.get(id);
+            can.is_some_and(|can| can.is_subset(&present))
+        };
         self.writable_epoch(space)
-            .or_else(|| self.best_epoch(space, |epoch| epoch.recipients.is_subset(&present)))
+            .or_else(|| self.best_epoch(space, by_nobody_else))
+    }
+
+    /// Who can read what is written under each epoch: for whom it was sealed, and who can read one that follows, since
+    /// each passes on the keys of its parents. A device that was out, in again and out once more has those of the time
+    /// between.
+    fn readers(&self, space: SpaceId) -> BTreeMap<EpochId, BTreeSet<Recipient>> {
+        let mut epochs: Vec<_> = self.epochs_of(space).collect();
+        epochs.sort_by_key(|(id, epoch)| std::cmp::Reverse((epoch.depth, **id)));
+        let mut readers: BTreeMap<EpochId, BTreeSet<Recipient>> = BTreeMap::new();
+        for (id, epoch) in epochs {
+            let own = readers.entry(*id).or_default();
+            own.extend(epoch.recipients.iter().copied());
+            let own = own.clone();
+            for parent in &epoch.grant.parents {
+                readers
+                    .entry(parent.epoch)
+                    .or_default()
+                    .extend(own.iter().copied());
+            }
+        }
+        readers
     }
 
     /// Whether everyone who is in can open every epoch of `held`, directly or from a newer one.
@@ -510,10 +537,10 @@ impl Reading {
         })
     }
 
-    fn best_epoch(&self, space: SpaceId, is: impl Fn(&Epoch) -> bool) -> Option<EpochId> {
+    fn best_epoch(&self, space: SpaceId, is: impl Fn(&EpochId) -> bool) -> Option<EpochId> {
         let recovery = self.recovery.as_ref().map(|recovery| recovery.signing);
         self.epochs_of(space)
-            .filter(|(_, epoch)| !epoch.void && epoch.recovery == recovery && is(epoch))
+            .filter(|(id, epoch)| !epoch.void && epoch.recovery == recovery && is(id))
             .max_by_key(|(id, epoch)| (epoch.depth, **id))
             .map(|(id, _)| *id)
     }
