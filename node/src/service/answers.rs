@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Node, check, conflicts, devices, documents, events, export, files, folders, hosts, limits,
-    lines,
-    pairing, recovery, status, storage, trash, unsyncing, versions,
+    lines, pairing, recovery, status, storage, trash, unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;

@@ -103,7 +103,7 @@ async fn open_to(
         let (vault, net) = (vault.clone(), net.clone());
         sessions.spawn(async move {
             tokio::time::sleep(PARTING).await;
-            if !holds_keys(&vault, device).await {
+            if self::meets(&vault, device).await == Meets::ToPart {
                 net.close_peer(device).await;
             }
         });
@@ -235,7 +235,7 @@ async fn send(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Meets {
     AsMember,
-    /// It was put out: it is told so, and nothing else.
+    /// It was put out, or this device was: it is told so, and nothing else.
     ToPart,
     Not,
 }
@@ -243,12 +243,11 @@ enum Meets {
 async fn meets(vault: &VaultHandle, device: Device) -> Meets {
     let look = move |core: &crate::vault::Core| {
         let (membership, device) = (&core.state().membership, DeviceId(device));
-        if core.state().is_out_for_good() {
-            return Meets::Not;
-        }
+        let out = core.state().is_out_for_good();
         // Hosts are asked, and ask nothing: `hosts/link.rs` opens to them.
         let former = membership.former().get(&device);
         match (membership.role(&device), former) {
+            (Some(role), _) if role.holds_keys() && out => Meets::ToPart,
             (Some(role), _) if role.holds_keys() => Meets::AsMember,
             (None, Some(former)) if former.device.role.holds_keys() => Meets::ToPart,
             _ => Meets::Not,

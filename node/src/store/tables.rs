@@ -49,9 +49,9 @@ pub const PURGES: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("purg
 pub const UNNAMED: TableDefinition<&[u8; 32], u64> = TableDefinition::new("unnamed_1");
 /// Runs that found such blobs: number (u64) ‖ piece (u16) → postcard of version byte, time and clock.
 pub const UNNAMED_RUNS: TableDefinition<&[u8; 10], &[u8]> = TableDefinition::new("unnamed_runs_1");
-/// Entries that others' entries name and that are not here, the last of each log, named by who had not heard that the log
-/// is closed if it is: device ‖ incarnation (u32) → seq (u64) ‖ header hash.
-pub const NAMED: TableDefinition<&[u8; 36], &[u8; 40]> = TableDefinition::new("named_1");
+/// Entries that others' entries name and that are not here, a few of each log: device ‖ incarnation (u32) → postcard of
+/// [`crate::vault::Named`]s.
+pub const NAMED: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("named_1");
 /// The newest held statement of each device: device ‖ piece (u16) → statement bytes.
 pub const HELD: TableDefinition<&[u8; 34], &[u8]> = TableDefinition::new("held_1");
 /// Where devices were last reached: device → postcard list of addresses.

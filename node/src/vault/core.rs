@@ -246,15 +246,15 @@ impl Core {
                 Input::Manage(ticket, manage) => steps.push(Step::Manage(ticket, manage)),
                 Input::StateHeld => steps.push(Step::StateHeld),
                 Input::Connected(device) => {
-                    if self.state.is_out_for_good() {
-                        out.push(Output::Close(
-                            device,
-                            "this device is not in the vault any more".into(),
-                        ));
-                    } else if self.state.membership.former().contains_key(&device) {
+                    let membership = &self.state.membership;
+                    let is_member = membership.is_member(&device);
+                    let was_member = membership.former().contains_key(&device);
+                    if was_member || is_member && self.state.is_out_for_good() {
+                        self.connected.remove(&device);
+                        self.replicator.disconnected(device);
                         let actions = self.replicator.part_with(device);
                         self.act(actions, &mut steps, &mut out);
-                    } else if self.state.membership.is_member(&device) {
+                    } else if is_member {
                         self.connected.insert(device);
                         let actions = self.replicator.connected(device);
                         self.act(actions, &mut steps, &mut out);

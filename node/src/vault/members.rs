@@ -1,23 +1,14 @@
-//! Who is in the vault: grants as they come and as they are made here, what counts of the logs of those who are out, and
-//! the key to write under.
-//!
-//! Whoever learns that a log is closed, and has more of it than the cutoff says, first says so in an entry of its own,
-//! before the grant counts here: so what anybody has taken in stays everywhere, and nothing is ever taken back. The rules
-//! are in docs/protocol/grants.md.
+//! Who is in the vault: grants as they come and as they are made here, and the key to write under. What counts of the logs
+//! of those who are out is in `named.rs`. The rules are in docs/protocol/grants.md.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coffer_protocol::grants::{
-    Cutoff, GrantError, Inserted, Membership, Opener, Role, SignedGrant, Writing,
-};
-use coffer_protocol::identity::{DeviceId, DeviceKey, EpochId, Hash, WriterId};
-use coffer_protocol::log::{Body, CLOCK_MAX_WRITERS, Clock, Header};
+use coffer_protocol::grants::{Cutoff, GrantError, Inserted, Opener, Role, SignedGrant};
+use coffer_protocol::identity::{DeviceId, DeviceKey, EpochId, Hash};
 use coffer_protocol::recovery::RecoveryKey;
-use coffer_protocol::replication::Rejection;
-use redb::{ReadTransaction, ReadableTable};
 
-use super::core::{Core, Refusal, Ticket};
+use super::batch::Refusal;
+use super::core::{Core, Ticket};
 use super::founding;
 use super::request::CommitError;
 use super::state::State;
@@ -72,34 +63,6 @@ impl State {
         self.keyring.epoch(&epoch).is_some().then_some(epoch)
     }
 
-    /// Whether an entry counts, as far as is known here.
-    pub(super) fn counts(
-        &self,
-        writer: &WriterId,
-        seq: u64,
-        header: Hash,
-    ) -> Result<bool, Rejection> {
-        let upto = match self.membership.writing(writer) {
-            Writing::Open => return Ok(true),
-            Writing::Unknown => return Ok(false),
-            Writing::Closed { upto, .. } => upto,
-        };
-        let ends = [upto, self.named.get(writer).copied()];
-        let named = ends.iter().flatten().find(|(end, _)| *end == seq);
-        if let Some((_, ours)) = named
-            && *ours != header
-        {
-            // Another history of this log than the one that counts.
-            return Err(Rejection::Forked {
-                writer: *writer,
-                seq,
-                ours: *ours,
-                theirs: header,
-            });
-        }
-        Ok(ends.iter().flatten().any(|(end, _)| seq <= *end))
-    }
-
     /// Up to where the logs of a device are here.
     fn cutoffs(&self, device: DeviceId) -> Vec<Cutoff> {
         let logs = self.clock.iter();
@@ -114,17 +77,18 @@ impl State {
 }
 
 impl Core {
-    /// Whether it is this device's turn to begin an epoch, as there is none that exactly the members can read, or some of them cannot read
-    /// another: that of the owner with the smallest id among those that are in touch.
+    /// Whether it is this device's turn to begin an epoch, as there is none that exactly the members can read, or some of
+    /// them cannot read another: that of the owner with the smallest id among those that are in touch and have all the keys
+    /// that this one has. One that lacks a key cannot pass it on, and may not even know that others wrote under it.
     pub(super) fn owes_rotation(&self) -> bool {
-        let membership = &self.state.membership;
+        let (membership, keys) = (&self.state.membership, &self.state.keyring);
         let me = self.device();
+        let mut before_me = membership.devices().iter().filter(|(id, device)| {
+            device.role == Role::Owner && **id < me && self.is_connected(id)
+        });
         membership.role(&me) == Some(Role::Owner)
             && self.state.rotation_due
-            && !membership
-                .devices()
-                .iter()
-                .any(|(id, device)| device.role == Role::Owner && *id < me && self.is_connected(id))
+            && !before_me.any(|(id, _)| membership.can_open(*id, keys))
     }
 }
 
@@ -134,6 +98,9 @@ impl Work<'_, '_> {
         self.close_entry()?;
         let words = manage.words.as_ref().map(RecoveryKey::signing);
         let key: DeviceKey = words.unwrap_or_else(|| self.core.identity.key.clone());
+        if let Some(words) = &manage.words {
+            self.take_keys(Opener::Recovery(words))?;
+        }
         let (state, now_ms) = (&self.core.state, self.now_ms);
         let membership = &state.membership;
         let grant = match &manage.act {
@@ -233,19 +200,11 @@ impl Work<'_, '_> {
         }
         let state = &mut self.core.state;
         let sealed_under = state.sealing_epoch();
-        let opener = Opener::Device(self.core.identity.key.id(), &self.core.identity.sealing);
-        match after.keyring(state.keyring.space(), opener) {
-            Ok(mut fresh) => {
-                for key in state.keyring.epochs() {
-                    fresh.add(key.clone());
-                }
-                self.meta
-                    .insert(tables::meta::KEYRING, &fresh.to_bytes()[..])?;
-                state.keyring = Arc::new(fresh);
-            }
-            Err(error) => tracing::debug!(%error, "the grants bring no new keys for this device"),
-        }
         state.membership = Arc::new(after);
+        let identity = self.core.identity.clone();
+        self.take_keys(Opener::Device(identity.key.id(), &identity.sealing))?;
+        let state = &mut self.core.state;
+        state.judge_named();
         state.rotation_due = state.membership.rotation_due(&state.keyring);
         // Who could not read the last statement did not take it: neither under another key, nor before they were given it.
         state.restate |=
@@ -255,119 +214,20 @@ impl Work<'_, '_> {
         Ok(Ok(()))
     }
 
-    /// Grants close a log of which more is here than their cutoff says: writes an entry that shows it, as of before.
-    fn say_what_was_seen(
-        &mut self,
-        before: &Membership,
-        after: &Membership,
-    ) -> Result<(), StoreError> {
-        let state = &self.core.state;
-        let me = state.writer.device;
-        if !before.role(&me).is_some_and(Role::holds_keys) {
-            return Ok(());
-        }
-        let saw_more = state.clock.iter().any(|(writer, seq, _)| {
-            let (had, has) = (before.writing(writer), after.writing(writer));
-            let Writing::Closed { upto, .. } = has else {
-                return false;
-            };
-            writer.device != me
-                && freedom(&had) > freedom(&has)
-                && upto.is_none_or(|(end, _)| end < seq)
-        });
-        if !saw_more {
-            return Ok(());
-        }
-        let epoch = state.keyring.current().id();
-        self.seal(Body::default(), state.sealing_epoch().unwrap_or(epoch))
-    }
-
-    /// An entry that counts names entries of others in its clock: those count, too, where their log is closed and its
-    /// author had not heard.
-    pub(super) fn note_named(&mut self, header: &Header, clock: &Clock) -> Result<(), StoreError> {
-        for (writer, seq, hash) in clock.iter() {
-            let state = &mut self.core.state;
-            let known = state
-                .named
-                .get(writer)
-                .is_some_and(|(known, _)| *known >= seq);
-            if writer.device == header.writer.device || known || state.clock.covers(writer, seq) {
-                continue;
+    /// Takes the keys of the space that the grants give to `opener`, beside those that are here.
+    fn take_keys(&mut self, opener: Opener<'_>) -> Result<(), StoreError> {
+        let state = &mut self.core.state;
+        match state.membership.keyring(state.keyring.space(), opener) {
+            Ok(mut fresh) => {
+                for key in state.keyring.epochs() {
+                    fresh.add(key.clone());
+                }
+                self.meta
+                    .insert(tables::meta::KEYRING, &fresh.to_bytes()[..])?;
+                state.keyring = Arc::new(fresh);
             }
-            let writing = state.membership.writing(writer);
-            let closed = matches!(writing, Writing::Closed { .. });
-            if writing == Writing::Unknown
-                || closed
-                    && state
-                        .membership
-                        .has_heard(&header.grant_heads, &writer.device)
-                || state.named.len() >= CLOCK_MAX_WRITERS && !state.named.contains_key(writer)
-            {
-                continue;
-            }
-            state.named.insert(*writer, (seq, hash));
-            let mut value = [0; 40];
-            value[..8].copy_from_slice(&seq.to_be_bytes());
-            value[8..].copy_from_slice(&hash.0);
-            self.named.insert(&named_key(writer), &value)?;
-            self.done.more_counts |= closed;
+            Err(error) => tracing::debug!(%error, "the grants bring no new keys"),
         }
         Ok(())
     }
-
-    /// A log is here as far as others name it.
-    pub(super) fn forget_named(&mut self, writer: WriterId, seq: u64) -> Result<(), StoreError> {
-        let named = &mut self.core.state.named;
-        if named.get(&writer).is_some_and(|(named, _)| *named <= seq) {
-            named.remove(&writer);
-            self.named.remove(&named_key(&writer))?;
-        }
-        Ok(())
-    }
-}
-
-/// How much of a log may still come.
-fn freedom(writing: &Writing) -> u8 {
-    match writing {
-        Writing::Open => 2,
-        Writing::Closed {
-            says_what_it_saw, ..
-        } => u8::from(*says_what_it_saw),
-        Writing::Unknown => 0,
-    }
-}
-
-fn named_key(writer: &WriterId) -> [u8; 36] {
-    let mut key = [0; 36];
-    key[..32].copy_from_slice(&writer.device.0);
-    key[32..].copy_from_slice(&writer.incarnation.to_be_bytes());
-    key
-}
-
-/// Reads [`tables::NAMED`].
-pub(super) fn read_named(
-    read: &ReadTransaction,
-) -> Result<BTreeMap<WriterId, (u64, Hash)>, StoreError> {
-    let mut named = BTreeMap::new();
-    let table = match read.open_table(tables::NAMED) {
-        Ok(table) => table,
-        // Made by a program that knew no closed logs: there are none.
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(named),
-        Err(error) => return Err(error.into()),
-    };
-    for item in table.iter()? {
-        let (key, value) = item?;
-        let (mut device, mut hash) = ([0; 32], [0; 32]);
-        let (mut incarnation, mut seq) = ([0; 4], [0; 8]);
-        device.copy_from_slice(&key.value()[..32]);
-        incarnation.copy_from_slice(&key.value()[32..]);
-        seq.copy_from_slice(&value.value()[..8]);
-        hash.copy_from_slice(&value.value()[8..]);
-        let writer = WriterId {
-            device: DeviceId(device),
-            incarnation: u32::from_be_bytes(incarnation),
-        };
-        named.insert(writer, (u64::from_be_bytes(seq), Hash(hash)));
-    }
-    Ok(named)
 }

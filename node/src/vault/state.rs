@@ -8,7 +8,7 @@ use coffer_crdt::files::{FileId, FileState, Hlc, Stamp};
 use coffer_crdt::tree::Tree;
 use coffer_protocol::grants::Membership;
 use coffer_protocol::held::{Held, HeldError, HeldStatement};
-use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
+use coffer_protocol::identity::{DeviceId, VaultId, WriterId};
 use coffer_protocol::keys::Keyring;
 use coffer_protocol::log::Clock;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
@@ -38,8 +38,8 @@ pub struct State {
     pub keyring: Arc<Keyring>,
     /// Where every log ends here, durably.
     pub clock: Clock,
-    /// Of each log the last entry that others name, where it is not here: see [`tables::NAMED`].
-    pub named: BTreeMap<WriterId, (u64, Hash)>,
+    /// What others name of logs and is not here: see [`tables::NAMED`].
+    pub named: super::named::AllNamed,
     /// Whether an owner has to change the keys, as far as is known here.
     pub rotation_due: bool,
     /// The hybrid logical clock of this device.
@@ -109,7 +109,7 @@ impl State {
             membership: Arc::new(membership),
             keyring: Arc::new(keyring),
             clock: logs::read_clock(&read)?,
-            named: super::members::read_named(&read)?,
+            named: super::named::read_named(&read)?,
             hlc: Hlc::resume(Stamp(
                 records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0),
             )),
@@ -125,6 +125,7 @@ impl State {
             lost: Some(Arc::default()),
             hosts: Arc::new(read_memories(&read)?),
         };
+        state.judge_named();
         let mut statements = Vec::new();
         let table = read.open_table(tables::HELD)?;
         for item in table.iter()? {

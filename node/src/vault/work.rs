@@ -41,7 +41,7 @@ pub(super) struct Work<'c, 't> {
     pub meta: records::Meta<'t>,
     pub grants: Table<'t, &'static [u8; 34], &'static [u8]>,
     pub held: Table<'t, &'static [u8; 34], &'static [u8]>,
-    pub named: Table<'t, &'static [u8; 36], &'static [u8; 40]>,
+    pub named: Table<'t, &'static [u8; 36], &'static [u8]>,
     pub wanted: Table<'t, &'static [u8; 16], &'static [u8; 40]>,
     pub files: Table<'t, &'static [u8; 18], &'static [u8]>,
     pub folder_rows: Table<'t, &'static [u8; 20], &'static [u8]>,

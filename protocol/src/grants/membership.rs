@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::GrantError;
+use super::change::Cutoff;
 use super::grant::{GrantBody, Role, SignedGrant};
 use super::places::Places;
 use super::reading::{Device, Fate, Former, Opener, Reading, Writing, genesis_id};
@@ -361,11 +362,39 @@ impl Membership {
         place.is_some_and(|place| self.ancestors(heads).contains(*place))
     }
 
-    /// Whether somebody who knew the grants at `heads` knew of one that closed the logs of `device`.
+    /// Whether somebody who knew the grants at `heads` knew of one that closed the logs of `device`, and did so by what
+    /// they knew: one that others had undone then was not heeded.
     pub fn has_heard(&self, heads: &[Hash], device: &DeviceId) -> bool {
         let known = self.ancestors(heads);
-        let mut closers = self.reading.closers(device);
-        closers.any(|act| known.contains(act))
+        let closers: Vec<usize> = self
+            .reading
+            .closers(device)
+            .filter(|act| known.contains(*act))
+            .collect();
+        if closers.is_empty() {
+            return false;
+        }
+        let then = self.reading_of(&known);
+        then.closers(device).any(|act| closers.contains(&act))
+    }
+
+    /// The grants that closed the logs of `device`, each with the cutoffs that it names for them. One that undid the
+    /// device's admission names none.
+    pub fn closers(&self, device: &DeviceId) -> BTreeMap<Hash, Vec<Cutoff>> {
+        let closers = self.reading.closers(device);
+        let named = closers.map(|place| {
+            let accepted = &self.accepted[place];
+            let cutoffs = match &accepted.grant.value().body {
+                GrantBody::Revoke(revocation) => &revocation.cutoffs[..],
+                GrantBody::Role(change) => &change.cutoffs,
+                _ => &[],
+            };
+            let of_it = cutoffs
+                .iter()
+                .filter(|cutoff| cutoff.writer.device == *device);
+            (accepted.id, of_it.copied().collect())
+        });
+        named.collect()
     }
 
     /// The devices that were in the vault and are not now.
@@ -438,6 +467,12 @@ impl Membership {
     /// present members, or some member cannot open one under which others may have written.
     pub fn rotation_due(&self, keys: &Keyring) -> bool {
         self.writable_epoch(keys.space()).is_none() || !self.reading.reach_all(keys.space(), keys)
+    }
+
+    /// Whether `device` can open every epoch of `keys`, directly or from a newer one.
+    pub fn can_open(&self, device: DeviceId, keys: &Keyring) -> bool {
+        self.reading
+            .reaches(keys.space(), super::Recipient::Device(device), keys)
     }
 
     /// All keys of `space` that the grants give to `me`: those sealed to it, and the older ones that

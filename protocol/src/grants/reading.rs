@@ -520,21 +520,25 @@ impl Reading {
 
     /// Whether everyone who is in can open every epoch of `held`, directly or from a newer one.
     pub(super) fn reach_all(&self, space: SpaceId, held: &Keyring) -> bool {
+        self.recipients()
+            .all(|recipient| self.reaches(space, recipient, held))
+    }
+
+    /// Whether `recipient` can open every epoch of `held`, directly or from a newer one.
+    pub(super) fn reaches(&self, space: SpaceId, recipient: Recipient, held: &Keyring) -> bool {
         let recovery = self.recovery.as_ref().map(|recovery| recovery.signing);
-        self.recipients().all(|recipient| {
-            let is_given = |epoch: &Epoch| {
-                let old_words = recipient == Recipient::Recovery && epoch.recovery != recovery;
-                epoch.recipients.contains(&recipient) && !old_words
-            };
-            let given = self.epochs_of(space).filter(|(_, epoch)| is_given(epoch));
-            let mut opened: BTreeSet<EpochId> = given.map(|(id, _)| *id).collect();
-            let mut open: Vec<EpochId> = opened.iter().copied().collect();
-            while let Some(epoch) = open.pop().and_then(|id| self.epochs.get(&id)) {
-                let older = epoch.grant.parents.iter().map(|parent| parent.epoch);
-                open.extend(older.filter(|id| opened.insert(*id)));
-            }
-            held.epochs().all(|key| opened.contains(&key.id()))
-        })
+        let is_given = |epoch: &Epoch| {
+            let old_words = recipient == Recipient::Recovery && epoch.recovery != recovery;
+            epoch.recipients.contains(&recipient) && !old_words
+        };
+        let given = self.epochs_of(space).filter(|(_, epoch)| is_given(epoch));
+        let mut opened: BTreeSet<EpochId> = given.map(|(id, _)| *id).collect();
+        let mut open: Vec<EpochId> = opened.iter().copied().collect();
+        while let Some(epoch) = open.pop().and_then(|id| self.epochs.get(&id)) {
+            let older = epoch.grant.parents.iter().map(|parent| parent.epoch);
+            open.extend(older.filter(|id| opened.insert(*id)));
+        }
+        held.epochs().all(|key| opened.contains(&key.id()))
     }
 
     fn best_epoch(&self, space: SpaceId, is: impl Fn(&EpochId) -> bool) -> Option<EpochId> {

@@ -84,7 +84,18 @@ impl Replicator {
         };
         match (state.phase, message) {
             (Phase::Closed, _) => Vec::new(),
-            (_, Message::Bye { reason }) => self.close(peer, CloseReason::PeerLeft(reason), None),
+            (Phase::Parting, Message::Grants { grants, .. }) => {
+                vec![Action::IngestGrants { peer, grants }]
+            }
+            (phase, Message::Bye { reason }) => {
+                let mut actions = Vec::new();
+                // It may take itself for out by what it knows, and not be: it hears all before the end.
+                if reason == ByeReason::PUT_OUT && phase != Phase::Parting {
+                    actions = self.part_with(peer);
+                }
+                actions.extend(self.close(peer, CloseReason::PeerLeft(reason), None));
+                actions
+            }
             (
                 Phase::Greeting,
                 Message::Hello {
@@ -94,6 +105,7 @@ impl Replicator {
                     clock,
                 },
             ) => self.greeted(peer, &versions, vault, grant_heads, &clock),
+            (Phase::Parting, _) => Vec::new(),
             (Phase::Greeting, _) => self.violation(peer, CloseReason::HelloExpected),
             (Phase::Live, Message::Hello { .. }) => self.violation(peer, CloseReason::SecondHello),
             (Phase::Live, Message::Grants { heads, grants }) => {
@@ -254,12 +266,16 @@ impl Replicator {
             .collect()
     }
 
-    /// A parting word to a device that was put out, or from one: nothing more comes to or from it. On a
-    /// connection that is new it needs the Hello before.
+    /// A parting word to a device that was put out, or from one: nothing more goes to it, and of what comes only grants are
+    /// taken, for it may know some that nobody else does. It ends when the other side closes. On a connection that is new the
+    /// word needs the Hello before.
     pub fn part_with(&mut self, peer: DeviceId) -> Vec<Action> {
         let mut actions = Vec::new();
-        let known = match self.peers.remove(&peer) {
-            Some(state) => state.heads,
+        let known = match self.peers.get_mut(&peer) {
+            Some(state) if matches!(state.phase, Phase::Parting | Phase::Closed) => {
+                return actions;
+            }
+            Some(state) => std::mem::take(&mut state.heads),
             None => {
                 let message = Message::Hello {
                     versions: vec![version::REPLICATION],
@@ -277,6 +293,9 @@ impl Replicator {
         } else {
             known
         };
+        let mut parting = Peer::new(Clock::default());
+        parting.phase = Phase::Parting;
+        self.peers.insert(peer, parting);
         let reason = ByeReason::PUT_OUT;
         actions.extend([
             Action::SendGrants { peer, they_have },
@@ -284,11 +303,16 @@ impl Replicator {
                 peer,
                 message: Message::Bye { reason },
             },
-            Action::Close {
-                peer,
-                reason: CloseReason::PutOut,
-            },
         ]);
+        actions
+    }
+
+    /// The same, and closes without waiting for what the other side has to say.
+    pub fn send_off(&mut self, peer: DeviceId) -> Vec<Action> {
+        let mut actions = self.part_with(peer);
+        self.peers.remove(&peer);
+        let reason = CloseReason::PutOut;
+        actions.push(Action::Close { peer, reason });
         actions
     }
 

@@ -13,8 +13,8 @@ use crate::replica::Replica;
 /// Rounds in which a healed fleet must come to rest. A round lets everyone send and process all that they have; the
 /// longest chain of cause and effect (an edit through all replicas, statements, bytes, statements again) is far shorter.
 pub(super) const ROUNDS: usize = 400;
-/// Times that copies of one data folder take turns until all must agree.
-const TURNS: usize = 8;
+/// Times that copies of data folders take turns, each with each of the others, until all must agree.
+const TURNS: usize = 4;
 
 impl Fleet {
     /// Mends everything and lets the fleet come to rest; then all must agree, and nothing be lost.
@@ -39,10 +39,10 @@ impl Fleet {
             }
         }
         self.decide();
-        for turn in 0..TURNS {
+        for turn in 0..TURNS * self.turns() {
             let active = self.active(turn);
             self.rest(&active);
-            if turn + 1 >= self.copies() && self.unrest().is_none() {
+            if turn + 1 >= self.turns() && self.unrest().is_none() {
                 break;
             }
         }
@@ -52,19 +52,11 @@ impl Fleet {
         self.check_end();
     }
 
-    /// How many copies the most copied data folder has.
-    pub(super) fn copies(&self) -> usize {
-        let count = |device: DeviceId| {
-            self.replicas
-                .iter()
-                .filter(|replica| replica.device == device)
-                .count()
-        };
-        self.replicas
-            .iter()
-            .map(|replica| count(replica.device))
-            .max()
-            .unwrap_or(1)
+    /// In how many turns every copy of a data folder meets every copy of each other one.
+    pub(super) fn turns(&self) -> usize {
+        let everybody = self.replicas.iter().map(|replica| replica.device);
+        let copies = self.places(&everybody.collect());
+        copies.values().map(Vec::len).product()
     }
 
     /// Who is connected in this turn: of copies of one data folder, one.
@@ -72,19 +64,28 @@ impl Fleet {
         self.one_of_each(&self.members(), turn)
     }
 
-    /// One replica of each of these devices, another one in each turn.
+    /// One replica of each of these devices. In [`turns`](Self::turns) turns each of one device is together with each of
+    /// another.
     pub(super) fn one_of_each(&self, devices: &BTreeSet<DeviceId>, turn: usize) -> Vec<usize> {
-        let mut by_device: BTreeMap<DeviceId, Vec<usize>> = BTreeMap::new();
-        for (place, replica) in self.replicas.iter().enumerate() {
-            by_device.entry(replica.device).or_default().push(place);
+        let mut rest = turn;
+        let mut active = Vec::new();
+        for places in self.places(devices).values() {
+            active.push(places[rest % places.len()]);
+            rest /= places.len();
         }
-        let mut active: Vec<usize> = by_device
-            .into_iter()
-            .filter(|(device, _)| devices.contains(device))
-            .map(|(_, places)| places[turn % places.len()])
-            .collect();
         active.sort_unstable();
         active
+    }
+
+    /// Where the replicas of each of these devices are.
+    fn places(&self, devices: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, Vec<usize>> {
+        let mut places: BTreeMap<DeviceId, Vec<usize>> = BTreeMap::new();
+        for (place, replica) in self.replicas.iter().enumerate() {
+            if devices.contains(&replica.device) {
+                places.entry(replica.device).or_default().push(place);
+            }
+        }
+        places
     }
 
     pub(super) fn cut_others(&mut self, active: &[usize]) {

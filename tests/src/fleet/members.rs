@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use coffer_node::vault::core::Ticket;
-use coffer_node::vault::{Act, CommitError, Input, Manage};
-use coffer_protocol::grants::{Fate, GrantBody, NewDevice, Opener, Role, Writing};
-use coffer_protocol::identity::{DeviceId, DeviceKey, Hash, SpaceId, WriterId};
-use coffer_protocol::keys::SealingKey;
+use coffer_node::vault::{Act, CommitError, Core, Input, Manage};
+use coffer_protocol::grants::{Fate, Former, GrantBody, NewDevice, Recipient, Role, Seal, Writing};
+use coffer_protocol::identity::{DeviceId, DeviceKey, EpochId, Hash, SpaceId, WriterId};
+use coffer_protocol::keys::{Keyring, SealingKey};
 use coffer_protocol::log::{self, Body, Entry, EntryParams};
 use coffer_protocol::recovery::RecoveryKey;
 use coffer_protocol::replication::Message;
@@ -14,9 +14,13 @@ use rand::RngExt;
 
 use super::Fleet;
 use super::healing::ROUNDS;
+use crate::replica::Replica;
 
 /// Decisions that a healed fleet may need: each settles the case of one device.
 const DECISIONS: usize = 24;
+
+/// Times that everybody meets everybody until all know who is in.
+const CYCLES: usize = 8;
 
 /// An entry that a thief signed.
 #[derive(Clone, Debug)]
@@ -301,9 +305,7 @@ impl Fleet {
     /// they learned may write again.
     pub(super) fn decide(&mut self) {
         for decision in 0..DECISIONS {
-            for turn in 0..self.copies() {
-                self.mingle(turn);
-            }
+            self.mingle_all();
             if decision == 0 {
                 self.count_decisions();
             }
@@ -361,6 +363,32 @@ impl Fleet {
                 ))
             })
         })
+    }
+
+    /// All who know of each other talk, again and again until nobody hears anything new of who is in.
+    fn mingle_all(&mut self) {
+        let heads = |fleet: &Fleet| -> Vec<Vec<Hash>> {
+            let nodes = fleet.replicas.iter();
+            let nodes = nodes.filter_map(|replica| replica.node.as_ref());
+            nodes
+                .map(|node| node.core.state().membership.heads())
+                .collect()
+        };
+        for _ in 0..CYCLES {
+            let before = heads(self);
+            for turn in 0..self.turns() {
+                self.mingle(turn);
+            }
+            let after = heads(self);
+            if after == before {
+                assert!(
+                    after.iter().all(|heads| *heads == after[0]),
+                    "not all know the same of who is in"
+                );
+                return;
+            }
+        }
+        panic!("who is in is not heard of by all in {CYCLES} cycles");
     }
 
     /// All who know of each other talk, also to those who are out.
@@ -471,14 +499,10 @@ impl Fleet {
             }
         }
         let membership = &core.state().membership;
-        for ex in self.replicas.iter().filter(|replica| {
-            let former = membership.former().get(&replica.device);
-            former.is_some_and(|former| !former.is_undecided())
-        }) {
-            let identity = ex.identity();
-            let opener = Opener::Device(ex.device, &identity.sealing);
-            let all = membership.keyring(SpaceId::HOME, opener).ok();
-            let own = ex.node.as_ref().map(|node| &node.core.state().keyring);
+        for (ex, former) in membership.former() {
+            if former.outs.is_empty() || former.is_undecided() {
+                continue;
+            }
             for (writer, last, _) in core.state().clock.iter() {
                 let mut from = 1;
                 while members.contains(&writer.device) && from <= last {
@@ -486,22 +510,7 @@ impl Fleet {
                         return;
                     };
                     for entry in &entries {
-                        let Ok(header) = Entry::decode_header(entry) else {
-                            panic!("a stored entry cannot be read")
-                        };
-                        let reads = all
-                            .as_ref()
-                            .is_some_and(|keys| keys.epoch(&header.epoch).is_some())
-                            || own.is_some_and(|keys| keys.epoch(&header.epoch).is_some());
-                        let outs = &membership.former()[&ex.device].outs;
-                        let knew = outs
-                            .iter()
-                            .any(|out| membership.builds_on(&header.grant_heads, &out.grant));
-                        assert!(
-                            !reads || !knew,
-                            "{} reads what was written after it was known to be out",
-                            ex.name
-                        );
+                        check_reading(core, ex, former, entry);
                     }
                     from += entries.len().max(1) as u64;
                 }
@@ -510,8 +519,100 @@ impl Fleet {
     }
 }
 
+/// That a device which is out cannot read an entry whose author knew of it: with all the keys that it was given by grants
+/// which that author knew, or whose own authors knew that it was out. Somebody who did not know yet may pass on a key
+/// meanwhile; nobody can help that.
+fn check_reading(core: &Core, ex: &DeviceId, former: &Former, entry: &[u8]) {
+    let membership = &core.state().membership;
+    let header = Entry::decode_header(entry).expect("a stored entry can be read");
+    if !membership.has_heard(&header.grant_heads, ex) {
+        return;
+    }
+    let knew: BTreeSet<Hash> = membership
+        .grants()
+        .filter(|(_, grant)| membership.has_heard(&grant.value().parents, ex))
+        .map(|(id, _)| id)
+        .collect();
+    let mut opened: BTreeSet<EpochId> = BTreeSet::new();
+    loop {
+        let before = opened.len();
+        for (id, grant) in membership.grants() {
+            let fair = membership.builds_on(&header.grant_heads, &id) || knew.contains(&id);
+            if !fair {
+                continue;
+            }
+            let is_to = |seal: &&Seal| seal.recipient == Recipient::Device(*ex);
+            match &grant.value().body {
+                GrantBody::Epoch(epoch) => {
+                    opened.extend(epoch.seals.iter().filter(is_to).map(|seal| seal.epoch));
+                    if opened.contains(&epoch.epoch) {
+                        opened.extend(epoch.parents.iter().map(|parent| parent.epoch));
+                    }
+                }
+                GrantBody::Admit { seals, .. } => {
+                    opened.extend(seals.iter().filter(is_to).map(|seal| seal.epoch));
+                }
+                _ => {}
+            }
+        }
+        if opened.len() == before {
+            break;
+        }
+    }
+    // An entry that only says what its author had seen may have to go under an older key.
+    assert!(
+        !opened.contains(&header.epoch) || is_empty(entry, &core.state().keyring),
+        "{ex:?} reads what was written after it was known to be out: {header:?}, {former:?}"
+    );
+}
+
+/// Who is in, and what there is of whose log, as a replica sees it: for a person to read after a failure.
+pub(super) fn told_of(replica: &Replica) -> String {
+    let mut text = format!("{} is {}", replica.name, replica.device);
+    let Some(node) = &replica.node else {
+        return text + ", off";
+    };
+    let state = node.core.state();
+    let membership = &state.membership;
+    let due = if state.rotation_due {
+        ", rotation due"
+    } else {
+        ""
+    };
+    text += &format!(
+        ", writes {}, heads {:?}, seals under {:?}{due}\n",
+        state.writer,
+        membership.heads(),
+        state.sealing_epoch()
+    );
+    for (id, device) in membership.devices() {
+        text += &format!("    in: {id:?} {:?}\n", device.role);
+    }
+    for (id, former) in membership.former() {
+        text += &format!("    out: {id:?} {:?}\n", former.outs);
+    }
+    for (writer, seq, header) in state.clock.iter() {
+        let writing = membership.writing(writer);
+        text += &format!("    {writer:?}: {seq} {header:?}, {writing:?}\n");
+    }
+    for (writer, named) in &state.named {
+        text += &format!("    {writer:?} is named: {named:?}\n");
+    }
+    text
+}
+
+/// Whether an entry holds no changes.
+fn is_empty(entry: &[u8], keyring: &Keyring) -> bool {
+    let entry = Entry::decode(entry).expect("a stored entry can be read");
+    let key = keyring
+        .epoch(&entry.header.epoch)
+        .expect("the key of an entry that was taken is here");
+    let body = log::open_entry(&entry, key).expect("an entry that was taken can be opened");
+    body.changes.is_empty()
+}
+
 /// Whether an entry beyond `seq` may count: then it is not for a thief to write it here.
-fn is_within_a_cutoff(replica: &crate::replica::Replica, writer: &WriterId, seq: u64) -> bool {
+fn is_within_a_cutoff(replica: &Replica, writer: &WriterId, seq: u64) -> bool {
     let Some(node) = &replica.node else {
         return true;
     };

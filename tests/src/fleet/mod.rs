@@ -62,6 +62,9 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("The last events:\n{}", self.trace.story());
+            for replica in &self.replicas {
+                eprintln!("{}", members::told_of(replica));
+            }
         }
     }
 }

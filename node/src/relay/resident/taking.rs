@@ -161,7 +161,7 @@ impl Resident {
             match inner.queues.remove(device) {
                 // Its session ends once it has heard, and the connection with it.
                 Some(queue) => {
-                    for action in inner.replicator.part_with(*device) {
+                    for action in inner.replicator.send_off(*device) {
                         queue.push(action);
                     }
                 }
@@ -177,7 +177,7 @@ impl Resident {
             return None;
         }
         let queue = Arc::new(SessionQueue::default());
-        for action in inner.replicator.part_with(device) {
+        for action in inner.replicator.send_off(device) {
             queue.push(action);
         }
         Some(queue)
