@@ -24,6 +24,7 @@
 #   revoked    a device that was put out may still write             → protocol: its log stays open
 #   wrapped    a new key is sealed to a device that was put out        → protocol: it reads what is written after
 #   cutoff     entries count however far they are beyond the cutoff    → simulation: a thief's entry is taken
+#   serve      a host goes on serving a device that was put out       → node: it keeps what such a device brings
 #   evict      what others hold is relied on without confirmation        → protocol: devices rely on each other, none keeps it
 #   quota      a host keeps contents beyond what a vault may store       → node: the store takes one too many
 #   free       a host frees what one device names no longer              → protocol: it goes while another still names it
@@ -40,7 +41,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free revoked wrapped cutoff)
+names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free revoked wrapped cutoff serve)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -118,10 +119,16 @@ mutation() {
         command=(cargo test -p coffer-protocol --lib grants)
         ;;
     cutoff)
-        file=node/src/vault/members.rs
-        old='Ok(ends.iter().flatten().any(|(end, _)| seq <= *end))'
-        new='Ok(ends.iter().flatten().any(|(end, _)| seq <= *end) || seq > 0)'
+        file=node/src/vault/named.rs
+        old='Ok(ends.iter().any(|(end, _)| seq <= *end))'
+        new='Ok(ends.iter().any(|(end, _)| seq <= *end) || seq > 0)'
         command=(env COFFER_SIM_SEEDS=0..12 cargo test -p coffer-tests --test simulation fleets)
+        ;;
+    serve)
+        file=node/src/relay/resident/taking.rs
+        old='*self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles.clone();'
+        new='if roles.len() >= before.len() { *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles.clone(); }'
+        command=(cargo test -p coffer-node --lib relay::tests::admission)
         ;;
     evict)
         file=protocol/src/eviction.rs

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use coffer_node::vault::core::Ticket;
 use coffer_node::vault::{Act, CommitError, Core, Input, Manage};
-use coffer_protocol::grants::{Fate, Former, GrantBody, NewDevice, Recipient, Role, Seal, Writing};
+use coffer_protocol::grants::{
+    Fate, Former, GrantBody, Membership, NewDevice, Recipient, Role, Seal, Writing,
+};
 use coffer_protocol::identity::{DeviceId, DeviceKey, EpochId, Hash, SpaceId, WriterId};
 use coffer_protocol::keys::{Keyring, SealingKey};
 use coffer_protocol::log::{self, Body, Entry, EntryParams};
@@ -210,7 +212,8 @@ impl Fleet {
         let thieves: Vec<usize> = (0..self.replicas.len())
             .filter(|thief| {
                 let replica = &self.replicas[*thief];
-                former.contains_key(&replica.device) && replica.node.is_some()
+                let former = former.get(&replica.device);
+                former.is_some_and(|former| !former.outs.is_empty()) && replica.node.is_some()
             })
             .collect();
         let (Some(through), Some(thief)) = (self.pick(&through), self.pick(&thieves)) else {
@@ -221,6 +224,16 @@ impl Fleet {
             return;
         };
         let state = node.core.state();
+        // It signs as of before it was put out, whatever it was told since.
+        let outs = &former[&identity.key.id()].outs;
+        let old = state.membership.grants().filter(|(id, _)| {
+            let mut outs = outs.iter();
+            !outs.any(|out| state.membership.builds_on(&[*id], &out.grant))
+        });
+        let old = old.map(|(_, grant)| grant.bytes());
+        let Ok(old) = Membership::from_bytes(state.vault, old) else {
+            return;
+        };
         if self.rng.random_bool(0.3) {
             let puppet = SealingKey::from_seed(self.rng.random()).public();
             let new = NewDevice {
@@ -229,7 +242,7 @@ impl Fleet {
                 role: Role::Owner,
                 name: "puppet",
             };
-            let admission = state.membership.admit(
+            let admission = old.admit(
                 &identity.key,
                 &state.keyring,
                 &new,
@@ -260,12 +273,10 @@ impl Fleet {
             return;
         };
         let state = node.core.state();
-        if former[&writer.device].outs.is_empty()
-            || is_within_a_cutoff(&self.replicas[place], &writer, seq)
-        {
+        if is_within_a_cutoff(&self.replicas[place], &writer, seq) {
             return;
         }
-        let heads = state.membership.parents();
+        let heads = old.parents();
         let params = EntryParams {
             vault: state.vault,
             space: SpaceId::HOME,
