@@ -68,6 +68,7 @@ pub enum Command {
     Status(commands::status::Status),
     Pair(commands::pair::Pair),
     Join(commands::join::Join),
+    Recover(commands::recover::Recover),
     /// The 24 words that bring your vault back
     #[command(subcommand)]
     Recovery(commands::recovery::Recovery),

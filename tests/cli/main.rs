@@ -20,6 +20,7 @@ mod on_demand;
 mod pairing;
 #[cfg(feature = "provider-tests")]
 mod provider;
+mod recovery;
 mod relay;
 mod relay_host;
 mod revoking;

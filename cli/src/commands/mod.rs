@@ -15,6 +15,7 @@ pub mod key;
 pub mod limits;
 pub mod pair;
 pub mod pause;
+pub mod recover;
 pub mod recovery;
 pub mod relay;
 pub mod resume;
@@ -43,6 +44,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Status(args) => one_thread(args.run(context)),
         Command::Pair(args) => one_thread(args.run(context)),
         Command::Join(args) => one_thread(args.run(context)),
+        Command::Recover(args) => one_thread(args.run(context)),
         Command::Recovery(args) => one_thread(args.run(context)),
         Command::Device(args) => one_thread(args.run(context)),
         Command::Key(args) => one_thread(args.run(context)),

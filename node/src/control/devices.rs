@@ -23,6 +23,27 @@ pub struct DeviceRevoked {
     pub told: u64,
 }
 
+/// The recovery kit. It opens everything.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryKit {
+    /// The vault's id.
+    pub vault: String,
+    /// The 24 words.
+    pub words: Vec<String>,
+    /// The text of the QR code: all of it.
+    pub code: String,
+    /// The hosts that it names, with where they are.
+    pub hosts: Vec<String>,
+}
+
+impl std::fmt::Debug for RecoveryKit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecoveryKit")
+            .field("vault", &self.vault)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One signed act upon the membership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRow {

@@ -46,6 +46,24 @@ pub enum Reply {
     },
     /// The words were typed back and are on no device any more.
     RecoveryConfirmed,
+    /// The kit would work today.
+    RecoveryRehearsed {
+        /// Keys of the vault that its words open: all that this device has.
+        keys: u64,
+        /// Hosts that would hand out the vault for them.
+        hosts: u64,
+    },
+    /// This device is in the vault again.
+    Recovered {
+        /// Vault id.
+        vault: String,
+        /// This device.
+        device: DeviceRow,
+        /// Devices and hosts that showed the vault, and took this device in.
+        sources: u64,
+        /// Whether more than one host alone showed it: what is newest may be missing otherwise.
+        confirmed: bool,
+    },
     /// All devices of the vault.
     Devices {
         /// This one first, then by name.
@@ -296,6 +314,8 @@ pub enum Item {
     },
     /// The 24 words.
     RecoveryWords(Vec<String>),
+    /// The kit with them, to be printed: show it, do not log it.
+    RecoveryKit(super::RecoveryKit),
     /// Documents, up to some hundred at a time.
     Documents(Vec<DocumentRow>),
     /// Files and folders, up to some hundred at a time.

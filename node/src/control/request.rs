@@ -49,6 +49,26 @@ pub enum Request {
     /// Show the 24 words: `Item::RecoveryWords`, then `Question::RecoveryWords` until answered rightly (three tries).
     /// → `Reply::RecoveryConfirmed`; the words are then on no device. `Conflict` when they were confirmed before.
     RecoveryShow,
+    /// Put other words in the place of the present ones, and change the key; then as `RecoveryShow`.
+    RecoveryRenew {
+        /// The present 24 words, where the person has them: then nobody can contest it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<String>,
+    },
+    /// Try whether the kit would work today, and change nothing. → `Reply::RecoveryRehearsed`
+    RecoveryRehearse {
+        /// The kit.
+        with: RecoverWith,
+    },
+    /// Get a vault back with its words. Sends progress; otherwise as `Join`. → `Reply::Recovered`
+    Recover {
+        /// The kit.
+        with: RecoverWith,
+        /// Where devices and hosts are, `HOST:PORT`, in addition to what the kit says and the local network.
+        at: Vec<String>,
+        /// What other devices will call this one; the host name if absent.
+        device_name: Option<String>,
+    },
     /// → `Reply::Devices`
     DeviceList,
     /// Put a device out of the vault, and change the key. Asks `Question::RevokeDevice`. → `Reply::DeviceRevoked`
@@ -392,6 +412,9 @@ impl Request {
             Request::Pair { .. } => "pair",
             Request::Join { .. } => "join",
             Request::RecoveryShow => "recovery-show",
+            Request::RecoveryRenew { .. } => "recovery-renew",
+            Request::RecoveryRehearse { .. } => "recovery-rehearse",
+            Request::Recover { .. } => "recover",
             Request::DeviceList => "device-list",
             Request::DeviceRevoke { .. } => "device-revoke",
             Request::DeviceRole { .. } => "device-role",
@@ -452,6 +475,8 @@ impl Request {
             Request::Pair { .. }
                 | Request::Join { .. }
                 | Request::RecoveryShow
+                | Request::RecoveryRehearse { .. }
+                | Request::Recover { .. }
                 | Request::DocFind { .. }
                 | Request::DocList { .. }
                 | Request::FileList { .. }
@@ -478,6 +503,21 @@ pub enum JoinWith {
     Link(String),
     /// The short typed code.
     Code(String),
+}
+
+/// What a person has of the recovery kit.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum RecoverWith {
+    /// The text of its QR code.
+    Kit(String),
+    /// The words, and the vault's id as it stands beside them.
+    Words {
+        /// 24, in any case and spacing.
+        words: String,
+        /// The id.
+        vault: String,
+    },
 }
 
 /// A new limit.

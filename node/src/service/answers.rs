@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Node, check, conflicts, devices, documents, events, export, files, folders, hosts, limits,
-    lines, pairing, recovery, status, storage, trash, unsyncing, versions,
+    lines, pairing, recovering, recovery, status, storage, trash, unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -72,6 +72,13 @@ async fn answer(
             device_name,
         } => pairing::join(node, with, at, device_name, session).await,
         Request::RecoveryShow => recovery::show(node, session).await,
+        Request::RecoveryRenew { words } => recovery::renew(node, words, session).await,
+        Request::RecoveryRehearse { with } => recovery::rehearse(node, with).await,
+        Request::Recover {
+            with,
+            at,
+            device_name,
+        } => recovering::recover(node, with, at, device_name, session).await,
         Request::DeviceList => status::devices(node).await,
         Request::DeviceRevoke {
             device,

@@ -67,7 +67,10 @@ fn name_of(membership: &Membership, keyring: &Keyring, id: &DeviceId) -> String 
 }
 
 /// The words, if somebody typed them; they must be this vault's.
-fn read_words(core: &Core, words: Option<&str>) -> Result<Option<RecoveryKey>, ControlError> {
+pub(super) fn read_words(
+    core: &Core,
+    words: Option<&str>,
+) -> Result<Option<RecoveryKey>, ControlError> {
     let Some(words) = words else { return Ok(None) };
     let usage = |text: String| ControlError::new(ErrorKind::Usage, text);
     let key = RecoveryKey::from_words(words).map_err(|error| usage(error.to_string()))?;

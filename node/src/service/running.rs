@@ -157,6 +157,13 @@ impl Running {
                 ));
             }
         }
+        if let Some(streams) = node.recover_streams.clone() {
+            running.spawn(super::recovering::serve(
+                running.clone(),
+                streams,
+                stopping.clone(),
+            ));
+        }
         if let Some(net) = &node.net {
             running.spawn(super::hosts::run(
                 running.clone(),

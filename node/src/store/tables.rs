@@ -93,6 +93,10 @@ pub mod meta {
     pub const HLC: &str = "hlc";
     /// The recovery words, sealed, until a person has confirmed them.
     pub const RECOVERY: &str = "recovery";
+    /// Of a vault that was got back with its words from one device or host alone: when (u64), and which (32 bytes).
+    pub const RECOVERED: &str = "recovered_1";
+    /// When the recovery kit was last found to work, in milliseconds since 1970 (u64).
+    pub const REHEARSED: &str = "rehearsed";
     /// Present and 1 while the node runs; found at a start, it tells of an unclean stop.
     pub const RUNNING: &str = "running";
     /// Transactions up to this one are no longer in the feed (u64).

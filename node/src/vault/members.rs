@@ -43,6 +43,17 @@ pub enum Act {
     },
     /// Changes the keys.
     Rotate,
+    /// Puts another recovery key in the place of the present one, keeps it until a person has confirmed its words, and
+    /// changes the keys.
+    Replace {
+        /// The new one.
+        recovery: RecoveryKey,
+    },
+    /// Takes in grants that somebody with the recovery key made.
+    Take {
+        /// Encoded, each after its parents.
+        grants: Vec<Vec<u8>>,
+    },
 }
 
 impl State {
@@ -96,6 +107,9 @@ impl Work<'_, '_> {
     /// Carries out what a person asked for.
     pub fn manage(&mut self, ticket: Ticket, manage: &Manage) -> Result<(), Refusal> {
         self.close_entry()?;
+        if let Act::Take { grants } = &manage.act {
+            return self.take_all(ticket, grants);
+        }
         let words = manage.words.as_ref().map(RecoveryKey::signing);
         let key: DeviceKey = words.unwrap_or_else(|| self.core.identity.key.clone());
         if let Some(words) = &manage.words {
@@ -113,9 +127,20 @@ impl Work<'_, '_> {
             Act::Rotate => membership
                 .rotate(&key, &state.keyring, &mut *self.core.rng)
                 .map(|(grant, _)| grant),
+            Act::Replace { recovery } => {
+                membership.replace_recovery(&key, recovery.public(), now_ms)
+            }
+            Act::Take { .. } => return Ok(()),
         };
         let refused = |error: GrantError| CommitError::Invalid(error.to_string());
         self.take_grant(grant.map_err(refused)?)?.map_err(refused)?;
+        if let Act::Replace { recovery } = &manage.act {
+            let (device, vault) = (&self.core.identity.key, &self.core.state.vault);
+            let sealed = recovery.seal_at_rest(device, vault, &mut *self.core.rng);
+            self.meta
+                .insert(tables::meta::RECOVERY, &sealed[..])
+                .map_err(StoreError::from)?;
+        }
         let owner = self
             .core
             .state
@@ -123,12 +148,28 @@ impl Work<'_, '_> {
             .role(&self.core.identity.key.id())
             == Some(Role::Owner);
         if self.core.state.rotation_due && (owner || manage.words.is_some()) {
+            // A recovery key that has put another in its place signs nothing more.
+            let key = match &manage.act {
+                _ if owner => self.core.identity.key.clone(),
+                Act::Replace { recovery } => recovery.signing(),
+                _ => key,
+            };
             let state = &self.core.state;
             let (rotation, _) = state
                 .membership
                 .rotate(&key, &state.keyring, &mut *self.core.rng)
                 .map_err(refused)?;
             self.take_grant(rotation)?.map_err(refused)?;
+        }
+        self.done.managed.push(ticket);
+        Ok(())
+    }
+
+    fn take_all(&mut self, ticket: Ticket, grants: &[Vec<u8>]) -> Result<(), Refusal> {
+        let refused = |error: GrantError| CommitError::Invalid(error.to_string());
+        for bytes in grants {
+            let grant = SignedGrant::decode(bytes).map_err(|error| refused(error.into()))?;
+            self.take_grant(grant)?.map_err(refused)?;
         }
         self.done.managed.push(ticket);
         Ok(())

@@ -40,6 +40,8 @@ impl Fleet {
             (Act::Role { .. }, None) => "role",
             (Act::Role { .. }, Some(_)) => "role given with the words",
             (Act::Rotate, _) => "rotate",
+            (Act::Replace { .. }, _) => "other words",
+            (Act::Take { .. }, _) => "let in with the words",
         };
         if self.replicas[place].node.is_none() {
             return;

@@ -35,7 +35,7 @@ impl Device {
 }
 
 /// The 24 words, read from the terminal or a pipe where they are asked for.
-fn words(asked: bool) -> Result<Option<String>, Failure> {
+pub(in crate::commands) fn words(asked: bool) -> Result<Option<String>, Failure> {
     if !asked {
         return Ok(None);
     }
