@@ -21,6 +21,10 @@
 #   twice      a change that is there counts as applied again            → crdt: a duplicate is no duplicate
 #   rest       a file is read while it is being written                  → folder: half of it comes into the vault
 #   place      a content is written under its name, not renamed to it    → folder: a part of it can be seen
+#   revoked    a device that was put out may still write             → protocol: its log stays open
+#   wrapped    a new key is sealed to a device that was put out        → protocol: it reads what is written after
+#   cutoff     entries count however far they are beyond the cutoff    → simulation: a thief's entry is taken
+#   serve      a host goes on serving a device that was put out       → node: it keeps what such a device brings
 #   evict      what others hold is relied on without confirmation        → protocol: devices rely on each other, none keeps it
 #   quota      a host keeps contents beyond what a vault may store       → node: the store takes one too many
 #   free       a host frees what one device names no longer              → protocol: it goes while another still names it
@@ -37,7 +41,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free)
+names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free revoked wrapped cutoff serve)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -101,6 +105,30 @@ mutation() {
         old='match self.place.put(&tmp, temporary, &folder, &want.name) {'
         new='match std::fs::copy(self.place.tmp_path(temporary), self.place.path().join(&want.name)).and_then(|_| tmp.unlink(temporary)) {'
         command=(cargo test -p coffer-node --lib folder::tests::placing)
+        ;;
+    revoked)
+        file=protocol/src/grants/reading.rs
+        old='None if self.former.contains_key(&writer.device) => Writing::Closed {'
+        new='None if self.former.contains_key(&writer.device) && upto.is_none() => Writing::Open, None if self.former.contains_key(&writer.device) => Writing::Closed {'
+        command=(cargo test -p coffer-protocol --lib grants)
+        ;;
+    wrapped)
+        file=protocol/src/grants/reading.rs
+        old='if let Some(device) = self.devices.remove(&revocation.device) {'
+        new='if let Some(device) = self.devices.get(&revocation.device).cloned() {'
+        command=(cargo test -p coffer-protocol --lib grants)
+        ;;
+    cutoff)
+        file=node/src/vault/named.rs
+        old='Ok(ends.iter().any(|(end, _)| seq <= *end))'
+        new='Ok(ends.iter().any(|(end, _)| seq <= *end) || seq > 0)'
+        command=(env COFFER_SIM_SEEDS=0..12 cargo test -p coffer-tests --test simulation fleets)
+        ;;
+    serve)
+        file=node/src/relay/resident/taking.rs
+        old='*self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles.clone();'
+        new='if roles.len() >= before.len() { *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles.clone(); }'
+        command=(cargo test -p coffer-node --lib relay::tests::admission)
         ;;
     evict)
         file=protocol/src/eviction.rs

@@ -68,6 +68,7 @@ pub enum Command {
     Status(commands::status::Status),
     Pair(commands::pair::Pair),
     Join(commands::join::Join),
+    Recover(commands::recover::Recover),
     /// The 24 words that bring your vault back
     #[command(subcommand)]
     Recovery(commands::recovery::Recovery),
@@ -77,6 +78,9 @@ pub enum Command {
     /// Hosts: always on, they keep an encrypted copy of your vault, and can read none of it
     #[command(subcommand)]
     Relay(commands::relay::Relay),
+    /// The key under which the vault is written
+    #[command(subcommand)]
+    Key(commands::key::Key),
     /// Documents: notes, contacts, bills, anything that is JSON
     #[command(subcommand)]
     Doc(commands::doc::Doc),

@@ -292,6 +292,14 @@ fn words(question: &Question) -> (String, String) {
             about.push_str("\nNothing is deleted.");
             (about, "Keep this folder in sync?".to_owned())
         }
+        Question::RevokeDevice { name, device } => (
+            format!(
+                "{} ({}) will be put out of the vault for good.",
+                shown(name),
+                crate::units::short(device)
+            ),
+            "Revoke it?".to_owned(),
+        ),
         Question::EmptyTrash { files, bytes } => (
             format!(
                 "{} ({}) will be deleted for good, on all devices.",

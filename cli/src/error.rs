@@ -140,6 +140,13 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "not-an-invitation" => {
             "give the link that `coffer pair` shows (it begins with coffer:), the picture of its QR code, or the short code"
         }
+        "bad-kit" => {
+            "give a picture of the recovery kit's QR code, or its text, which begins with coffer:kit/; or run the command without, and type the words"
+        }
+        "nobody-to-recover-from" | "recovery-unavailable" => {
+            "see that a device or host of the vault runs, and say where with --at HOST:PORT"
+        }
+        "words-replaced" => "use the newest recovery kit",
         "start-failed" => {
             "the file coffer.log in the data folder says more; `coffer start` shows it here"
         }

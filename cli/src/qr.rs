@@ -109,6 +109,25 @@ impl Qr {
         Ok(out.flush().map_err(|error| failed(&error))?)
     }
 
+    /// The code as a picture within a page.
+    pub fn svg(&self) -> String {
+        let margin = PNG_MARGIN as usize;
+        let side = self.width + 2 * margin;
+        let mut path = String::new();
+        for (at, _) in self
+            .modules
+            .iter()
+            .enumerate()
+            .filter(|(_, module)| **module == Color::Dark)
+        {
+            let (x, y) = (at % self.width + margin, at / self.width + margin);
+            path.push_str(&format!("M{x} {y}h1v1h-1z"));
+        }
+        format!(
+            "<svg viewBox=\"0 0 {side} {side}\" shape-rendering=\"crispEdges\"><rect width=\"{side}\" height=\"{side}\" fill=\"#fff\"/><path d=\"{path}\" fill=\"#000\"/></svg>"
+        )
+    }
+
     fn image(&self) -> GrayImage {
         let width = u32::try_from(self.width).unwrap_or(0); // at most 177
         let side = (width + 2 * PNG_MARGIN) * PNG_SCALE;

@@ -23,6 +23,7 @@ pub mod hosts;
 pub mod index;
 pub mod net;
 mod private_file;
+mod recovering;
 pub mod relay;
 pub mod service;
 pub mod store;

@@ -17,6 +17,8 @@ pub const ENTRY_SIGNATURE: &str = "coffer 2026-11 entry signature";
 /// Signature of a held statement by its device.
 pub const HELD_SIGNATURE: &str = "coffer 2026-11 held statement signature";
 
+/// Signature by which the recovery key shows that its holder asks for the vault.
+pub const RECOVERY_PROOF_SIGNATURE: &str = "coffer 2026-11 recovery proof signature";
 /// Signature of a relay host's statement.
 pub const HOST_STATEMENT_SIGNATURE: &str = "coffer 2026-11 host statement signature";
 /// Signature of an order to erase a vault on a relay host, by an owner.
@@ -74,6 +76,8 @@ pub const SEAL: &str = "coffer 2026-11 seal to recipient";
 pub const RECOVERY_SIGNING: &str = "coffer 2026-11 recovery signing key";
 /// The recovery key's X-Wing seed.
 pub const RECOVERY_SEALING: &str = "coffer 2026-11 recovery sealing key";
+/// Checksum of a recovery kit, against damage and not against malice.
+pub const KIT_CHECKSUM: &str = "coffer 2026-11 recovery kit checksum";
 /// Key below which the unconfirmed recovery key is sealed on the device that made it.
 pub const RECOVERY_AT_REST: &str = "coffer 2026-11 recovery key at rest";
 

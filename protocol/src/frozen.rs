@@ -7,9 +7,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 use crate::frame::{self, Expected};
-use crate::grants::{self, Founded, Membership, NewDevice, Opener, Role, SignedGrant};
+use crate::grants::{self, Cutoff, Founded, Membership, NewDevice, Opener, Role, SignedGrant};
 use crate::held::{Held, HeldStatement};
-use crate::identity::{DeviceKey, Hash, SpaceId, VaultId, WriterId};
+use crate::identity::{DeviceId, DeviceKey, Hash, SpaceId, VaultId, WriterId};
 use crate::keys::{EpochKey, Keyring, SealingKey, SpaceSecret};
 use crate::log::{self, Body, Change, Clock, Entry, EntryParams};
 use crate::recovery::RecoveryKey;
@@ -17,6 +17,9 @@ use crate::recovery::RecoveryKey;
 const GENESIS: &str = include_str!("../frozen/v1/genesis.hex");
 const EPOCH: &str = include_str!("../frozen/v1/epoch.hex");
 const ADMIT: &str = include_str!("../frozen/v1/admit.hex");
+const REVOKE: &str = include_str!("../frozen/v2/revoke.hex");
+const ROLE: &str = include_str!("../frozen/v2/role.hex");
+const REPLACE: &str = include_str!("../frozen/v2/replace.hex");
 const ENTRY: &str = include_str!("../frozen/v1/entry.hex");
 const HELD_1: &str = include_str!("../frozen/v1/held.hex");
 const HELD: &str = include_str!("../frozen/v2/held.hex");
@@ -158,6 +161,53 @@ fn grants_of_version_1_are_read() {
         Some("phone")
     );
     assert_eq!(keyring.to_bytes(), founded().keyring.to_bytes());
+}
+
+/// The phone makes a reader of the laptop; the recovery key revokes it, undoes that, and replaces itself.
+fn taking_away() -> [SignedGrant; 3] {
+    let mut founded = founded();
+    let membership = &mut founded.membership;
+    membership.insert(admission(&self::founded())).unwrap();
+    let cutoffs = |device: DeviceId| {
+        vec![Cutoff {
+            writer: WriterId {
+                device,
+                incarnation: 7,
+            },
+            seq: 300,
+            header: Hash([5; 32]),
+        }]
+    };
+    let at = 1_764_000_000_002;
+    let (laptop, (phone, _)) = (device(1).0.id(), device(2));
+    let role = membership
+        .change_role(&phone, laptop, Role::Reader, cutoffs(laptop), at)
+        .unwrap();
+    membership.insert(role.clone()).unwrap();
+    let words = founded.recovery.signing();
+    let undone = [role.id()];
+    let revoke = membership
+        .revoke(&words, phone.id(), cutoffs(phone.id()), &undone, at)
+        .unwrap();
+    membership.insert(revoke.clone()).unwrap();
+    let next = RecoveryKey::generate(&mut rng(7)).public();
+    let replace = membership.replace_recovery(&words, next, at).unwrap();
+    membership.insert(replace.clone()).unwrap();
+    [role, revoke, replace]
+}
+
+#[test]
+fn what_takes_away_is_written_and_read_as_in_version_2() {
+    let [role, revoke, replace] = taking_away();
+    assert_frozen("role", role.bytes(), ROLE);
+    assert_frozen("revoke", revoke.bytes(), REVOKE);
+    assert_frozen("replace", replace.bytes(), REPLACE);
+    let list = [GENESIS, EPOCH, ADMIT, ROLE, REVOKE, REPLACE].map(bytes);
+    let vault = founded().membership.vault();
+    let read = Membership::from_bytes(vault, list).unwrap();
+    assert_eq!(read.devices().len(), 1);
+    assert_eq!(read.former().len(), 1);
+    assert_eq!(read.role(&device(1).0.id()), Some(Role::Owner));
 }
 
 #[test]

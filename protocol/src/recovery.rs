@@ -4,6 +4,17 @@
 //! device. From them come a signing key and a sealing key; the genesis grant names both public
 //! halves, and every epoch's key is sealed to it. Until the person has confirmed the words, the
 //! device that made them keeps them sealed under a key of its own ([`RecoveryKey::seal_at_rest`]).
+//! What is printed with them is a [`Kit`]; [`Asker`] and [`Keeper`] are the conversation by which a vault
+//! comes back.
+
+mod asking;
+mod kit;
+
+pub use asking::{
+    Asker, AskerStep, Keeper, KeeperStep, MAX_RECOVER_GRANTS, MAX_RECOVER_MESSAGE, Proof,
+    RECOVER_TIMEOUT_MS, RecoverError,
+};
+pub use kit::{Kit, KitError, KitHost, MAX_KIT_ADDRESSES, MAX_KIT_HOSTS};
 
 use std::fmt;
 

@@ -13,12 +13,15 @@ pub const BLOBS: &str = "/coffer/blobs/1";
 
 /// The libp2p protocol on which a vault is bound to a relay host.
 pub const RELAY_JOIN: &str = "/coffer/relay-join/1";
+/// The libp2p protocol on which whoever has a vault's words gets its grants, and a new device in.
+pub const RECOVER_PROTOCOL: &str = "/coffer/recover/1";
 /// The libp2p protocol on which devices leave blobs with a relay host, and ask after them.
 pub const RELAY_BLOBS: &str = "/coffer/relay-blobs/1";
 
-/// Grants. 1: genesis, epoch, admit. A new kind of grant comes with a new version, so that a
-/// program which cannot read it says so instead of going on without it.
-pub const GRANT: u16 = 1;
+/// Grants. 1: genesis, epoch, admit. 2: revoke, role, replace, and grants by the recovery key. A new
+/// kind of grant comes with a new version, so that a program which cannot read it says so instead of
+/// going on without it; the older kinds are still written as version 1.
+pub const GRANT: u16 = 2;
 /// Entries. 1: one author's changes and clock.
 pub const ENTRY: u16 = 1;
 /// Held statements. 1: two clocks, exceptions, pinned. 2: since when it is not pinned, contents awaited,
@@ -26,6 +29,10 @@ pub const ENTRY: u16 = 1;
 pub const HELD: u16 = 2;
 /// The recovery key at rest. 1: 32 bytes of entropy.
 pub const RECOVERY: u16 = 1;
+/// Recovery kits. 1: a vault, its words, hosts with addresses.
+pub const KIT: u16 = 1;
+/// Messages of getting a vault back with its words. 1: a proof, grants, grants back.
+pub const RECOVER: u16 = 1;
 /// A keyring at rest. 1: one space's epochs and secret.
 pub const KEYRING: u16 = 1;
 /// Messages of replication. 1: hello, grants, entries, held statements, clocks, questions.

@@ -44,6 +44,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What a command left.
+    pub fn of(output: std::process::Output) -> Outcome {
+        Outcome {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// Checks the exit code, and that standard error names `about`.
     #[track_caller]
     pub fn fails(&self, code: i32, about: &str) {
@@ -133,12 +142,7 @@ impl Device {
 
     /// Runs a command to its end.
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Outcome {
-        let output = self.command(arguments).output().expect("coffer runs");
-        Outcome {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Outcome::of(self.command(arguments).output().expect("coffer runs"))
     }
 
     /// Runs a command that must succeed, and gives what it printed.

@@ -20,8 +20,10 @@ mod on_demand;
 mod pairing;
 #[cfg(feature = "provider-tests")]
 mod provider;
+mod recovery;
 mod relay;
 mod relay_host;
+mod revoking;
 mod scenarios;
 mod scripts;
 mod secrets;

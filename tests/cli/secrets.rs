@@ -69,7 +69,7 @@ fn contents_and_names_are_readable_in_no_file_that_is_not_the_owners_alone() {
 }
 
 /// Runs a command in a terminal of its own (`script`), types nothing, and gives what it shows.
-fn in_a_terminal(device: &Device, arguments: &[&str]) -> String {
+pub fn in_a_terminal(device: &Device, arguments: &[&str]) -> String {
     let mut inner = vec![env!("CARGO_BIN_EXE_coffer").to_owned()];
     inner.extend(arguments.iter().map(|&argument| argument.to_owned()));
     let coffer = device.command(arguments);
@@ -96,7 +96,7 @@ fn in_a_terminal(device: &Device, arguments: &[&str]) -> String {
 }
 
 /// The words behind the numbers 1 to 24.
-fn words_of(shown: &str) -> Vec<String> {
+pub fn words_of(shown: &str) -> Vec<String> {
     let mut words = std::collections::BTreeMap::new();
     let mut tokens = shown.split_whitespace().peekable();
     while let Some(token) = tokens.next() {

@@ -56,6 +56,10 @@ pub struct Replica {
     pub off_until_ms: u64,
     /// What it acknowledged to its person.
     pub acknowledged: Acknowledged,
+    /// Characters that it acknowledged to be typed, and to be erased: (document, character).
+    pub typed: [Vec<(String, char)>; 2],
+    /// Files that it acknowledged to be made.
+    pub made_files: Vec<coffer_crdt::files::FileId>,
     /// What its disk was last seen to hold.
     pub durably: Durably,
     /// Contents of which the bytes are here although no placement says so: those with a list of lists.
@@ -102,6 +106,8 @@ impl Replica {
             node: None,
             off_until_ms: 0,
             acknowledged: Acknowledged::default(),
+            typed: Default::default(),
+            made_files: Vec::new(),
             durably: Durably::default(),
             bytes: BTreeSet::new(),
         }
@@ -117,6 +123,8 @@ impl Replica {
             disk: self.disk.copy(),
             node: None,
             acknowledged: self.acknowledged.clone(),
+            typed: Default::default(),
+            made_files: Vec::new(),
             durably: Durably::default(),
             bytes: self.bytes.clone(),
             ..*self

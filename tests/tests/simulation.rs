@@ -40,7 +40,7 @@ const FOUND: [(u64, &str); 5] = [
 
 /// What the seeds of the suite must hit at least: about a quarter of what they do hit, so that an innocent change which
 /// shifts the dice does not fail, and one that makes a case unreachable does.
-const MINIMA: [(&str, &str, u64); 58] = [
+const MINIMA: [(&str, &str, u64); 70] = [
     ("operation", "put", 100),
     ("operation", "merge fields", 100),
     ("operation", "type", 200),
@@ -97,6 +97,18 @@ const MINIMA: [(&str, &str, u64); 58] = [
     ("fault", "copied data folder", 8),
     ("fault", "device admitted", 8),
     ("fault", "told that the disk is full", 20),
+    ("membership", "revoke", 30),
+    ("membership", "mutual revocation", 2),
+    ("membership", "role", 8),
+    ("membership", "rotate", 16),
+    ("membership", "admitted by who was put out", 15),
+    ("membership", "written before it was learned", 20),
+    ("membership", "thief writes", 3),
+    ("membership", "thief admits", 1),
+    ("membership", "write refused", 150),
+    ("membership", "decided with the words", 3),
+    ("membership", "role given with the words", 2),
+    ("membership", "out in the end", 45),
     ("message", "need entries", 4),
     ("store", "folded document", 1),
 ];

@@ -73,9 +73,11 @@ fn the_commands_are_these() {
         .filter(|(_, command)| !command.has_subcommands())
         .map(|(path, _)| path.trim_start_matches("coffer ").to_owned())
         .collect();
-    let expected = "init, start, stop, status, pair, join, recovery show, device list, \
+    let expected = "init, start, stop, status, pair, join, recover, recovery show, \
+        recovery renew, recovery rehearse, device list, device revoke, \
+        device role, device log, \
         relay add, relay list, relay remove, relay init, relay start, relay invite, \
-        relay vault list, relay vault remove, relay status, \
+        relay vault list, relay vault remove, relay status, key rotate, \
         doc put, doc get, doc edit, doc find, doc list, doc delete, doc history, \
         file add, file list, file get, file move, file delete, file restore, file history, \
         file tag, file untag, folder add, folder list, folder remove, folder rescan, folder confirm, \

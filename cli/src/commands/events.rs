@@ -11,7 +11,8 @@ use crate::output::Output;
 /// Print what changes, as it changes: one JSON object a line, until Ctrl-C
 ///
 /// The first line is {"event":"listening"}: everything after it is told. Kinds: document, file, conflict (arose,
-/// or settled), brake (a folder rests, or goes on), device, sync, missed (so many were not told because the reader was too slow). Pass over kinds that you do not know.
+/// or settled), brake (a folder rests, or goes on), device, membership (a device
+/// was let in, put out or given another role), sync, missed (so many were not told because the reader was too slow). Pass over kinds that you do not know.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer events\n  \

@@ -150,7 +150,7 @@ fn first_line() -> Result<String, Failure> {
 }
 
 /// As a person writes it, or as the invitation names it: with `/tcp` or `/quic` after it. Both are tried either way.
-fn host_and_port(text: &str) -> Result<String, String> {
+pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     let text = ["/tcp", "/quic"]
         .iter()
         .find_map(|transport| text.strip_suffix(transport))

@@ -11,9 +11,11 @@ pub mod file;
 pub mod folder;
 pub mod init;
 pub mod join;
+pub mod key;
 pub mod limits;
 pub mod pair;
 pub mod pause;
+pub mod recover;
 pub mod recovery;
 pub mod relay;
 pub mod resume;
@@ -42,8 +44,10 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Status(args) => one_thread(args.run(context)),
         Command::Pair(args) => one_thread(args.run(context)),
         Command::Join(args) => one_thread(args.run(context)),
+        Command::Recover(args) => one_thread(args.run(context)),
         Command::Recovery(args) => one_thread(args.run(context)),
         Command::Device(args) => one_thread(args.run(context)),
+        Command::Key(args) => one_thread(args.run(context)),
         Command::Doc(args) => one_thread(args.run(context)),
         Command::File(args) => one_thread(args.run(context)),
         Command::Folder(args) => one_thread(args.run(context)),

@@ -11,6 +11,7 @@
 
 mod check;
 mod client;
+mod devices;
 mod error;
 mod hosts;
 mod keeping;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
+pub use devices::{DeviceRevoked, LogRow, RecoveryKit};
 pub use error::{ControlError, ErrorKind};
 pub use hosts::{HostFill, HostHolding, HostReceipt, HostRow, HostTrouble};
 pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
@@ -43,7 +45,7 @@ pub use reply::{
     SettledPaths, Skipped, Stage,
 };
 pub use request::{
-    Answer, DocLine, JoinWith, Keep, LinesMode, Question, RateChange, Request, Where,
+    Answer, DocLine, JoinWith, Keep, LinesMode, Question, RateChange, RecoverWith, Request, Where,
 };
 pub use server::{Server, Service};
 pub use session::{Gone, Session};

@@ -46,10 +46,49 @@ pub enum Reply {
     },
     /// The words were typed back and are on no device any more.
     RecoveryConfirmed,
+    /// The kit would work today.
+    RecoveryRehearsed {
+        /// Keys of the vault that its words open: all that this device has.
+        keys: u64,
+        /// Hosts that would hand out the vault for them.
+        hosts: u64,
+    },
+    /// This device is in the vault again.
+    Recovered {
+        /// Vault id.
+        vault: String,
+        /// This device.
+        device: DeviceRow,
+        /// Devices and hosts that showed the vault, and took this device in.
+        sources: u64,
+        /// Whether more than one host alone showed it: what is newest may be missing otherwise.
+        confirmed: bool,
+    },
     /// All devices of the vault.
     Devices {
         /// This one first, then by name.
         devices: Vec<DeviceRow>,
+    },
+    /// A device is out.
+    DeviceRevoked(super::DeviceRevoked),
+    /// A device has this role.
+    DeviceRole {
+        /// Its name.
+        name: String,
+        /// Its id.
+        device: String,
+        /// `owner`, `member` or `reader`.
+        role: String,
+    },
+    /// Who was let in, put out or given another role.
+    DeviceLog {
+        /// Oldest first.
+        rows: Vec<super::LogRow>,
+    },
+    /// The vault is written under a new key from now on.
+    KeyRotated {
+        /// Devices that have it.
+        devices: u64,
     },
     /// One document.
     Document(DocumentReply),
@@ -275,6 +314,8 @@ pub enum Item {
     },
     /// The 24 words.
     RecoveryWords(Vec<String>),
+    /// The kit with them, to be printed: show it, do not log it.
+    RecoveryKit(super::RecoveryKit),
     /// Documents, up to some hundred at a time.
     Documents(Vec<DocumentRow>),
     /// Files and folders, up to some hundred at a time.
@@ -487,6 +528,8 @@ pub struct Skipped {
     rename_all_fields = "snake_case"
 )]
 pub enum Event {
+    /// A device was let in, put out or given another role, or a key changed.
+    Membership(super::LogRow),
     /// Everything that happens from now on is reported.
     Listening,
     /// A document changed; it is durable here.

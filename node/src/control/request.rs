@@ -49,8 +49,53 @@ pub enum Request {
     /// Show the 24 words: `Item::RecoveryWords`, then `Question::RecoveryWords` until answered rightly (three tries).
     /// → `Reply::RecoveryConfirmed`; the words are then on no device. `Conflict` when they were confirmed before.
     RecoveryShow,
+    /// Put other words in the place of the present ones, and change the key; then as `RecoveryShow`.
+    RecoveryRenew {
+        /// The present 24 words, where the person has them: then nobody can contest it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<String>,
+    },
+    /// Try whether the kit would work today, and change nothing. → `Reply::RecoveryRehearsed`
+    RecoveryRehearse {
+        /// The kit.
+        with: RecoverWith,
+    },
+    /// Get a vault back with its words. Sends progress; otherwise as `Join`. → `Reply::Recovered`
+    Recover {
+        /// The kit.
+        with: RecoverWith,
+        /// Where devices and hosts are, `HOST:PORT`, in addition to what the kit says and the local network.
+        at: Vec<String>,
+        /// What other devices will call this one; the host name if absent.
+        device_name: Option<String>,
+    },
     /// → `Reply::Devices`
     DeviceList,
+    /// Put a device out of the vault, and change the key. Asks `Question::RevokeDevice`. → `Reply::DeviceRevoked`
+    DeviceRevoke {
+        /// Its name, or the beginning of its id.
+        device: String,
+        /// Ids as `DeviceLog` shows them, of what the device did and what shall not count any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        undo: Vec<String>,
+        /// The 24 words, where no owner can do it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<String>,
+    },
+    /// Give a device another role. → `Reply::DeviceRole`
+    DeviceRole {
+        /// Its name, or the beginning of its id.
+        device: String,
+        /// `owner`, `member` or `reader`.
+        role: String,
+        /// The 24 words, where no owner can do it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<String>,
+    },
+    /// Who was let in, put out or given another role, by whom and when. → `Reply::DeviceLog`
+    DeviceLog,
+    /// Change the key under which the vault is written from now on. → `Reply::KeyRotated`
+    KeyRotate,
 
     /// Make the document's JSON equal to `value`, creating it if need be. → `Reply::Written`
     DocPut {
@@ -367,7 +412,14 @@ impl Request {
             Request::Pair { .. } => "pair",
             Request::Join { .. } => "join",
             Request::RecoveryShow => "recovery-show",
+            Request::RecoveryRenew { .. } => "recovery-renew",
+            Request::RecoveryRehearse { .. } => "recovery-rehearse",
+            Request::Recover { .. } => "recover",
             Request::DeviceList => "device-list",
+            Request::DeviceRevoke { .. } => "device-revoke",
+            Request::DeviceRole { .. } => "device-role",
+            Request::DeviceLog => "device-log",
+            Request::KeyRotate => "key-rotate",
             Request::DocPut { .. } => "doc-put",
             Request::DocEdit { .. } => "doc-edit",
             Request::DocLines { .. } => "doc-lines",
@@ -423,6 +475,8 @@ impl Request {
             Request::Pair { .. }
                 | Request::Join { .. }
                 | Request::RecoveryShow
+                | Request::RecoveryRehearse { .. }
+                | Request::Recover { .. }
                 | Request::DocFind { .. }
                 | Request::DocList { .. }
                 | Request::FileList { .. }
@@ -449,6 +503,21 @@ pub enum JoinWith {
     Link(String),
     /// The short typed code.
     Code(String),
+}
+
+/// What a person has of the recovery kit.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
+pub enum RecoverWith {
+    /// The text of its QR code.
+    Kit(String),
+    /// The words, and the vault's id as it stands beside them.
+    Words {
+        /// 24, in any case and spacing.
+        words: String,
+        /// The id.
+        vault: String,
+    },
 }
 
 /// A new limit.
@@ -507,6 +576,13 @@ pub enum Question {
         /// The name that the device gives itself; cleaned of control characters by the node.
         name: String,
         /// Its device id in hex.
+        device: String,
+    },
+    /// Put this device out of the vault for good? Answer `Yes` or `No`.
+    RevokeDevice {
+        /// Its name.
+        name: String,
+        /// Its id.
         device: String,
     },
     /// This data folder has a new vault with nothing in it: leave it for the one to join? Answer `Yes` or `No`.

@@ -52,6 +52,9 @@ pub struct Status {
     pub conflicts: u64,
     /// Whether the 24 words are in a person's hands.
     pub recovery: RecoveryState,
+    /// When the recovery kit was last found to work from this device, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed_ms: Option<u64>,
     /// What a person should know, most pressing first.
     pub warnings: Vec<Warning>,
 }

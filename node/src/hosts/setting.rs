@@ -10,8 +10,8 @@ use redb::ReadTransaction;
 use serde_json::{Value, json};
 
 use crate::index;
-use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, read_row};
+use crate::store::{StoreError, tables};
 
 /// Type of these documents.
 pub const DOCTYPE: &str = "coffer.hosts";
@@ -104,9 +104,13 @@ pub fn read(
     let relays = membership.devices().iter();
     for (host, _) in relays.filter(|(_, device)| device.role == Role::Relay) {
         let key = DocumentKey::new(DOCTYPE, &host.to_string());
-        let Some(row) = read_row(read, key)?.filter(|row| !row.deleted) else {
+        let Some(row) = read_row(read, key)? else {
+            hosts.extend(on_paper(read, host)?.map(|setting| (*host, setting)));
             continue;
         };
+        if row.deleted {
+            continue;
+        }
         let value = index::json(read, key, &row)?.unwrap_or(Value::Null);
         match Setting::from_json(&value) {
             Some(setting) => hosts.push((*host, setting)),
@@ -114,6 +118,21 @@ pub fn read(
         }
     }
     Ok(hosts)
+}
+
+/// A host of which this device knows only where it is, from the recovery kit: its document comes from it, or never.
+fn on_paper(read: &ReadTransaction, host: &DeviceId) -> Result<Option<Setting>, StoreError> {
+    let table = read.open_table(tables::ADDRESSES)?;
+    let known = table.get(&host.0)?;
+    let addresses: Vec<String> = known
+        .and_then(|list| postcard::from_bytes(list.value()).ok())
+        .unwrap_or_default();
+    Ok((!addresses.is_empty()).then(|| Setting {
+        name: "host".into(),
+        addresses,
+        in_use: true,
+        ..Setting::default()
+    }))
 }
 
 #[cfg(test)]

@@ -94,6 +94,15 @@ const TO_LOOK_AT: usize = 1024;
 const GIVING_EACH: u64 = 4 << 20;
 
 impl Host {
+    /// Closes the connection to a device that was put out of a vault, unless it is in another one that is served.
+    pub async fn let_go(&self, device: DeviceId) {
+        match self.store.vaults_of(device).await {
+            Ok(vaults) if vaults.is_empty() => self.net.close_peer(device.0).await,
+            Ok(_) => {}
+            Err(error) => self.store_failed("look for a device", &error),
+        }
+    }
+
     /// A host that serves nobody yet, and the queues of what it has to state, and of whom it has to look at.
     pub fn new(parts: Parts) -> (Arc<Host>, mpsc::Receiver<VaultId>, mpsc::Receiver<Device>) {
         let (to_state, stating) = mpsc::channel(TO_STATE);

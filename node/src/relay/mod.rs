@@ -6,7 +6,7 @@
 //! config/       what a person sets · folder.rs  the data folder · places.rs  where devices reach the host
 //! control/      `relay invite`, `vault` and `status`, over a socket · asked.rs  what they are answered
 //! serving.rs    streams come in, and go to the one who speaks their protocol · door.rs  who may connect at all
-//! joining.rs    binding a vault, and hearing of its devices
+//! joining.rs    binding a vault, and hearing of its devices · recovering.rs  whoever has its words
 //! session.rs    one device replicates · resident/  one vault in memory · verify.rs  what is believed
 //! vaults.rs     which vaults are in memory
 //! stating.rs    what the host says of what it has · following.rs  what other processes on the same store did
@@ -38,6 +38,7 @@ mod marks;
 mod metrics;
 pub(crate) mod places;
 mod rates;
+mod recovering;
 mod resident;
 mod resting;
 mod run;
@@ -55,8 +56,9 @@ pub mod decisions {
     pub use super::deposit::look_after;
     pub use super::resident::{fresh_grants, spaces_of, statement_counter};
     pub use super::stating::next as next_statement;
-    pub use super::verify::{Checked, Ground, check};
+    pub use super::verify::{Checked, Ground, check, writing};
 }
 
 pub use config::{ConfigError, LogFormat, LogLevel, RelayConfig};
 pub use run::{HostOptions, HostReady, run};
+pub(crate) use serving::take_leave;

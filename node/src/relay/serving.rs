@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::host::Host;
-use super::{deposit, giving, joining, session};
+use super::{deposit, giving, joining, recovering, session};
 use crate::net::{Inbound, Incoming, Protocol, Stream, StreamProtocol};
 
 /// Accepted streams that may wait for this loop.
@@ -35,6 +35,7 @@ pub fn protocols() -> Vec<Protocol> {
         protocol(version::BLOBS, 8),
         protocol(version::RELAY_BLOBS, 4),
         protocol(version::RELAY_JOIN, 2),
+        protocol(version::RECOVER_PROTOCOL, 2),
     ]
 }
 
@@ -52,6 +53,7 @@ pub async fn run(host: Arc<Host>, mut incoming: Incoming) {
     let mut give = take(version::BLOBS);
     let mut deposit = take(version::RELAY_BLOBS);
     let mut join = take(version::RELAY_JOIN);
+    let mut recover = take(version::RECOVER_PROTOCOL);
     let mut tasks = JoinSet::new();
     let mut joins = JoinSet::new();
     loop {
@@ -70,6 +72,15 @@ pub async fn run(host: Arc<Host>, mut incoming: Incoming) {
                 if joins.len() < MAX_JOINS {
                     admit(&host, inbound, "relay-join", &mut joins, |host, stream| {
                         Box::pin(async move { joining::join(&host, stream).await })
+                    });
+                } else {
+                    host.metrics.refused("busy");
+                }
+            }
+            Some(inbound) = recover.recv() => {
+                if joins.len() < MAX_JOINS {
+                    admit(&host, inbound, "recover", &mut joins, |host, stream| {
+                        Box::pin(async move { recovering::serve(&host, stream).await })
                     });
                 } else {
                     host.metrics.refused("busy");

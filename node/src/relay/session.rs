@@ -45,6 +45,7 @@ pub async fn hold(host: &Arc<Host>, stream: Stream) {
         return;
     };
     let Some(resident) = admitted(host, vault, device).await else {
+        part(host, vault, device, write).await;
         return;
     };
     let mark = (host.marks.vault(vault), host.marks.device(device));
@@ -64,7 +65,28 @@ pub async fn hold(host: &Arc<Host>, stream: Stream) {
     }
     resident.disconnect(device, &queue).await;
     host.metrics.sessions.dec();
+    if resident.role(&device).is_none() {
+        host.let_go(device).await;
+    }
     tracing::debug!(vault = %mark.0, device = %mark.1, "a session ended");
+}
+
+/// Tells a device that was put out so, if its vault is in memory: then it knows before it asks anybody else. Strangers are
+/// told nothing.
+async fn part(
+    host: &Host,
+    vault: VaultId,
+    device: DeviceId,
+    write: futures::io::WriteHalf<Stream>,
+) {
+    let Some(resident) = host.vaults.get(&vault) else {
+        return;
+    };
+    if let Some(queue) = resident.part_with(device).await
+        && let Err(error) = send(host, &resident, &queue, write).await
+    {
+        tracing::debug!(%error, "a device that is out could not be told");
+    }
 }
 
 /// The vault, if the device is in it. What is not in memory is asked of the store's index first: a stranger costs one

@@ -3,13 +3,17 @@
 //! An entry is taken if it is of this vault, of a writer whom the grants let write, of a space of the vault, signed by
 //! that writer, body included, and the very next in its log. The body stays closed: the host has no key. Pure, so that it
 //! runs beside the runtime.
+//!
+//! Of a log that grants have closed, what is within the cutoff is taken. What is beyond counts only by what is said inside
+//! of bodies, so it is taken from other devices of the vault alone, who pass on only what they took in themselves, and
+//! from a reader itself only what is no longer than saying what it has seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use coffer_protocol::grants::Role;
+use coffer_protocol::grants::{Membership, Writing};
 use coffer_protocol::identity::{DeviceId, Hash, SpaceId, VaultId, WriterId};
-use coffer_protocol::log::{Clock, Entry};
+use coffer_protocol::log::{CLOCK_MAX_LEN, Clock, Entry};
 use coffer_protocol::replication::Rejection;
 
 use super::store::NewEntry;
@@ -18,12 +22,34 @@ use super::store::NewEntry;
 pub struct Ground {
     /// The vault.
     pub vault: VaultId,
-    /// Who is in it, and as what.
-    pub roles: BTreeMap<DeviceId, Role>,
+    /// Who sent them.
+    pub from: DeviceId,
+    /// What counts of each of the logs that they are of; nothing of those that are not here.
+    pub writing: BTreeMap<WriterId, Writing>,
     /// Its spaces.
     pub spaces: BTreeSet<SpaceId>,
     /// What is durable here.
     pub clock: Clock,
+}
+
+/// Longest entry by which a reader says what it has seen: a clock, and what is around it.
+const MAX_SAID: usize = CLOCK_MAX_LEN + 4096;
+
+/// What counts of the logs that entries are of.
+pub fn writing(membership: &Membership, entries: &[Vec<u8>]) -> BTreeMap<WriterId, Writing> {
+    let headers = entries
+        .iter()
+        .filter_map(|bytes| Entry::decode_header(bytes).ok());
+    let writers: BTreeSet<WriterId> = headers.map(|header| header.writer).collect();
+    let may = |writer: &WriterId| {
+        let role = membership.role(&writer.device);
+        role.is_none_or(|role| role.holds_keys())
+    };
+    writers
+        .into_iter()
+        .filter(may)
+        .map(|writer| (writer, membership.writing(&writer)))
+        .collect()
 }
 
 /// What was found.
@@ -55,7 +81,7 @@ pub fn check(ground: &Ground, entries: Vec<Vec<u8>>) -> Checked {
         if refused.contains(&writer) || entry.header.seq <= end.0 {
             continue;
         }
-        match check_one(ground, end, &entry) {
+        match check_one(ground, end, &entry, bytes.len()) {
             Ok(()) => {
                 let header = entry.header_hash();
                 ends.insert(writer, (entry.header.seq, header));
@@ -76,11 +102,40 @@ pub fn check(ground: &Ground, entries: Vec<Vec<u8>>) -> Checked {
     checked
 }
 
-fn check_one(ground: &Ground, end: (u64, Hash), entry: &Entry) -> Result<(), Rejection> {
+fn check_one(
+    ground: &Ground,
+    end: (u64, Hash),
+    entry: &Entry,
+    len: usize,
+) -> Result<(), Rejection> {
     let header = &entry.header;
-    let role = ground.roles.get(&header.writer.device);
-    if !role.is_some_and(|role| role.writes()) || !ground.spaces.contains(&header.space) {
+    let writing = ground.writing.get(&header.writer);
+    if !ground.spaces.contains(&header.space) {
         return Err(Rejection::UnknownWriter);
+    }
+    match writing {
+        None | Some(Writing::Unknown) => return Err(Rejection::UnknownWriter),
+        Some(Writing::Open) => {}
+        Some(Writing::Closed {
+            upto,
+            says_what_it_saw,
+        }) => match upto {
+            Some((last, _)) if header.seq < *last => {}
+            Some((last, ours)) if header.seq == *last => {
+                let theirs = entry.header_hash();
+                if *ours != theirs {
+                    return Err(Rejection::Forked {
+                        writer: header.writer,
+                        seq: *last,
+                        ours: *ours,
+                        theirs,
+                    });
+                }
+            }
+            _ if ground.from != header.writer.device => {}
+            _ if *says_what_it_saw && len <= MAX_SAID => {}
+            _ => return Err(Rejection::NotYet),
+        },
     }
     // The signature first: what an unsigned header says of its place means nothing.
     if entry.verify(&ground.vault).is_err() {

@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    Node, check, conflicts, documents, events, export, files, folders, hosts, limits, lines,
-    pairing, recovery, status, storage, trash, unsyncing, versions,
+    Node, check, conflicts, devices, documents, events, export, files, folders, hosts, limits,
+    lines, pairing, recovering, recovery, status, storage, trash, unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -72,7 +72,26 @@ async fn answer(
             device_name,
         } => pairing::join(node, with, at, device_name, session).await,
         Request::RecoveryShow => recovery::show(node, session).await,
+        Request::RecoveryRenew { words } => recovery::renew(node, words, session).await,
+        Request::RecoveryRehearse { with } => recovery::rehearse(node, with).await,
+        Request::Recover {
+            with,
+            at,
+            device_name,
+        } => recovering::recover(node, with, at, device_name, session).await,
         Request::DeviceList => status::devices(node).await,
+        Request::DeviceRevoke {
+            device,
+            undo,
+            words,
+        } => devices::revoke(node, device, undo, words, session).await,
+        Request::DeviceRole {
+            device,
+            role,
+            words,
+        } => devices::role(node, device, role, words).await,
+        Request::DeviceLog => devices::log(node).await,
+        Request::KeyRotate => devices::rotate(node).await,
         Request::DocPut {
             doctype,
             id,

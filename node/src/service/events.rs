@@ -1,6 +1,6 @@
 //! The stream of what changes, for scripts and pages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use redb::ReadableDatabase;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::conflicts::Told;
 use super::running::Running;
 use super::stopped;
-use super::{Node, folders, status, store_error};
+use super::{Node, devices, folders, status, store_error};
 use crate::control::{
     ControlError, ErrorKind, Event, FileEvent, FolderBrake, Item, Reply, Session,
 };
@@ -38,6 +38,12 @@ pub async fn events(
     let mut conflicts = Told::new(&running.vault.tree());
     let mut brakes = Brakes::default();
     brakes.news(&running);
+    let mut members = running.vault.members();
+    let mut known: BTreeSet<String> = devices::rows(&running)
+        .await?
+        .into_iter()
+        .map(|row| row.id)
+        .collect();
     session.item(Item::Event(Event::Listening)).await?;
     loop {
         let net_event = async {
@@ -83,6 +89,13 @@ pub async fn events(
                 };
                 for event in news {
                     session.item(Item::Event(event)).await?;
+                }
+            }
+            Ok(()) = members.changed() => {
+                for row in devices::rows(&running).await? {
+                    if known.insert(row.id.clone()) {
+                        session.item(Item::Event(Event::Membership(row))).await?;
+                    }
                 }
             }
             () = brakes.changed() => {

@@ -9,6 +9,7 @@ mod answers;
 mod check;
 mod collecting;
 mod conflicts;
+mod devices;
 mod documents;
 mod events;
 mod export;
@@ -22,6 +23,7 @@ mod limits;
 mod lines;
 pub(crate) mod memory;
 mod pairing;
+mod recovering;
 mod recovery;
 mod reopen;
 mod running;
@@ -61,7 +63,7 @@ const INCOMING_QUEUE: usize = 64;
 const REPLICATE_PER_DEVICE: usize = 4;
 /// Streams for blobs that one device may have open: some batches in flight, for folders and keeper each.
 const BLOBS_PER_DEVICE: usize = 32;
-/// Pairing streams that one device may have open.
+/// Streams for pairing, or to get a vault back, that one device may have open.
 const PAIR_PER_DEVICE: usize = 2;
 /// How long stopping may take before what is left is dropped: systemd and people wait about as long.
 const STOP_WITHIN: Duration = Duration::from_millis(4500);
@@ -85,6 +87,7 @@ pub struct Node {
     inviting: Mutex<Option<pairing::Open>>,
     blob_streams: Option<Streams>,
     replicate_streams: Option<Streams>,
+    recover_streams: Option<Streams>,
     stop: watch::Sender<bool>,
 }
 
@@ -208,10 +211,11 @@ pub async fn run(
             .as_mut()
             .and_then(|incoming| incoming.take(&StreamProtocol::new(name)))
     };
-    let (blob_streams, replicate_streams, pair_streams) = (
+    let (blob_streams, replicate_streams, pair_streams, recover_streams) = (
         take(version::BLOBS),
         take(version::REPLICATE),
         take(version::PAIR),
+        take(version::RECOVER_PROTOCOL),
     );
     let node = Arc::new(Node {
         started,
@@ -223,6 +227,7 @@ pub async fn run(
         inviting: Mutex::new(None),
         blob_streams: blob_streams.map(|streams| Arc::new(Mutex::new(streams))),
         replicate_streams: replicate_streams.map(|streams| Arc::new(Mutex::new(streams))),
+        recover_streams: recover_streams.map(|streams| Arc::new(Mutex::new(streams))),
         stop: watch::channel(false).0,
         options,
     });
@@ -358,6 +363,7 @@ async fn start_network(
             protocol(version::REPLICATE, REPLICATE_PER_DEVICE),
             protocol(version::BLOBS, BLOBS_PER_DEVICE),
             protocol(version::PAIR, PAIR_PER_DEVICE),
+            protocol(version::RECOVER_PROTOCOL, PAIR_PER_DEVICE),
         ],
         role: Role::default(),
     };

@@ -157,6 +157,13 @@ impl Running {
                 ));
             }
         }
+        if let Some(streams) = node.recover_streams.clone() {
+            running.spawn(super::recovering::serve(
+                running.clone(),
+                streams,
+                stopping.clone(),
+            ));
+        }
         if let Some(net) = &node.net {
             running.spawn(super::hosts::run(
                 running.clone(),
@@ -456,6 +463,7 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
         CommitError::Exists(_) | CommitError::Changed(_) | CommitError::Meanwhile => {
             ErrorKind::Conflict
         }
+        CommitError::PutOut | CommitError::ReadOnly | CommitError::NoKey => ErrorKind::Conflict,
         CommitError::DiskFull => ErrorKind::DiskFull,
         CommitError::Storage(_) => ErrorKind::Io,
         CommitError::Stopping => ErrorKind::Cancelled,

@@ -28,6 +28,9 @@ const REOPEN_AFTER: Duration = Duration::from_millis(250);
 /// The same, when the last one broke at once.
 const REOPEN_AT_MOST: Duration = Duration::from_secs(30);
 
+/// How long a device that was put out is given to hear of it, before the connection to it is closed.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// Keeps sessions with every connected device of the vault until `stop` says so.
 pub async fn run(
     vault: VaultHandle,
@@ -69,7 +72,7 @@ pub async fn run(
                 }
             }
             Some((device, stream)) = incoming.recv() => {
-                if holds_keys(&vault, device).await {
+                if meets(&vault, device).await != Meets::Not {
                     let vault = vault.clone();
                     sessions.spawn(async move {
                         let _ = hold(&vault, stream).await;
@@ -95,7 +98,17 @@ async fn open_to(
 ) {
     let ours = vault.device().0 < device;
     let under_way = opening.get(&device).is_some_and(|task| !task.is_finished());
-    if !ours || under_way || !holds_keys(vault, device).await {
+    let meets = meets(vault, device).await;
+    if meets == Meets::ToPart {
+        let (vault, net) = (vault.clone(), net.clone());
+        sessions.spawn(async move {
+            tokio::time::sleep(PARTING).await;
+            if self::meets(&vault, device).await == Meets::ToPart {
+                net.close_peer(device).await;
+            }
+        });
+    }
+    if !ours || under_way || meets == Meets::Not {
         return;
     }
     let (vault, net) = (vault.clone(), net.clone());
@@ -216,6 +229,31 @@ async fn send(
         }
     }
     Ok(())
+}
+
+/// How a device is met.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meets {
+    AsMember,
+    /// It was put out, or this device was: it is told so, and nothing else.
+    ToPart,
+    Not,
+}
+
+async fn meets(vault: &VaultHandle, device: Device) -> Meets {
+    let look = move |core: &crate::vault::Core| {
+        let (membership, device) = (&core.state().membership, DeviceId(device));
+        let out = core.state().is_out_for_good();
+        // Hosts are asked, and ask nothing: `hosts/link.rs` opens to them.
+        let former = membership.former().get(&device);
+        match (membership.role(&device), former) {
+            (Some(role), _) if role.holds_keys() && out => Meets::ToPart,
+            (Some(role), _) if role.holds_keys() => Meets::AsMember,
+            (None, Some(former)) if former.device.role.holds_keys() => Meets::ToPart,
+            _ => Meets::Not,
+        }
+    };
+    vault.inspect(look).await.unwrap_or(Meets::Not)
 }
 
 /// Whether a device belongs to the vault and may read it. Hosts do not: they are asked, and ask nothing.

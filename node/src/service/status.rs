@@ -159,6 +159,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         folders: Vec::new(),
         conflicts: 0,
         recovery: RecoveryState::NoVault,
+        rehearsed_ms: None,
         warnings: Vec::new(),
     };
     match node.vault().await {
@@ -266,6 +267,9 @@ async fn fill(
     } else {
         RecoveryState::Elsewhere
     };
+    let recovery = super::recovery::known(running)?;
+    status.rehearsed_ms = recovery.rehearsed_ms;
+    status.warnings.extend(recovery.warning(me, &known.held));
     if known.has_recovery {
         status.warnings.push(Warning {
             code: "recovery-unconfirmed".into(),
@@ -315,6 +319,9 @@ async fn fill(
         .warnings
         .extend(super::hosts::warnings(&status.hosts));
     status.warnings.extend(running.checking.warnings());
+    status
+        .warnings
+        .extend(super::devices::warnings(running).await?);
     Ok(())
 }
 

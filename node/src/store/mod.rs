@@ -204,6 +204,7 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
                 write.open_table(tables::STORAGE)?;
                 write.open_table(tables::USED)?;
                 write.open_table(tables::DROPPING)?;
+                write.open_table(tables::NAMED)?;
                 write.open_table(tables::PLACEMENT)?;
                 write.open_table(tables::CHUNKS)?;
                 meta.insert(tables::meta::PAST, &[1][..])?;

@@ -49,6 +49,9 @@ pub const PURGES: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("purg
 pub const UNNAMED: TableDefinition<&[u8; 32], u64> = TableDefinition::new("unnamed_1");
 /// Runs that found such blobs: number (u64) ‖ piece (u16) → postcard of version byte, time and clock.
 pub const UNNAMED_RUNS: TableDefinition<&[u8; 10], &[u8]> = TableDefinition::new("unnamed_runs_1");
+/// Entries that others' entries name and that are not here, a few of each log: device ‖ incarnation (u32) → postcard of
+/// [`crate::vault::Named`]s.
+pub const NAMED: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("named_1");
 /// The newest held statement of each device: device ‖ piece (u16) → statement bytes.
 pub const HELD: TableDefinition<&[u8; 34], &[u8]> = TableDefinition::new("held_1");
 /// Where devices were last reached: device → postcard list of addresses.
@@ -90,6 +93,10 @@ pub mod meta {
     pub const HLC: &str = "hlc";
     /// The recovery words, sealed, until a person has confirmed them.
     pub const RECOVERY: &str = "recovery";
+    /// Of a vault that was got back with its words from one device or host alone: when (u64), and which (32 bytes).
+    pub const RECOVERED: &str = "recovered_1";
+    /// When the recovery kit was last found to work, in milliseconds since 1970 (u64).
+    pub const REHEARSED: &str = "rehearsed";
     /// Present and 1 while the node runs; found at a start, it tells of an unclean stop.
     pub const RUNNING: &str = "running";
     /// Transactions up to this one are no longer in the feed (u64).

@@ -6,6 +6,7 @@ use coffer_protocol::pairing::Welcome;
 use coffer_protocol::replication::Rejection;
 
 use super::core::{Admission, Ticket};
+use super::members::Manage;
 use super::request::{CommitError, CommitRequest, Committed};
 use crate::store::StoreError;
 
@@ -13,6 +14,7 @@ use crate::store::StoreError;
 pub(super) enum Step {
     Commit(Ticket, Box<CommitRequest>),
     Admit(Ticket, Admission),
+    Manage(Ticket, Box<Manage>),
     Ingest(DeviceId, Vec<Vec<u8>>, u32),
     Grants(DeviceId, Vec<Vec<u8>>),
     Held(DeviceId, DeviceId, Vec<u8>),
@@ -29,6 +31,9 @@ pub(super) struct Done {
     pub documents: Vec<(String, String)>,
     pub committed: Vec<(Ticket, Committed)>,
     pub admitted: Vec<(Ticket, Welcome)>,
+    pub managed: Vec<Ticket>,
+    /// More of a closed log counts than before.
+    pub more_counts: bool,
     pub appended: Vec<(Option<DeviceId>, WriterId, u64, Hash)>,
     pub rejected: Vec<(DeviceId, u32, Rejection)>,
     pub members_changed: bool,

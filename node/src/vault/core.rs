@@ -28,6 +28,7 @@ use redb::{Database, ReadableDatabase};
 use super::batch::{Done, Failure, Step};
 use super::founding;
 use super::identity::Identity;
+use super::members::Manage;
 use super::request::{CommitError, CommitRequest, Committed};
 use super::room::{self, HasRoom};
 use super::state::{DocumentCache, State, read_tree};
@@ -43,6 +44,8 @@ pub enum Input {
     Commit(Ticket, Box<CommitRequest>),
     /// Admit a device whose person was asked.
     Admit(Ticket, Admission),
+    /// Change who is in the vault, or its keys.
+    Manage(Ticket, Box<Manage>),
     /// A connection to a device of the vault is up.
     Connected(DeviceId),
     /// The last connection to it is gone.
@@ -73,6 +76,8 @@ pub enum Output {
     Committed(Ticket, Result<Committed, CommitError>),
     /// The answer to [`Input::Admit`].
     Admitted(Ticket, Result<Welcome, CommitError>),
+    /// The answer to [`Input::Manage`].
+    Managed(Ticket, Result<(), CommitError>),
     /// Something for a device's session: goes into its [`Outbox`](coffer_protocol::replication::Outbox).
     To(DeviceId, Action),
     /// End the connection, which starts anew: the reason is for the log.
@@ -238,9 +243,18 @@ impl Core {
             match input {
                 Input::Commit(ticket, request) => steps.push(Step::Commit(ticket, request)),
                 Input::Admit(ticket, admission) => steps.push(Step::Admit(ticket, admission)),
+                Input::Manage(ticket, manage) => steps.push(Step::Manage(ticket, manage)),
                 Input::StateHeld => steps.push(Step::StateHeld),
                 Input::Connected(device) => {
-                    if self.state.membership.is_member(&device) {
+                    let membership = &self.state.membership;
+                    let is_member = membership.is_member(&device);
+                    let was_member = membership.former().contains_key(&device);
+                    if was_member || is_member && self.state.is_out_for_good() {
+                        self.connected.remove(&device);
+                        self.replicator.disconnected(device);
+                        let actions = self.replicator.part_with(device);
+                        self.act(actions, &mut steps, &mut out);
+                    } else if is_member {
                         self.connected.insert(device);
                         let actions = self.replicator.connected(device);
                         self.act(actions, &mut steps, &mut out);
@@ -279,6 +293,7 @@ impl Core {
                     out.push(match steps.remove(index) {
                         Step::Admit(ticket, _) => Output::Admitted(ticket, Err(error)),
                         Step::Commit(ticket, _) => Output::Committed(ticket, Err(error)),
+                        Step::Manage(ticket, _) => Output::Managed(ticket, Err(error)),
                         Step::Ingest(..) | Step::Grants(..) | Step::Held(..) | Step::StateHeld => {
                             continue;
                         }
@@ -318,7 +333,13 @@ impl Core {
                     Step::Held(from, device, statement) => {
                         work.ingest_held(*from, *device, statement)?;
                     }
-                    Step::StateHeld => state_held = true,
+                    Step::StateHeld => {
+                        state_held = true;
+                        work.settle_epochs()?;
+                    }
+                    Step::Manage(ticket, manage) => work
+                        .manage(*ticket, manage)
+                        .map_err(|error| error.at(index))?,
                     Step::Commit(ticket, request) => work
                         .request(*ticket, request)
                         .map_err(|error| error.at(index))?,
@@ -370,6 +391,9 @@ impl Core {
         for (ticket, welcome) in done.admitted {
             out.push(Output::Admitted(ticket, Ok(welcome)));
         }
+        for ticket in done.managed {
+            out.push(Output::Managed(ticket, Ok(())));
+        }
         let mut actions = Vec::new();
         if done.members_changed {
             actions.extend(
@@ -377,6 +401,15 @@ impl Core {
                     .grants_changed(self.state.membership.heads()),
             );
             out.push(Output::MembersChanged);
+        }
+        if done.members_changed {
+            let is_out = self.state.is_out_for_good();
+            for device in self.connected.clone() {
+                if is_out || !self.state.membership.is_member(&device) {
+                    self.connected.remove(&device);
+                    actions.extend(self.replicator.part_with(device));
+                }
+            }
         }
         let mut by_origin: BTreeMap<Option<DeviceId>, Vec<(WriterId, u64, Hash)>> = BTreeMap::new();
         for (from, writer, seq, hash) in done.appended {
@@ -390,6 +423,9 @@ impl Core {
         }
         for (from, round, why) in done.rejected {
             actions.extend(self.replicator.rejected(from, round, why));
+        }
+        if done.more_counts {
+            actions.extend(self.replicator.more_counts());
         }
         if done.held_changed {
             out.push(Output::HeldChanged);
@@ -424,6 +460,7 @@ impl Core {
             match step {
                 Step::Commit(ticket, _) => out.push(Output::Committed(ticket, Err(answer.clone()))),
                 Step::Admit(ticket, _) => out.push(Output::Admitted(ticket, Err(answer.clone()))),
+                Step::Manage(ticket, _) => out.push(Output::Managed(ticket, Err(answer.clone()))),
                 _ => {}
             }
         }
@@ -512,10 +549,15 @@ impl Core {
     /// Whether what this device holds differs from what it last stated.
     pub fn held_is_stale(&self) -> bool {
         let state = &self.state;
+        if state.is_out() || state.sealing_epoch().is_none() {
+            // There is no key to say it under, or nobody to hear it.
+            return self.owes_rotation();
+        }
         let Some((own, _)) = &state.own_held else {
             return true;
         };
-        own.entries != state.clock
+        self.owes_rotation()
+            || own.entries != state.clock
             || !state.wanted_stated
             || state.restate
             || state.announced == state.storage.keeps_everything()

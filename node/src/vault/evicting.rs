@@ -222,6 +222,10 @@ impl Work<'_, '_> {
         }
         let me = self.core.identity.key.id();
         let refused = |text: &str| Refusal::from(CommitError::Invalid(text.into()));
+        if state.is_out() || state.sealing_epoch().is_none() {
+            // What is dropped must be said in the same transaction, and there is no key to say it under.
+            return Err(refused("this device cannot tell others now what it drops"));
+        }
         let keepers = state.keepers(me, Copies::default()).ok_or_else(|| {
             refused("other devices do not know yet that this one may drop contents")
         })?;

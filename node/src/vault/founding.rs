@@ -59,7 +59,7 @@ pub fn found(
         &founded.keyring,
         name,
         binding,
-        Some(&recovery),
+        Begins::Founded(&recovery),
         rng,
     )?;
     Ok(vault)
@@ -80,7 +80,80 @@ pub fn join(
         SpaceId::HOME,
         Opener::Device(identity.key.id(), &identity.sealing),
     )?;
-    begin(database, &membership, &keyring, name, binding, None, rng)
+    begin(
+        database,
+        &membership,
+        &keyring,
+        name,
+        binding,
+        Begins::Joined,
+        rng,
+    )
+}
+
+/// How a vault was got back.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The device or host that alone showed it; none if several did.
+    pub source: Option<DeviceId>,
+    /// Where devices and hosts of the vault are.
+    pub addresses: Vec<(DeviceId, Vec<String>)>,
+}
+
+/// Begins with what somebody with the recovery key got back, this device admitted.
+pub fn recover(
+    database: &Database,
+    (membership, keyring): (&Membership, &Keyring),
+    name: &str,
+    binding: &[u8],
+    recovered: &Recovered,
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<(), FoundingError> {
+    begin(
+        database,
+        membership,
+        keyring,
+        name,
+        binding,
+        Begins::Recovered(recovered),
+        rng,
+    )
+}
+
+/// What is written beside what every vault begins with.
+enum Begins<'a> {
+    /// The recovery key, sealed.
+    Founded(&'a [u8]),
+    Joined,
+    Recovered(&'a Recovered),
+}
+
+impl Begins<'_> {
+    fn write(&self, transaction: &WriteTransaction) -> Result<(), StoreError> {
+        let mut meta = transaction.open_table(tables::META)?;
+        match self {
+            Begins::Founded(recovery) => {
+                meta.insert(tables::meta::RECOVERY, *recovery)?;
+            }
+            Begins::Joined => {}
+            Begins::Recovered(recovered) => {
+                if let Some(source) = recovered.source {
+                    let value = [&recovered.at_ms.to_be_bytes()[..], &source.0].concat();
+                    meta.insert(tables::meta::RECOVERED, &value[..])?;
+                }
+                let mut addresses = transaction.open_table(tables::ADDRESSES)?;
+                for (device, texts) in &recovered.addresses {
+                    let bytes = postcard::to_stdvec(texts).map_err(|_| {
+                        StoreError::Damaged("addresses could not be encoded".into())
+                    })?;
+                    addresses.insert(&device.0, &bytes[..])?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn begin(
@@ -89,7 +162,7 @@ fn begin(
     keyring: &Keyring,
     name: &str,
     binding: &[u8],
-    recovery: Option<&[u8]>,
+    begins: Begins<'_>,
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<(), FoundingError> {
     if vault_of(database)?.is_some() {
@@ -107,9 +180,8 @@ fn begin(
         )?;
         meta.insert(tables::meta::BINDING, binding)?;
         meta.insert(tables::meta::DEVICE_NAME, name.as_bytes())?;
-        if let Some(recovery) = recovery {
-            meta.insert(tables::meta::RECOVERY, recovery)?;
-        }
+        drop(meta);
+        begins.write(transaction)?;
         let mut table = transaction.open_table(tables::GRANTS)?;
         for (id, grant) in membership.grants() {
             store_grant(&mut table, id, grant)?;

@@ -17,6 +17,7 @@ use redb::Database;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use super::core::{Admission, Changes, Core, Input, Output};
+use super::members::Manage;
 use super::queue::SessionQueue;
 use super::request::{CommitError, CommitRequest, Committed};
 use crate::store;
@@ -48,6 +49,7 @@ enum Command {
         oneshot::Sender<Result<Committed, CommitError>>,
     ),
     Admit(Admission, oneshot::Sender<Result<Welcome, CommitError>>),
+    Manage(Box<Manage>, oneshot::Sender<Result<(), CommitError>>),
     Inspect(Look),
     Stop,
 }
@@ -143,6 +145,7 @@ impl VaultHandle {
             handle: handle.clone(),
             commits: BTreeMap::new(),
             admissions: BTreeMap::new(),
+            managed: BTreeMap::new(),
             tickets: 0,
         };
         let runtime = tokio::runtime::Handle::current();
@@ -168,6 +171,15 @@ impl VaultHandle {
     pub async fn admit(&self, admission: Admission) -> Result<Welcome, CommitError> {
         let (answer, answered) = oneshot::channel();
         self.send(Command::Admit(admission, answer))
+            .await
+            .map_err(|_| CommitError::Stopping)?;
+        answered.await.unwrap_or(Err(CommitError::Stopping))
+    }
+
+    /// Changes who is in the vault, or its keys.
+    pub async fn manage(&self, manage: Manage) -> Result<(), CommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Manage(Box::new(manage), answer))
             .await
             .map_err(|_| CommitError::Stopping)?;
         answered.await.unwrap_or(Err(CommitError::Stopping))
@@ -373,6 +385,7 @@ struct Thread {
     handle: VaultHandle,
     commits: BTreeMap<u64, oneshot::Sender<Result<Committed, CommitError>>>,
     admissions: BTreeMap<u64, oneshot::Sender<Result<Welcome, CommitError>>>,
+    managed: BTreeMap<u64, oneshot::Sender<Result<(), CommitError>>>,
     tickets: u64,
 }
 
@@ -426,6 +439,11 @@ impl Thread {
                         self.tickets += 1;
                         self.admissions.insert(self.tickets, answer);
                         inputs.push(Input::Admit(self.tickets, admission));
+                    }
+                    Command::Manage(manage, answer) => {
+                        self.tickets += 1;
+                        self.managed.insert(self.tickets, answer);
+                        inputs.push(Input::Manage(self.tickets, manage));
                     }
                     Command::Inspect(look) => {
                         self.process(std::mem::take(&mut inputs));
@@ -508,6 +526,11 @@ impl Thread {
             }
             Output::Admitted(ticket, result) => {
                 if let Some(answer) = self.admissions.remove(&ticket) {
+                    let _ = answer.send(result);
+                }
+            }
+            Output::Managed(ticket, result) => {
+                if let Some(answer) = self.managed.remove(&ticket) {
                     let _ = answer.send(result);
                 }
             }

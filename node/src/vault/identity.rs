@@ -20,6 +20,7 @@ const VERSION: u8 = 1;
 const LEN: usize = 8 + 1 + 32 + 32 + 32;
 
 /// The keys of this device.
+#[derive(Clone)]
 pub struct Identity {
     /// Signs entries and grants; its public half is the device's id and libp2p identity.
     pub key: DeviceKey,

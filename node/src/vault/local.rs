@@ -51,6 +51,9 @@ type LeftBehind = (u32, FileId, Vec<Hash>);
 impl Work<'_, '_> {
     /// Carries out a request whole; after an error the attempt must be abandoned.
     pub fn request(&mut self, ticket: Ticket, request: &CommitRequest) -> Result<(), Refusal> {
+        if !request.operations.is_empty() {
+            self.may_write()?;
+        }
         let mut changed = Changed::default();
         let mut trashed = false;
         for (doctype, id) in &request.mend {
@@ -564,6 +567,7 @@ impl Work<'_, '_> {
             .map_err(|error| CommitError::Invalid(error.to_string()))?;
         self.take_grant(grant)?
             .map_err(|error| CommitError::Invalid(error.to_string()))?;
+        self.settle_epochs()?;
         let welcome = self.core.welcome();
         self.done.admitted.push((ticket, welcome));
         Ok(())

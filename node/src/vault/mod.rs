@@ -2,7 +2,8 @@
 //!
 //! [`Core`] is the synchronous heart that the simulation runs too; [`VaultHandle`] is
 //! how the node talks to it. `request.rs` says what can be asked, `work.rs`, `local.rs` and `remote.rs` do it inside one
-//! transaction, `founding.rs` makes and opens vaults, `identity.rs` keeps the device's own keys.
+//! transaction, `members.rs` keeps who is in
+//! the vault, `named.rs` what counts of those who are out, `founding.rs` makes and opens vaults, `identity.rs` keeps the device's own keys.
 
 mod batch;
 pub mod collect;
@@ -13,7 +14,9 @@ pub mod handle;
 pub mod hosts;
 pub mod identity;
 mod local;
+mod members;
 mod mend;
+mod named;
 pub mod past;
 mod queue;
 mod reading;
@@ -31,6 +34,8 @@ mod work;
 
 pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};
 pub use handle::{VaultHandle, VaultThread, wall_ms};
+pub use members::{Act, Manage};
+pub use named::Named;
 pub use queue::SessionQueue;
 pub use reading::{Wanted, file_state};
 pub use request::{

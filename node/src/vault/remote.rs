@@ -6,18 +6,17 @@
 use coffer_crdt::change::{self, ChangeHash};
 use coffer_crdt::document::{Applied, Document};
 use coffer_crdt::files;
-use coffer_protocol::grants::{GrantError, Inserted, Opener, Role, SignedGrant};
+use coffer_protocol::grants::{Role, SignedGrant, Writing};
 use coffer_protocol::identity::{DeviceId, Hash, WriterId};
 use coffer_protocol::log::{self, Change, DOCTYPE_MAX_LEN, Entry, ID_MAX_LEN};
 use coffer_protocol::replication::Rejection;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
+use super::state;
 use super::work::{FILES, Work, file_id};
-use super::{founding, state};
 use crate::hosts::forgery;
+use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, Row, Waiting};
-use crate::store::{StoreError, tables};
 
 /// Pieces of changes that may wait for others, at most, over all documents: beyond that entries are left with those who
 /// have them, and asked for again, until what is waited for has come.
@@ -73,11 +72,8 @@ impl Work<'_, '_> {
     ) -> Result<Result<(), Rejection>, StoreError> {
         let header = &entry.header;
         let state = &self.core.state;
-        let may_write = state
-            .membership
-            .role(&header.writer.device)
-            .is_some_and(|role| matches!(role, Role::Owner | Role::Member));
-        if !may_write || header.space != state.keyring.space() {
+        let writing = state.membership.writing(&header.writer);
+        if writing == Writing::Unknown || header.space != state.keyring.space() {
             return Ok(Err(Rejection::UnknownWriter));
         }
         // The signature first: what an unsigned header says of its place means nothing.
@@ -85,6 +81,9 @@ impl Work<'_, '_> {
             tracing::warn!(%error, "an entry does not verify");
             self.unless_honest(from, forgery::is_forged_entry(&error))?;
             return Ok(Err(Rejection::Invalid));
+        }
+        if !state.membership.knows(&header.grant_heads) {
+            return Ok(Err(Rejection::UnknownWriter));
         }
         let (seq, previous) = state.clock.get(&header.writer).unwrap_or((0, Hash::ZERO));
         if header.seq != seq + 1 || header.prev != previous {
@@ -97,6 +96,21 @@ impl Work<'_, '_> {
         if self.documents.waiting_len()? > WAITING_MAX {
             return Ok(Err(Rejection::Gap));
         }
+        let hash = entry.header_hash();
+        let counts = match state.counts(&header.writer, header.seq, hash) {
+            Ok(counts) => counts,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let says_what_it_saw = matches!(
+            writing,
+            Writing::Closed {
+                says_what_it_saw: true,
+                ..
+            }
+        );
+        if !counts && !says_what_it_saw {
+            return Ok(Err(Rejection::NotYet));
+        }
         let Some(key) = state.keyring.epoch(&header.epoch) else {
             return Ok(Err(Rejection::UnknownWriter));
         };
@@ -107,15 +121,19 @@ impl Work<'_, '_> {
                 return Ok(Err(Rejection::Invalid));
             }
         };
+        if !counts && !body.changes.is_empty() {
+            return Ok(Err(Rejection::NotYet));
+        }
+        self.note_named(header, &body.clock)?;
         for change in body.changes {
             self.ingest_change(header.writer, change)?;
         }
-        let hash = entry.header_hash();
         self.logs.append(header.writer, header.seq, hash, bytes)?;
         self.core
             .state
             .clock
             .observe(header.writer, header.seq, hash);
+        self.forget_named(header.writer, header.seq)?;
         self.done.wrote = true;
         Ok(Ok(()))
     }
@@ -277,45 +295,11 @@ impl Work<'_, '_> {
             };
             if let Err(error) = taken {
                 tracing::warn!(%from, %error, "a grant was refused");
-                return self.unless_honest(from, forgery::is_forged_grant(&error));
+                self.unless_honest(from, forgery::is_forged_grant(&error))?;
+                break;
             }
         }
-        Ok(())
-    }
-
-    /// Checks one grant, stores what it makes count, and takes the keys that it brings for this device.
-    pub(super) fn take_grant(
-        &mut self,
-        grant: SignedGrant,
-    ) -> Result<Result<(), GrantError>, StoreError> {
-        let state = &mut self.core.state;
-        let membership = Arc::make_mut(&mut state.membership);
-        let accepted = match membership.insert(grant) {
-            Ok(Inserted::Accepted(accepted)) => accepted,
-            Ok(Inserted::Duplicate | Inserted::Waiting(_)) => return Ok(Ok(())),
-            Err(error) => return Ok(Err(error)),
-        };
-        for grant in accepted
-            .iter()
-            .filter_map(|id| membership.get(id).map(|grant| (*id, grant)))
-        {
-            founding::store_grant(&mut self.grants, grant.0, grant.1)?;
-        }
-        let opener = Opener::Device(self.core.identity.key.id(), &self.core.identity.sealing);
-        match membership.keyring(state.keyring.space(), opener) {
-            Ok(mut fresh) => {
-                for key in state.keyring.epochs() {
-                    fresh.add(key.clone());
-                }
-                self.meta
-                    .insert(tables::meta::KEYRING, &fresh.to_bytes()[..])?;
-                state.keyring = Arc::new(fresh);
-            }
-            Err(error) => tracing::debug!(%error, "the grants bring no new keys for this device"),
-        }
-        self.done.members_changed = true;
-        self.done.wrote = true;
-        Ok(Ok(()))
+        self.settle_epochs()
     }
 
     /// Takes in a statement of what the device `of` holds.
@@ -330,7 +314,13 @@ impl Work<'_, '_> {
             return self.ingest_host(from, of, statement);
         }
         let held = match state::open_held(statement, &state.vault, &state.keyring) {
-            Ok(held) if state.membership.is_member(&held.device) => held,
+            // What a device says that may come back is kept; whoever relies on statements asks who is in.
+            Ok(held)
+                if state.membership.is_member(&held.device)
+                    || state.membership.former().contains_key(&held.device) =>
+            {
+                held
+            }
             Ok(_) => return Ok(()),
             Err(error) => {
                 tracing::debug!(%error, "a statement was not taken");
@@ -344,6 +334,8 @@ impl Work<'_, '_> {
                 && own.counter < held.counter
             {
                 own.counter = held.counter;
+                // Others believe that one now.
+                self.core.state.restate |= own.entries != held.entries;
                 // What it promised others then is not known here: it announces anew before it relies on anybody.
                 self.core.state.announced = false;
             }

@@ -281,6 +281,17 @@ pub enum CommitError {
     /// It was worked out from a state that has changed since.
     #[error("the vault changed meanwhile")]
     Meanwhile,
+    /// This device was put out of the vault.
+    #[error("this device is not in the vault any more, so nothing can be written here")]
+    PutOut,
+    /// This device may only read.
+    #[error("this device may read the vault, not change it")]
+    ReadOnly,
+    /// A device was revoked, and there is no key yet that it does not know.
+    #[error(
+        "a device was revoked and the vault's key is being changed: an owner device has to be reached before this one can write again"
+    )]
+    NoKey,
     /// The disk is full.
     #[error("the disk is full")]
     DiskFull,

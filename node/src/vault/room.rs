@@ -24,7 +24,11 @@ fn records(step: &Step) -> usize {
     match step {
         Step::Commit(_, request) => of_request(request),
         Step::Ingest(_, entries, _) => entries.iter().map(Vec::len).sum::<usize>() / ENTRY_RECORD,
-        Step::Admit(..) | Step::Grants(..) | Step::Held(..) | Step::StateHeld => 1,
+        Step::Admit(..)
+        | Step::Manage(..)
+        | Step::Grants(..)
+        | Step::Held(..)
+        | Step::StateHeld => 1,
     }
 }
 

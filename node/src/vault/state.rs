@@ -38,6 +38,10 @@ pub struct State {
     pub keyring: Arc<Keyring>,
     /// Where every log ends here, durably.
     pub clock: Clock,
+    /// What others name of logs and is not here: see [`tables::NAMED`].
+    pub named: super::named::AllNamed,
+    /// Whether an owner has to change the keys, as far as is known here.
+    pub rotation_due: bool,
     /// The hybrid logical clock of this device.
     pub hlc: Hlc,
     /// Number of the last transaction.
@@ -101,9 +105,11 @@ impl State {
                 device,
                 incarnation,
             },
+            rotation_due: membership.rotation_due(&keyring),
             membership: Arc::new(membership),
             keyring: Arc::new(keyring),
             clock: logs::read_clock(&read)?,
+            named: super::named::read_named(&read)?,
             hlc: Hlc::resume(Stamp(
                 records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0),
             )),
@@ -119,6 +125,7 @@ impl State {
             lost: Some(Arc::default()),
             hosts: Arc::new(read_memories(&read)?),
         };
+        state.judge_named();
         let mut statements = Vec::new();
         let table = read.open_table(tables::HELD)?;
         for item in table.iter()? {
@@ -146,6 +153,10 @@ impl State {
         for item in read.open_table(tables::WANTED)?.iter()? {
             wanted.push(FileId(*item?.0.value()).to_string());
         }
+        state.restate = state.own_held.as_ref().is_some_and(|(_, bytes)| {
+            HeldStatement::read(bytes, &state.vault)
+                .is_ok_and(|statement| Some(statement.value().epoch) != state.sealing_epoch())
+        });
         state.wanted_stated = state
             .own_held
             .as_ref()

@@ -11,7 +11,7 @@ use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::document::Document;
 use coffer_crdt::files::{FileId, FileState};
 use coffer_protocol::held::Held;
-use coffer_protocol::identity::{DeviceId, Hash};
+use coffer_protocol::identity::{DeviceId, EpochId, Hash};
 use coffer_protocol::log::{self, Body, Change, Clock};
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
@@ -41,6 +41,7 @@ pub(super) struct Work<'c, 't> {
     pub meta: records::Meta<'t>,
     pub grants: Table<'t, &'static [u8; 34], &'static [u8]>,
     pub held: Table<'t, &'static [u8; 34], &'static [u8]>,
+    pub named: Table<'t, &'static [u8; 36], &'static [u8]>,
     pub wanted: Table<'t, &'static [u8; 16], &'static [u8; 40]>,
     pub files: Table<'t, &'static [u8; 18], &'static [u8]>,
     pub folder_rows: Table<'t, &'static [u8; 20], &'static [u8]>,
@@ -74,6 +75,7 @@ impl<'c, 't> Work<'c, 't> {
             meta: transaction.open_table(tables::META)?,
             grants: transaction.open_table(tables::GRANTS)?,
             held: transaction.open_table(tables::HELD)?,
+            named: transaction.open_table(tables::NAMED)?,
             wanted: transaction.open_table(tables::WANTED)?,
             files: transaction.open_table(tables::FILES)?,
             folder_rows: transaction.open_table(tables::FOLDER_ROWS)?,
@@ -299,12 +301,24 @@ impl<'c, 't> Work<'c, 't> {
         if self.body.changes.is_empty() {
             return Ok(());
         }
-        let mut body = std::mem::take(&mut self.body);
+        let body = std::mem::take(&mut self.body);
         self.body_bytes = 0;
+        let epoch = self.core.state.sealing_epoch().ok_or_else(|| {
+            StoreError::Damaged("changes were made without a key to write them under".into())
+        })?;
+        self.seal(body, epoch)
+    }
+
+    /// Seals the next entry of this device's log.
+    pub(super) fn seal(&mut self, mut body: Body, epoch: EpochId) -> Result<(), StoreError> {
         let state = &mut self.core.state;
         body.clock = state.clock.clone();
+        let key = state
+            .keyring
+            .epoch(&epoch)
+            .ok_or_else(|| StoreError::Damaged("the key to write under is missing".into()))?;
         let (seq, previous) = state.clock.get(&state.writer).unwrap_or((0, Hash::ZERO));
-        let heads = state.membership.heads();
+        let heads = state.membership.parents();
         let params = log::EntryParams {
             vault: state.vault,
             space: state.keyring.space(),
@@ -317,7 +331,7 @@ impl<'c, 't> Work<'c, 't> {
             &self.core.identity.key,
             &params,
             &body,
-            state.keyring.current(),
+            key,
             &mut *self.core.rng,
         )
         .map_err(|error| StoreError::Damaged(format!("an entry could not be sealed: {error}")))?;
@@ -337,6 +351,9 @@ impl<'c, 't> Work<'c, 't> {
         if !self.core.held_is_stale() {
             return Ok(());
         }
+        let Some(epoch) = self.core.state.sealing_epoch() else {
+            return Ok(());
+        };
         let awaited = self.awaited()?;
         let state = &self.core.state;
         let before = state.own_held.as_ref().map(|(held, _)| held);
@@ -378,7 +395,10 @@ impl<'c, 't> Work<'c, 't> {
                 &self.core.identity.key,
                 state.vault,
                 state.keyring.space(),
-                state.keyring.current(),
+                state
+                    .keyring
+                    .epoch(&epoch)
+                    .unwrap_or(state.keyring.current()),
                 &mut *self.core.rng,
             )
             .map_err(|error| {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::GrantError;
+use super::change::{Revocation, RoleChange};
 use crate::codec::{Bytes, List};
 use crate::domain;
 use crate::identity::{DeviceId, EpochId, Hash, SpaceId, VaultId};
@@ -63,7 +64,8 @@ pub type SignedGrant = Verified<Grant>;
 /// What is signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// [`version::GRANT`].
+    /// [`version::GRANT`], or for what was possible before it the version of then: see
+    /// [`GrantBody::version`].
     pub version: u16,
     /// The vault; [`VaultId::NONE`] in the genesis grant.
     pub vault: VaultId,
@@ -71,7 +73,7 @@ pub struct Grant {
     /// genesis grant, and only there.
     #[serde(with = "List::<MAX_PARENTS>")]
     pub parents: Vec<Hash>,
-    /// Who signs.
+    /// Who signs: an owner, or since version 2 the recovery key.
     pub author: DeviceId,
     /// What is granted.
     pub body: GrantBody,
@@ -111,6 +113,28 @@ pub enum GrantBody {
         /// When, in milliseconds since 1970, by the author's clock.
         created_ms: u64,
     },
+    /// Puts a device out of the vault. Since version 2, like those below.
+    Revoke(Revocation),
+    /// Gives a device another role.
+    Role(RoleChange),
+    /// Puts another recovery key in the place of the present one.
+    Replace {
+        /// The new one.
+        recovery: RecoveryPublic,
+        /// When, in milliseconds since 1970, by the author's clock.
+        created_ms: u64,
+    },
+}
+
+impl GrantBody {
+    /// The version that a grant with this body has: the first in which it was possible.
+    pub(super) fn version(&self, by_recovery_key: bool) -> u16 {
+        match self {
+            _ if by_recovery_key => version::GRANT,
+            Self::Genesis { .. } | Self::Epoch(_) | Self::Admit { .. } => 1,
+            Self::Revoke(_) | Self::Role(_) | Self::Replace { .. } => version::GRANT,
+        }
+    }
 }
 
 /// A new epoch.

@@ -3,13 +3,13 @@
 use rand::CryptoRng;
 
 use super::grant::{
-    EpochGrant, Grant, GrantBody, OlderEpoch, Recipient, Role, Seal, SealedName, SignedGrant,
+    EpochGrant, Grant, GrantBody, MAX_EPOCH_PARENTS, MAX_PARENTS, MAX_SEALS, OlderEpoch, Recipient,
+    Role, Seal, SealedName, SignedGrant,
 };
 use super::{GrantError, Membership};
-use crate::identity::{DeviceId, DeviceKey, EpochId, SpaceId, VaultId};
+use crate::identity::{DeviceId, DeviceKey, EpochId, Hash, SpaceId, VaultId};
 use crate::keys::{EpochKey, Keyring, SealingKey, SealingPublic, SpaceSecret};
 use crate::recovery::RecoveryKey;
-use crate::version;
 
 /// A new vault, as its first device has it.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub fn found(
     rng.fill_bytes(&mut salt);
     let genesis = SignedGrant::sign(
         Grant {
-            version: version::GRANT,
+            version: 1,
             vault: VaultId::NONE,
             parents: Vec::new(),
             author: key.id(),
@@ -68,7 +68,14 @@ pub fn found(
     let mut membership = Membership::new(genesis.vault());
     membership.insert(genesis)?;
     let keyring = Keyring::new(SpaceId::HOME, secret, epoch);
-    let first = membership.epoch_grant(key, keyring.current(), &keyring, &[], rng)?;
+    let first = membership.epoch_grant(
+        key,
+        keyring.current(),
+        &keyring,
+        &[],
+        membership.parents(),
+        rng,
+    )?;
     membership.insert(first)?;
     Ok(Founded {
         membership,
@@ -79,7 +86,7 @@ pub fn found(
 
 impl Membership {
     /// Signs the admission of `new`, sealing the present keys of the keyring's space to it (unless
-    /// it is to hold none). The author must be an owner. The grant is returned, not inserted: it
+    /// it is to hold none). The author must be an owner or the recovery key. The grant is returned, not inserted: it
     /// counts once it is stored.
     pub fn admit(
         &self,
@@ -92,8 +99,10 @@ impl Membership {
         let recipient = Recipient::Device(new.device);
         let space = keyring.space();
         let mut seals = Vec::new();
+        let mut parents = self.parents();
         if new.role.holds_keys() {
-            let newest = self.newest_epochs(space);
+            let newest;
+            (newest, parents) = self.newest_held(keyring, MAX_SEALS);
             for key in newest.iter().filter_map(|epoch| keyring.epoch(epoch)) {
                 let secret = keyring.secret();
                 seals.push(Seal::new(recipient, new.sealing, space, key, secret, rng));
@@ -103,8 +112,9 @@ impl Membership {
             }
         }
         let name = SealedName::new(new.name, &new.device, keyring.current(), rng)?;
-        self.sign_next(
+        self.sign_after(
             author,
+            parents,
             GrantBody::Admit {
                 device: new.device,
                 sealing: new.sealing.clone(),
@@ -117,7 +127,8 @@ impl Membership {
     }
 
     /// Signs the beginning of a new epoch of the keyring's space for exactly the present members and
-    /// the recovery key. It follows every newest epoch, of which the keyring must hold the keys.
+    /// the recovery key. It follows the newest epochs of which the keyring holds the keys: one that was
+    /// sealed wrongly, or by somebody who is out, must not stand in the way.
     /// Gives the grant, to be inserted, and the new key, to be added to the keyring.
     pub fn rotate(
         &self,
@@ -126,8 +137,8 @@ impl Membership {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<(SignedGrant, EpochKey), GrantError> {
         let key = EpochKey::generate(rng);
-        let parents = self.newest_epochs(keyring.space());
-        let grant = self.epoch_grant(author, &key, keyring, &parents, rng)?;
+        let (older, parents) = self.newest_held(keyring, MAX_EPOCH_PARENTS);
+        let grant = self.epoch_grant(author, &key, keyring, &older, parents, rng)?;
         Ok((grant, key))
     }
 
@@ -136,12 +147,13 @@ impl Membership {
         author: &DeviceKey,
         key: &EpochKey,
         keyring: &Keyring,
-        parents: &[EpochId],
+        follows: &[EpochId],
+        parents: Vec<Hash>,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<SignedGrant, GrantError> {
         let (space, secret) = (keyring.space(), keyring.secret());
         let mut older = Vec::new();
-        for parent in parents {
+        for parent in follows {
             let parent = keyring.epoch(parent).ok_or(GrantError::NoKey(space))?;
             older.push(OlderEpoch::new(parent, key, rng));
         }
@@ -149,8 +161,9 @@ impl Membership {
         for (recipient, to) in self.sealing_keys() {
             seals.push(Seal::new(recipient, to, space, key, secret, rng));
         }
-        self.sign_next(
+        self.sign_after(
             author,
+            parents,
             GrantBody::Epoch(EpochGrant {
                 space,
                 epoch: key.id(),
@@ -161,12 +174,50 @@ impl Membership {
         )
     }
 
-    /// Signs `body` as following all that is known here, and checks that it would count.
-    fn sign_next(&self, author: &DeviceKey, body: GrantBody) -> Result<SignedGrant, GrantError> {
+    /// The newest epochs of which the keyring has the keys, at most `most`, ascending; and what a grant
+    /// that speaks of them names as its parents. That is all that counts, and the beginnings of such
+    /// epochs as do not: entries were written under them by who did not know yet, and who is admitted
+    /// later must read those.
+    fn newest_held(&self, keyring: &Keyring, most: usize) -> (Vec<EpochId>, Vec<Hash>) {
+        let counting = self.parents();
+        let mut parents = counting.clone();
+        let mut newest = Vec::new();
+        for (epoch, begun_by) in self.reading().newest_held(keyring.space(), keyring) {
+            if newest.len() == most {
+                break; // What is left out is followed next time.
+            }
+            if !self.builds_on(&counting, &begun_by) {
+                if parents.len() == MAX_PARENTS {
+                    continue;
+                }
+                parents.push(begun_by);
+            }
+            newest.push(epoch);
+        }
+        parents.sort_unstable();
+        newest.sort_unstable();
+        (newest, parents)
+    }
+
+    /// Signs `body` as following all that counts here, and checks that it would count.
+    pub(super) fn sign_next(
+        &self,
+        author: &DeviceKey,
+        body: GrantBody,
+    ) -> Result<SignedGrant, GrantError> {
+        self.sign_after(author, self.parents(), body)
+    }
+
+    fn sign_after(
+        &self,
+        author: &DeviceKey,
+        parents: Vec<Hash>,
+        body: GrantBody,
+    ) -> Result<SignedGrant, GrantError> {
         let grant = Grant {
-            version: version::GRANT,
+            version: body.version(self.reading().is_recovery(&author.id())),
             vault: self.vault(),
-            parents: self.heads(),
+            parents,
             author: author.id(),
             body,
         };

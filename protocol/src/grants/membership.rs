@@ -3,15 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::GrantError;
+use super::change::Cutoff;
 use super::grant::{GrantBody, Role, SignedGrant};
-use super::reading::{Device, Opener, Reading, genesis_id};
-use crate::identity::{DeviceId, EpochId, Hash, SpaceId, VaultId};
+use super::places::Places;
+use super::reading::{Device, Fate, Former, Opener, Reading, Writing, genesis_id};
+use crate::identity::{DeviceId, EpochId, Hash, SpaceId, VaultId, WriterId};
 use crate::keys::{Keyring, SealingPublic};
 use crate::log::MAX_GRANT_HEADS;
 use crate::recovery::RecoveryPublic;
 
 /// Grants that a vault may have: twenty a year for each of [`MAX_DEVICES`](super::MAX_DEVICES).
 pub const MAX_GRANTS: usize = 4096;
+/// Void grants beyond which no more of devices that are out are taken: who has a revoked owner's key can
+/// go on signing for ever, and must leave room for those who are in.
+pub const MAX_FROM_FORMER: usize = 1024;
 /// Grants that may wait for their parents; together they hold at most 24 MiB.
 pub const MAX_WAITING: usize = 64;
 
@@ -32,19 +37,30 @@ pub enum Inserted {
 #[derive(Clone, Debug)]
 pub struct Membership {
     vault: VaultId,
-    accepted: BTreeMap<Hash, Accepted>,
+    /// The accepted grants, as they came.
+    accepted: Vec<Accepted>,
+    /// The place of each in that list.
+    places: BTreeMap<Hash, usize>,
     /// The accepted grants in the one order in which they are read: by depth, then by id.
-    order: BTreeSet<(u64, Hash)>,
+    order: BTreeMap<(u64, Hash), usize>,
     heads: BTreeSet<Hash>,
     waiting: BTreeMap<Hash, SignedGrant>,
     reading: Reading,
 }
 
+/// A grant that its ancestors allow.
 #[derive(Clone, Debug)]
-struct Accepted {
-    grant: SignedGrant,
+pub(super) struct Accepted {
+    pub(super) id: Hash,
+    pub(super) grant: SignedGrant,
     /// Grants between this and the genesis grant, by the longest way.
-    depth: u64,
+    pub(super) depth: u64,
+    /// The grants on which it builds, directly or not.
+    pub(super) ancestors: Places,
+    /// The recovery key that its author knew.
+    pub(super) recovery: Option<DeviceId>,
+    /// Whether the recovery key signed it.
+    pub(super) by_recovery: bool,
 }
 
 impl Membership {
@@ -52,8 +68,9 @@ impl Membership {
     pub fn new(vault: VaultId) -> Self {
         Self {
             vault,
-            accepted: BTreeMap::new(),
-            order: BTreeSet::new(),
+            accepted: Vec::new(),
+            places: BTreeMap::new(),
+            order: BTreeMap::new(),
             heads: BTreeSet::new(),
             waiting: BTreeMap::new(),
             reading: Reading::default(),
@@ -72,6 +89,9 @@ impl Membership {
                 return Err(GrantError::TooManyGrants);
             }
             let grant = SignedGrant::decode(bytes.as_ref())?;
+            if grant.vault() != vault {
+                return Err(GrantError::WrongVault(grant.vault()));
+            }
             grants.insert(grant.id(), grant);
         }
         let mut membership = Self::new(vault);
@@ -94,7 +114,8 @@ impl Membership {
         }
         while let Some(id) = ready.pop() {
             if let Some(grant) = grants.remove(&id) {
-                membership.insert(grant)?;
+                // Whatever was taken in once is taken in again, in any order.
+                membership.accept(grant.id(), grant, true)?;
             }
             for child in children.remove(&id).unwrap_or_default() {
                 if let Some(count) = lacking.get_mut(&child) {
@@ -118,7 +139,7 @@ impl Membership {
         if grant.vault() != self.vault {
             return Err(GrantError::WrongVault(grant.vault()));
         }
-        if self.accepted.contains_key(&id) || self.waiting.contains_key(&id) {
+        if self.places.contains_key(&id) || self.waiting.contains_key(&id) {
             return Ok(Inserted::Duplicate);
         }
         let missing = self.missing_parents(&grant);
@@ -129,11 +150,11 @@ impl Membership {
             self.waiting.insert(id, grant);
             return Ok(Inserted::Waiting(missing));
         }
-        self.accept(id, grant)?;
+        self.accept(id, grant, false)?;
         let mut accepted = vec![id];
         while let Some(next) = self.next_released() {
             if let Some(grant) = self.waiting.remove(&next)
-                && self.accept(next, grant).is_ok()
+                && self.accept(next, grant, false).is_ok()
             {
                 accepted.push(next);
             }
@@ -149,7 +170,7 @@ impl Membership {
     fn missing_parents(&self, grant: &SignedGrant) -> Vec<Hash> {
         let parents = grant.value().parents.iter();
         parents
-            .filter(|parent| !self.accepted.contains_key(*parent))
+            .filter(|parent| !self.places.contains_key(*parent))
             .copied()
             .collect()
     }
@@ -161,63 +182,94 @@ impl Membership {
             .map(|(id, _)| *id)
     }
 
-    fn accept(&mut self, id: Hash, grant: SignedGrant) -> Result<(), GrantError> {
+    fn accept(&mut self, id: Hash, grant: SignedGrant, known: bool) -> Result<(), GrantError> {
         if self.accepted.len() >= MAX_GRANTS {
             return Err(GrantError::TooManyGrants);
         }
-        let parents = &grant.value().parents;
-        if parents.len() == self.heads.len() && parents.iter().all(|p| self.heads.contains(p)) {
-            // Its ancestors are all there is, as they are when one device acts after another.
-            self.reading.check(grant.value())?;
-        } else {
-            self.reading_of(&self.ancestors(parents))
-                .check(grant.value())?;
+        let author = grant.value().author;
+        if !known
+            && self.reading.void_count >= MAX_FROM_FORMER
+            && self.reading.former().contains_key(&author)
+        {
+            return Err(GrantError::TooManyVoid);
         }
+        let parents = &grant.value().parents;
+        let ancestors = self.ancestors(parents);
+        let is_next =
+            parents.len() == self.heads.len() && parents.iter().all(|p| self.heads.contains(p));
+        let before;
+        // Its ancestors are all there is, as they are when one device acts after another.
+        let reading = if is_next {
+            &self.reading
+        } else {
+            before = self.reading_of(&ancestors);
+            &before
+        };
+        reading.check(grant.value(), &self.signer(&ancestors))?;
+        let recovery = reading.recovery().map(|recovery| recovery.signing);
+        let by_recovery = reading.is_recovery(&author);
         let depth = parents
             .iter()
-            .filter_map(|parent| self.accepted.get(parent))
-            .map(|parent| parent.depth + 1)
+            .filter_map(|parent| self.places.get(parent))
+            .map(|place| self.accepted[*place].depth + 1)
             .max()
             .unwrap_or(0);
         for parent in parents {
             self.heads.remove(parent);
         }
         self.heads.insert(id);
-        let comes_last = self.order.last().is_none_or(|last| *last < (depth, id));
-        self.order.insert((depth, id));
-        self.accepted.insert(id, Accepted { grant, depth });
-        if comes_last {
-            self.reading.take(&self.accepted[&id].grant);
+        let place = self.accepted.len();
+        self.places.insert(id, place);
+        self.order.insert((depth, id), place);
+        let judged = match &grant.value().body {
+            GrantBody::Revoke(revocation) => !revocation.undone.is_empty(),
+            _ => false,
+        };
+        self.accepted.push(Accepted {
+            id,
+            grant,
+            depth,
+            ancestors,
+            recovery,
+            by_recovery,
+        });
+        if is_next && !judged {
+            self.reading
+                .take(place, &self.accepted[place], Fate::Counts);
         } else {
-            self.reading = self.reading_of(&self.accepted.keys().copied().collect());
+            self.reading = self.reading_of(&Places::below(self.accepted.len()));
         }
         Ok(())
     }
 
-    /// Whether a grant of our own that names [`heads`](Self::heads) as its parents would count.
-    pub(super) fn check_next(&self, grant: &super::Grant) -> Result<(), GrantError> {
-        self.reading_of(&self.ancestors(&grant.parents))
-            .check(grant)
+    /// Who signed a grant, if it is one of `among`.
+    fn signer<'a>(&'a self, among: &'a Places) -> impl Fn(&Hash) -> Option<DeviceId> + 'a {
+        move |id| {
+            let place = *self.places.get(id)?;
+            let accepted = among.contains(place).then(|| &self.accepted[place])?;
+            (accepted.depth > 0).then(|| accepted.grant.value().author)
+        }
     }
 
-    fn reading_of(&self, ids: &BTreeSet<Hash>) -> Reading {
-        let mut reading = Reading::default();
-        for (_, id) in self.order.iter().filter(|(_, id)| ids.contains(id)) {
-            reading.take(&self.accepted[id].grant);
-        }
-        reading
+    /// Whether a grant of our own that names [`parents`](Self::parents) would count.
+    pub(super) fn check_next(&self, grant: &super::Grant) -> Result<(), GrantError> {
+        let ancestors = self.ancestors(&grant.parents);
+        self.reading_of(&ancestors)
+            .check(grant, &self.signer(&ancestors))
+    }
+
+    fn reading_of(&self, places: &Places) -> Reading {
+        let order = self.order.values().copied();
+        let order: Vec<usize> = order.filter(|place| places.contains(*place)).collect();
+        Reading::of(&self.accepted, &order)
     }
 
     /// `heads` that are known, and all that they build on.
-    fn ancestors(&self, heads: &[Hash]) -> BTreeSet<Hash> {
-        let mut found = BTreeSet::new();
-        let mut open = heads.to_vec();
-        while let Some(id) = open.pop() {
-            if let Some(accepted) = self.accepted.get(&id)
-                && found.insert(id)
-            {
-                open.extend_from_slice(&accepted.grant.value().parents);
-            }
+    fn ancestors(&self, heads: &[Hash]) -> Places {
+        let mut found = Places::default();
+        for place in heads.iter().filter_map(|id| self.places.get(id)) {
+            found.insert(*place);
+            found.add(&self.accepted[*place].ancestors);
         }
         found
     }
@@ -227,10 +279,10 @@ impl Membership {
         self.vault
     }
 
-    /// The accepted grants on which no other builds, ascending: what a new grant names as parents
-    /// and an entry as its author's heads. Of more than [`MAX_GRANT_HEADS`] the furthest on.
+    /// The accepted grants on which no other builds, ascending: what one compares with others. Of more
+    /// than [`MAX_GRANT_HEADS`] the furthest on.
     pub fn heads(&self) -> Vec<Hash> {
-        let by_depth = self.order.iter().rev().map(|(_, id)| id);
+        let by_depth = self.order.keys().rev().map(|(_, id)| id);
         let mut heads: Vec<Hash> = by_depth
             .filter(|id| self.heads.contains(*id))
             .take(MAX_GRANT_HEADS)
@@ -240,36 +292,118 @@ impl Membership {
         heads
     }
 
+    /// The grants that count, or are contested, and on which no other of those builds, ascending: what
+    /// a new grant names as parents and an entry as what its author knew. Void ones are left out, so
+    /// that who was put out cannot crowd the list. Of more than [`MAX_GRANT_HEADS`] the furthest on.
+    pub fn parents(&self) -> Vec<Hash> {
+        let mut covered = Places::default();
+        let mut parents = Vec::new();
+        for place in self.order.values().rev() {
+            if self.reading.fate(*place) == Fate::Void || covered.contains(*place) {
+                continue;
+            }
+            covered.add(&self.accepted[*place].ancestors);
+            parents.push(self.accepted[*place].id);
+            if parents.len() == MAX_GRANT_HEADS {
+                break;
+            }
+        }
+        parents.sort_unstable();
+        parents
+    }
+
     /// Whether all of `heads` are accepted here.
     pub fn knows(&self, heads: &[Hash]) -> bool {
-        heads.iter().all(|head| self.accepted.contains_key(head))
+        heads.iter().all(|head| self.places.contains_key(head))
     }
 
     /// The accepted grants that somebody with `heads` lacks, each after its parents. Heads that are
     /// not known here are passed over.
     pub fn missing(&self, heads: &[Hash]) -> Vec<&SignedGrant> {
         let theirs = self.ancestors(heads);
-        self.grants()
-            .filter(|(id, _)| !theirs.contains(id))
-            .map(|(_, grant)| grant)
+        self.order
+            .values()
+            .filter(|place| !theirs.contains(**place))
+            .map(|place| &self.accepted[*place].grant)
             .collect()
     }
 
     /// Every accepted grant with its id, each after its parents.
     pub fn grants(&self) -> impl Iterator<Item = (Hash, &SignedGrant)> {
-        self.order
-            .iter()
-            .map(|(_, id)| (*id, &self.accepted[id].grant))
+        let accepted = self.order.values().map(|place| &self.accepted[*place]);
+        accepted.map(|accepted| (accepted.id, &accepted.grant))
     }
 
     /// The ids of the accepted grants, each after its parents.
     pub fn ids(&self) -> Vec<Hash> {
-        self.order.iter().map(|(_, id)| *id).collect()
+        self.order.keys().map(|(_, id)| *id).collect()
     }
 
     /// An accepted grant.
     pub fn get(&self, id: &Hash) -> Option<&SignedGrant> {
-        self.accepted.get(id).map(|accepted| &accepted.grant)
+        self.places
+            .get(id)
+            .map(|place| &self.accepted[*place].grant)
+    }
+
+    /// What became of an accepted grant. It changes when more grants come.
+    pub fn fate(&self, id: &Hash) -> Option<Fate> {
+        self.places.get(id).map(|place| self.reading.fate(*place))
+    }
+
+    /// What counts of a log.
+    pub fn writing(&self, writer: &WriterId) -> Writing {
+        self.reading.writing(writer)
+    }
+
+    /// Whether `grant` is among `heads` or what they build on.
+    pub fn builds_on(&self, heads: &[Hash], grant: &Hash) -> bool {
+        let place = self.places.get(grant);
+        place.is_some_and(|place| self.ancestors(heads).contains(*place))
+    }
+
+    /// Whether somebody who knew the grants at `heads` knew of one that closed the logs of `device`, and did so by what
+    /// they knew: one that others had undone then was not heeded.
+    pub fn has_heard(&self, heads: &[Hash], device: &DeviceId) -> bool {
+        let known = self.ancestors(heads);
+        let closers: Vec<usize> = self
+            .reading
+            .closers(device)
+            .filter(|act| known.contains(*act))
+            .collect();
+        if closers.is_empty() {
+            return false;
+        }
+        let then = self.reading_of(&known);
+        then.closers(device).any(|act| closers.contains(&act))
+    }
+
+    /// The grants that closed the logs of `device`, each with the cutoffs that it names for them. One that undid the
+    /// device's admission names none.
+    pub fn closers(&self, device: &DeviceId) -> BTreeMap<Hash, Vec<Cutoff>> {
+        let closers = self.reading.closers(device);
+        let named = closers.map(|place| {
+            let accepted = &self.accepted[place];
+            let cutoffs = match &accepted.grant.value().body {
+                GrantBody::Revoke(revocation) => &revocation.cutoffs[..],
+                GrantBody::Role(change) => &change.cutoffs,
+                _ => &[],
+            };
+            let of_it = cutoffs
+                .iter()
+                .filter(|cutoff| cutoff.writer.device == *device);
+            (accepted.id, of_it.copied().collect())
+        });
+        named.collect()
+    }
+
+    /// The devices that were in the vault and are not now.
+    pub fn former(&self) -> &BTreeMap<DeviceId, Former> {
+        self.reading.former()
+    }
+
+    pub(super) fn reading(&self) -> &Reading {
+        &self.reading
     }
 
     /// How many grants wait for parents.
@@ -292,11 +426,12 @@ impl Membership {
         self.devices().get(device).map(|device| device.role)
     }
 
-    /// The name of `device`, if it is in the vault and `keyring` has the key of the epoch under
+    /// The name of `device`, if it is or was in the vault and `keyring` has the key of the epoch under
     /// which the name is sealed.
     pub fn device_name(&self, device: &DeviceId, keyring: &Keyring) -> Option<String> {
-        let sealed = &self.devices().get(device)?.name;
-        sealed.open(device, keyring).ok()
+        let present = self.devices().get(device);
+        let former = || self.former().get(device).map(|former| &former.device);
+        present.or_else(former)?.name.open(device, keyring).ok()
     }
 
     /// The recovery key's public halves; none before the genesis grant is here.
@@ -320,6 +455,24 @@ impl Membership {
     /// members. None until an owner rotates, which concurrent grants can make necessary.
     pub fn writable_epoch(&self, space: SpaceId) -> Option<EpochId> {
         self.reading.writable_epoch(space)
+    }
+
+    /// The epoch of `space` to seal under: the [writable](Self::writable_epoch) one, else one that not
+    /// all members can read yet, but nobody else. None: nothing may be written before an owner rotates.
+    pub fn sealing_epoch(&self, space: SpaceId) -> Option<EpochId> {
+        self.reading.sealing_epoch(space)
+    }
+
+    /// Whether an owner with these keys has to rotate: no epoch of their space is there for exactly the
+    /// present members, or some member cannot open one under which others may have written.
+    pub fn rotation_due(&self, keys: &Keyring) -> bool {
+        self.writable_epoch(keys.space()).is_none() || !self.reading.reach_all(keys.space(), keys)
+    }
+
+    /// Whether `device` can open every epoch of `keys`, directly or from a newer one.
+    pub fn can_open(&self, device: DeviceId, keys: &Keyring) -> bool {
+        self.reading
+            .reaches(keys.space(), super::Recipient::Device(device), keys)
     }
 
     /// All keys of `space` that the grants give to `me`: those sealed to it, and the older ones that

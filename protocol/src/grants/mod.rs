@@ -6,24 +6,37 @@
 //! everyone else ([`Membership`]). A grant also carries the keys of the space, sealed to each
 //! recipient, so that who is admitted can read without any further exchange.
 //!
-//! The reading of version 1 (`docs/protocol/grants.md`): a grant counts if its author is an owner in
-//! the reading of its ancestors, and what it says fits them. Nothing that counted once is undone;
-//! revocation comes with a later version.
+//! The rules stand in `docs/protocol/grants.md`. A grant is accepted if its author is an owner in the
+//! reading of its ancestors, and what it says fits them; that never changes. Whether an accepted grant
+//! *counts* depends on all that is there: a revocation undoes what its device did unseen.
+//!
+//! ```text
+//! grant.rs       what a grant says, and its bytes     change.rs     those of version 2
+//! membership.rs  the graph                            places.rs     sets of its grants
+//! judgement.rs   which grants count                   reading.rs    what those that count say
+//! checks.rs      what may follow a reading            issue.rs, revoking.rs   making grants
+//! ```
 
+mod change;
+mod checks;
 mod grant;
 mod issue;
+mod judgement;
 mod membership;
+mod places;
 mod reading;
+mod revoking;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Cutoff, MAX_CUTOFFS, MAX_UNDONE, Revocation, RoleChange};
 pub use grant::{
     DEVICE_NAME_MAX_LEN, EpochGrant, GRANT_MAX_LEN, Grant, GrantBody, MAX_EPOCH_PARENTS,
     MAX_PARENTS, MAX_SEALS, OlderEpoch, Recipient, Role, Seal, SealedName, SignedGrant,
 };
 pub use issue::{Founded, NewDevice, found};
-pub use membership::{Inserted, MAX_GRANTS, MAX_WAITING, Membership};
-pub use reading::{Device, MAX_DEVICES, Opener};
+pub use membership::{Inserted, MAX_FROM_FORMER, MAX_GRANTS, MAX_WAITING, Membership};
+pub use reading::{Device, Fate, Former, MAX_DEVICES, Opener, Out, Writing};
 
 use crate::identity::{DeviceId, EpochId, Hash, SpaceId, VaultId};
 use crate::signed::SignedError;
@@ -43,6 +56,30 @@ pub enum GrantError {
     /// Its author was admitted, but not as an owner.
     #[error("device {0}, which signed the grant, is not an owner")]
     NotOwner(DeviceId),
+    /// Its author, or whom it is about, was put out of the vault.
+    #[error("device {0} was revoked")]
+    Revoked(DeviceId),
+    /// It claims another version than the first in which such a grant was possible.
+    #[error("the grant is not of the version that it claims")]
+    WrongVersion,
+    /// Cutoffs that are not of the device, not ascending, or more than allowed.
+    #[error("the cutoffs are not those of the device's logs")]
+    BadCutoffs,
+    /// What it undoes is not known, or not the device's.
+    #[error("the grants to undo are not the device's")]
+    BadUndone,
+    /// Nobody revokes themselves or changes their own role.
+    #[error("device {0} cannot do this to itself")]
+    Oneself(DeviceId),
+    /// The device has this role, or can never have it: a relay host holds no keys, all others do.
+    #[error("device {0} cannot be given this role")]
+    BadRole(DeviceId),
+    /// The recovery key is the present one, or no usable key.
+    #[error("this cannot be the recovery key")]
+    BadRecovery,
+    /// More void grants than are kept of devices that are out.
+    #[error("{MAX_FROM_FORMER} grants of revoked devices are here already")]
+    TooManyVoid,
     /// Parents are missing, too many, not in order, or given where there can be none.
     #[error("the grant's parents are not as they must be")]
     BadParents,

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::grant::{EpochGrant, Grant, GrantBody, Recipient, Role, Seal, SealedName, SignedGrant};
-use super::{GrantError, MAX_PARENTS};
-use crate::identity::{DeviceId, EpochId, Hash, SpaceId};
+use super::GrantError;
+use super::change::Cutoff;
+use super::grant::{EpochGrant, GrantBody, Recipient, Role, Seal, SealedName};
+use super::judgement::judge;
+use super::membership::Accepted;
+use super::places::Places;
+use crate::identity::{DeviceId, EpochId, Hash, SpaceId, WriterId};
 use crate::keys::{Keyring, SealingKey, SealingPublic};
 use crate::recovery::{RecoveryKey, RecoveryPublic};
 
@@ -27,6 +31,64 @@ pub struct Device {
     pub admitted_by: DeviceId,
 }
 
+/// A device that was in the vault and is not now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// What it was.
+    pub device: Device,
+    /// The revocations of it that have effect; none where it was admitted by somebody whose grants were
+    /// undone.
+    pub outs: Vec<Out>,
+}
+
+impl Former {
+    /// Whether it may come back: all revocations of it are contested, or there is none.
+    pub fn is_undecided(&self) -> bool {
+        self.outs.iter().all(|out| out.contested)
+    }
+}
+
+/// A revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Out {
+    /// The grant.
+    pub grant: Hash,
+    /// Who signed it.
+    pub by: DeviceId,
+    /// When, in milliseconds since 1970, by its author's clock.
+    pub at_ms: u64,
+    /// Whether the device had its author revoked, too: both are out until somebody decides.
+    pub contested: bool,
+}
+
+/// What became of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It counts.
+    Counts,
+    /// It takes something away, and is undone itself by whom it takes it from.
+    Contested,
+    /// A revocation undid it.
+    Void,
+}
+
+/// What counts of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// All: its device may write.
+    Open,
+    /// What a cutoff names, and what is covered by the clock of an accepted entry whose author is
+    /// another device and had not [heard](super::Membership::has_heard).
+    Closed {
+        /// The last entry within a cutoff, and its header's hash.
+        upto: Option<(u64, Hash)>,
+        /// Whether entries without changes count besides: a reader says what it had seen.
+        says_what_it_saw: bool,
+    },
+    /// Nothing: no grant speaks of the device.
+    Unknown,
+}
+
 /// Who wants to open the seals of a vault.
 #[derive(Clone, Copy, Debug)]
 pub enum Opener<'a> {
@@ -38,8 +100,14 @@ pub enum Opener<'a> {
 
 /// An epoch that a counting grant began.
 #[derive(Clone, Debug)]
-struct Epoch {
-    grant: EpochGrant,
+pub(super) struct Epoch {
+    pub(super) grant: EpochGrant,
+    /// The grant that began it.
+    pub(super) id: Hash,
+    /// Whether that was undone: keys are read all the same.
+    void: bool,
+    /// The recovery key to which it was sealed.
+    recovery: Option<DeviceId>,
     /// How many epochs lie between this and its space's first, by the longest way.
     depth: u64,
     /// Who was given the key, by this grant or when admitted later.
@@ -54,12 +122,101 @@ struct Epoch {
 /// [`Membership`](super::Membership) sees to the order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reading {
-    recovery: Option<RecoveryPublic>,
-    devices: BTreeMap<DeviceId, Device>,
-    epochs: BTreeMap<EpochId, Epoch>,
+    pub(super) recovery: Option<RecoveryPublic>,
+    /// Keys that may sign as the recovery key: one that an owner replaced may still contest that.
+    pub(super) recovery_signers: BTreeSet<DeviceId>,
+    /// Where the recovery key replaced itself last.
+    replaced_by_key: Option<usize>,
+    pub(super) devices: BTreeMap<DeviceId, Device>,
+    pub(super) former: BTreeMap<DeviceId, Former>,
+    admitted_as: BTreeMap<DeviceId, Role>,
+    /// For each device the changes of its role on which no other builds.
+    role_changes: BTreeMap<DeviceId, Vec<(usize, Role)>>,
+    /// Logs of devices that may not write, or could not once.
+    closed: BTreeMap<DeviceId, Closed>,
+    pub(super) epochs: BTreeMap<EpochId, Epoch>,
+    /// What does not count, and what is contested.
+    pub(super) void: Places,
+    pub(super) contested: Places,
+    pub(super) void_count: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Closed {
+    /// The acts that closed them, and whether for good.
+    by: Vec<(usize, bool)>,
+    /// Of the cutoffs that those name for a log the furthest.
+    cutoffs: BTreeMap<WriterId, (u64, Hash)>,
 }
 
 impl Reading {
+    /// Reads the grants at the places of `order`: ancestors first, by depth and id, none left out on
+    /// which another builds.
+    pub(super) fn of(grants: &[Accepted], order: &[usize]) -> Self {
+        let standing = judge(grants, order);
+        let mut reading = Self::default();
+        for act in &standing {
+            reading.void.add(&act.undone);
+            if act.contested {
+                reading.contested.insert(act.place);
+            }
+        }
+        for &place in order {
+            let fate = reading.fate(place);
+            reading.take(place, &grants[place], fate);
+            if fate == Fate::Void {
+                let acts = standing.iter().filter(|act| act.undone.contains(place));
+                reading.take_undone(&grants[place], acts.map(|act| act.place));
+                reading.void_count += 1;
+            }
+        }
+        reading
+    }
+
+    /// What became of a grant.
+    pub(super) fn fate(&self, place: usize) -> Fate {
+        if self.contested.contains(place) {
+            Fate::Contested
+        } else if self.void.contains(place) {
+            Fate::Void
+        } else {
+            Fate::Counts
+        }
+    }
+
+    pub(super) fn former(&self) -> &BTreeMap<DeviceId, Former> {
+        &self.former
+    }
+
+    /// The acts that closed the logs of `device`, whether or not they are open again. Where it was put out
+    /// these alone: what a reader said of what it saw counted until then.
+    pub(super) fn closers(&self, device: &DeviceId) -> impl Iterator<Item = usize> {
+        let by = self.closed.get(device).map_or(&[][..], |closed| &closed.by);
+        let any_for_good = by.iter().any(|(_, for_good)| *for_good);
+        by.iter()
+            .filter(move |(_, for_good)| *for_good || !any_for_good)
+            .map(|(act, _)| *act)
+    }
+
+    pub(super) fn writing(&self, writer: &WriterId) -> Writing {
+        let upto = self
+            .closed
+            .get(&writer.device)
+            .and_then(|closed| closed.cutoffs.get(writer).copied());
+        match self.devices.get(&writer.device) {
+            Some(device) if device.role.writes() => Writing::Open,
+            Some(device) => Writing::Closed {
+                upto,
+                says_what_it_saw: device.role == Role::Reader,
+            },
+            None if self.former.contains_key(&writer.device) => Writing::Closed {
+                upto,
+                says_what_it_saw: false,
+            },
+            None => Writing::Unknown,
+        }
+    }
+
     pub(super) fn devices(&self) -> &BTreeMap<DeviceId, Device> {
         &self.devices
     }
@@ -68,93 +225,8 @@ impl Reading {
         self.recovery.as_ref()
     }
 
-    /// Whether `grant`, of this vault, may follow the grants that were taken in, which are exactly
-    /// its ancestors.
-    pub(super) fn check(&self, grant: &Grant) -> Result<(), GrantError> {
-        let is_genesis = matches!(grant.body, GrantBody::Genesis { .. });
-        let ordered = grant.parents.is_sorted_by(|a, b| a < b);
-        if !ordered || grant.parents.len() > MAX_PARENTS || grant.parents.is_empty() != is_genesis {
-            return Err(GrantError::BadParents);
-        }
-        if !is_genesis {
-            match self.devices.get(&grant.author) {
-                None => return Err(GrantError::UnknownAuthor(grant.author)),
-                Some(device) if device.role != Role::Owner => {
-                    return Err(GrantError::NotOwner(grant.author));
-                }
-                Some(_) => {}
-            }
-        }
-        match &grant.body {
-            // That it is this vault's genesis is known from its hash.
-            GrantBody::Genesis { recovery, .. } => self.check_device(&grant.author, recovery),
-            GrantBody::Epoch(epoch) => self.check_epoch(epoch),
-            GrantBody::Admit {
-                device,
-                role,
-                seals,
-                ..
-            } => {
-                let recovery = self.recovery.as_ref().ok_or(GrantError::BadParents)?;
-                self.check_device(device, recovery)?;
-                self.check_admit(device, *role, seals)
-            }
-        }
-    }
-
-    fn check_device(&self, device: &DeviceId, recovery: &RecoveryPublic) -> Result<(), GrantError> {
-        if !device.is_valid() || *device == recovery.signing {
-            return Err(GrantError::BadDevice(*device));
-        }
-        Ok(())
-    }
-
-    fn check_admit(&self, device: &DeviceId, role: Role, seals: &[Seal]) -> Result<(), GrantError> {
-        match self.devices.get(device) {
-            Some(present) if present.role != role => return Err(GrantError::RoleChange(*device)),
-            None if self.devices.len() >= MAX_DEVICES => return Err(GrantError::TooManyDevices),
-            _ => {}
-        }
-        let fitting = seals.is_sorted_by(|a, b| a.epoch < b.epoch)
-            && seals.iter().all(|seal| {
-                seal.recipient == Recipient::Device(*device)
-                    && self.epochs.contains_key(&seal.epoch)
-            });
-        if !fitting || role.holds_keys() == seals.is_empty() {
-            return Err(GrantError::BadSeals);
-        }
-        Ok(())
-    }
-
-    fn check_epoch(&self, new: &EpochGrant) -> Result<(), GrantError> {
-        let begins_space = !self.epochs.values().any(|old| old.grant.space == new.space);
-        let follows = new.parents.is_sorted_by(|a, b| a.epoch < b.epoch)
-            && new.parents.iter().all(|parent| {
-                self.epochs.get(&parent.epoch).is_some_and(|old| {
-                    old.grant.space == new.space && old.grant.secret == new.secret
-                })
-            });
-        if self.epochs.contains_key(&new.epoch)
-            || !follows
-            || begins_space != new.parents.is_empty()
-        {
-            return Err(GrantError::BadEpoch(new.epoch));
-        }
-        let complete = new.seals.is_sorted_by(|a, b| a.recipient < b.recipient)
-            && new.seals.iter().all(|seal| seal.epoch == new.epoch)
-            && new
-                .seals
-                .iter()
-                .map(|seal| seal.recipient)
-                .eq(self.recipients());
-        if !complete {
-            return Err(GrantError::BadSeals);
-        }
-        Ok(())
-    }
-
     /// Who must be able to read now: the recovery key and every device that holds keys, ascending.
-    fn recipients(&self) -> impl Iterator<Item = Recipient> {
+    pub(super) fn recipients(&self) -> impl Iterator<Item = Recipient> {
         let devices = self.devices.iter();
         std::iter::once(Recipient::Recovery).chain(
             devices
@@ -179,50 +251,64 @@ impl Reading {
             .collect()
     }
 
-    /// Takes in a grant that was checked against its own ancestors. Others may be here already that
-    /// it did not know of: of two beginnings of one epoch the first taken in stands, of two
-    /// admissions of one device the last.
-    pub(super) fn take(&mut self, grant: &SignedGrant) {
-        let author = grant.value().author;
-        match &grant.value().body {
-            GrantBody::Genesis {
-                recovery,
-                sealing,
-                name,
-                created_ms,
-                ..
-            } => {
+    /// Takes in a grant that was checked against its own ancestors, with what became of it. Others may
+    /// be here already that it did not know of: of two beginnings of one epoch the first taken in
+    /// stands, of two admissions of one device the last.
+    pub(super) fn take(&mut self, place: usize, accepted: &Accepted, fate: Fate) {
+        let grant = accepted.grant.value();
+        let author = grant.author;
+        match (&grant.body, fate) {
+            (
+                GrantBody::Genesis {
+                    recovery,
+                    sealing,
+                    name,
+                    created_ms,
+                    ..
+                },
+                _,
+            ) => {
                 self.recovery = Some(recovery.clone());
-                self.devices.insert(
-                    author,
-                    Device {
-                        role: Role::Owner,
-                        sealing: sealing.clone(),
-                        name: name.clone(),
-                        admitted_ms: *created_ms,
-                        admitted_by: author,
-                    },
-                );
+                self.recovery_signers.insert(recovery.signing);
+                let device = Device {
+                    role: Role::Owner,
+                    sealing: sealing.clone(),
+                    name: name.clone(),
+                    admitted_ms: *created_ms,
+                    admitted_by: author,
+                };
+                self.take_device(author, device);
             }
-            GrantBody::Epoch(epoch) => self.take_epoch(epoch),
-            GrantBody::Admit {
-                device,
-                sealing,
-                role,
-                name,
-                seals,
-                created_ms,
-            } => {
-                self.devices.insert(
-                    *device,
-                    Device {
-                        role: *role,
-                        sealing: sealing.clone(),
-                        name: name.clone(),
-                        admitted_ms: *created_ms,
-                        admitted_by: author,
-                    },
-                );
+            // Keys that came into the world stay readable, whoever brought them.
+            (GrantBody::Epoch(epoch), fate) => self.take_epoch(epoch, accepted, fate == Fate::Void),
+            (
+                GrantBody::Admit {
+                    device,
+                    sealing,
+                    role,
+                    name,
+                    seals,
+                    created_ms,
+                },
+                fate,
+            ) => {
+                let admitted = Device {
+                    role: *role,
+                    sealing: sealing.clone(),
+                    name: name.clone(),
+                    admitted_ms: *created_ms,
+                    admitted_by: author,
+                };
+                match fate {
+                    Fate::Void if self.devices.contains_key(device) => {}
+                    Fate::Void => {
+                        self.former.entry(*device).or_insert(Former {
+                            device: admitted,
+                            outs: Vec::new(),
+                        });
+                    }
+                    _ => self.take_device(*device, admitted),
+                }
                 for seal in seals {
                     if let Some(epoch) = self.epochs.get_mut(&seal.epoch) {
                         epoch.recipients.insert(seal.recipient);
@@ -230,12 +316,110 @@ impl Reading {
                     }
                 }
             }
+            (_, Fate::Void) => {}
+            (GrantBody::Revoke(revocation), fate) => {
+                let out = Out {
+                    grant: accepted.id,
+                    by: author,
+                    at_ms: revocation.created_ms,
+                    contested: fate == Fate::Contested,
+                };
+                self.close(revocation.device, (place, true), &revocation.cutoffs);
+                if let Some(device) = self.devices.remove(&revocation.device) {
+                    let outs = Vec::new();
+                    self.former
+                        .insert(revocation.device, Former { device, outs });
+                }
+                if let Some(former) = self.former.get_mut(&revocation.device) {
+                    former.outs.push(out);
+                }
+            }
+            (GrantBody::Role(change), _) => {
+                let changes = self.role_changes.entry(change.device).or_default();
+                changes.retain(|(before, _)| !accepted.ancestors.contains(*before));
+                changes.push((place, change.role));
+                if !change.role.writes() {
+                    self.close(change.device, (place, false), &change.cutoffs);
+                } else if let Some(closed) = self.closed.get_mut(&change.device) {
+                    // Who knows of that may not have heard what closes the logs again.
+                    closed
+                        .by
+                        .retain(|(act, _)| !accepted.ancestors.contains(*act));
+                }
+                self.apply_role(change.device);
+            }
+            // Two papers that replace each other: neither does, until an owner says which.
+            (GrantBody::Replace { .. }, Fate::Contested) => {}
+            (GrantBody::Replace { recovery, .. }, Fate::Counts) => {
+                let by_key = self.replaced_by_key;
+                let knew = by_key.is_none_or(|before| accepted.ancestors.contains(before));
+                self.recovery_signers.insert(recovery.signing);
+                if accepted.by_recovery {
+                    self.recovery_signers.remove(&author);
+                    self.replaced_by_key = Some(place);
+                    self.recovery = Some(recovery.clone());
+                } else if knew {
+                    self.recovery = Some(recovery.clone());
+                }
+            }
         }
     }
 
-    fn take_epoch(&mut self, new: &EpochGrant) {
-        if self.epochs.contains_key(&new.epoch) {
-            return;
+    /// Notes acts that undo the admission of a device: its logs are closed by them.
+    pub(super) fn take_undone(&mut self, accepted: &Accepted, acts: impl Iterator<Item = usize>) {
+        if let GrantBody::Admit { device, .. } = &accepted.grant.value().body {
+            let closed = self.closed.entry(*device).or_default();
+            closed.by.extend(acts.map(|act| (act, true)));
+        }
+    }
+
+    fn take_device(&mut self, id: DeviceId, device: Device) {
+        self.admitted_as.insert(id, device.role);
+        match self.former.get_mut(&id) {
+            Some(former) if !former.outs.is_empty() => former.device = device,
+            _ => {
+                self.former.remove(&id);
+                self.devices.insert(id, device);
+            }
+        }
+        self.apply_role(id);
+    }
+
+    /// The role of a device: as it was admitted, or the least of those given later on which no other
+    /// builds.
+    fn apply_role(&mut self, id: DeviceId) {
+        let changes = self.role_changes.get(&id).into_iter().flatten();
+        let least = changes.map(|(_, role)| *role).max();
+        let role = least.or_else(|| self.admitted_as.get(&id).copied());
+        let former = self.former.get_mut(&id).map(|former| &mut former.device);
+        if let (Some(role), Some(device)) = (role, self.devices.get_mut(&id).or(former)) {
+            device.role = role;
+        }
+    }
+
+    fn close(&mut self, device: DeviceId, by: (usize, bool), cutoffs: &[Cutoff]) {
+        let closed = self.closed.entry(device).or_default();
+        closed.by.push(by);
+        for cutoff in cutoffs {
+            let end = closed
+                .cutoffs
+                .entry(cutoff.writer)
+                .or_insert((cutoff.seq, cutoff.header));
+            if end.0 < cutoff.seq {
+                *end = (cutoff.seq, cutoff.header);
+            }
+        }
+    }
+
+    /// Of two beginnings of one epoch the first stands; but a void one never instead of one that counts,
+    /// or who was put out could spoil the seals of others.
+    fn take_epoch(&mut self, new: &EpochGrant, accepted: &Accepted, void: bool) {
+        let mut later_seals = Vec::new();
+        if let Some(known) = self.epochs.get_mut(&new.epoch) {
+            if void || !known.void {
+                return;
+            }
+            later_seals = std::mem::take(&mut known.later_seals);
         }
         let mut depth = 0;
         for parent in &new.parents {
@@ -244,17 +428,19 @@ impl Reading {
                 depth = depth.max(old.depth + 1);
             }
         }
-        let recipients = new.seals.iter().map(|seal| seal.recipient).collect();
-        self.epochs.insert(
-            new.epoch,
-            Epoch {
-                grant: new.clone(),
-                depth,
-                recipients,
-                followed: false,
-                later_seals: Vec::new(),
-            },
-        );
+        let seals = new.seals.iter().chain(&later_seals);
+        let recipients = seals.map(|seal| seal.recipient).collect();
+        let epoch = Epoch {
+            grant: new.clone(),
+            id: accepted.id,
+            void,
+            recovery: accepted.recovery,
+            depth,
+            recipients,
+            followed: false,
+            later_seals,
+        };
+        self.epochs.insert(new.epoch, epoch);
     }
 
     fn epochs_of(&self, space: SpaceId) -> impl Iterator<Item = (&EpochId, &Epoch)> {
@@ -271,12 +457,94 @@ impl Reading {
             .collect()
     }
 
-    /// The epoch under which one may write: its recipients are exactly those who are in the vault
-    /// now. Of several the one furthest on, then the greatest id. None: an owner has to rotate.
+    /// The epochs of `space` among `held` that none of `held` follows, the furthest on first, each
+    /// with the grant that began it.
+    pub(super) fn newest_held(&self, space: SpaceId, held: &Keyring) -> Vec<(EpochId, Hash)> {
+        let epochs: Vec<_> = self
+            .epochs_of(space)
+            .filter(|(id, _)| held.epoch(id).is_some())
+            .collect();
+        let mut newest: Vec<_> = epochs
+            .iter()
+            .filter(|(id, _)| {
+                let follows = |epoch: &Epoch| epoch.grant.parents.iter().any(|p| p.epoch == **id);
+                !epochs.iter().any(|(_, other)| follows(other))
+            })
+            .map(|(id, epoch)| (std::cmp::Reverse(epoch.depth), **id, epoch.id))
+            .collect();
+        newest.sort_unstable();
+        newest.into_iter().map(|(_, id, by)| (id, by)).collect()
+    }
+
+    /// The epoch whose recipients are exactly those who are in the vault now. Of several the one
+    /// furthest on, then the greatest id. None: an owner has to rotate.
     pub(super) fn writable_epoch(&self, space: SpaceId) -> Option<EpochId> {
         let present: BTreeSet<Recipient> = self.recipients().collect();
+        let readers = self.readers(space);
+        self.best_epoch(space, |id| readers.get(id) == Some(&present))
+    }
+
+    /// The [writable](Self::writable_epoch) epoch, else one that nobody can read who is not in the
+    /// vault, though not yet all who are.
+    pub(super) fn sealing_epoch(&self, space: SpaceId) -> Option<EpochId> {
+        let present: BTreeSet<Recipient> = self.recipients().collect();
+        let readers = self.readers(space);
+        let by_nobody_else = |id: &EpochId| {
+            let can = readers.get(id);
+            can.is_some_and(|can| can.is_subset(&present))
+        };
+        self.writable_epoch(space)
+            .or_else(|| self.best_epoch(space, by_nobody_else))
+    }
+
+    /// Who can read what is written under each epoch: for whom it was sealed, and who can read one that follows, since
+    /// each passes on the keys of its parents. A device that was out, in again and out once more has those of the time
+    /// between.
+    fn readers(&self, space: SpaceId) -> BTreeMap<EpochId, BTreeSet<Recipient>> {
+        let mut epochs: Vec<_> = self.epochs_of(space).collect();
+        epochs.sort_by_key(|(id, epoch)| std::cmp::Reverse((epoch.depth, **id)));
+        let mut readers: BTreeMap<EpochId, BTreeSet<Recipient>> = BTreeMap::new();
+        for (id, epoch) in epochs {
+            let own = readers.entry(*id).or_default();
+            own.extend(epoch.recipients.iter().copied());
+            let own = own.clone();
+            for parent in &epoch.grant.parents {
+                readers
+                    .entry(parent.epoch)
+                    .or_default()
+                    .extend(own.iter().copied());
+            }
+        }
+        readers
+    }
+
+    /// Whether everyone who is in can open every epoch of `held`, directly or from a newer one.
+    pub(super) fn reach_all(&self, space: SpaceId, held: &Keyring) -> bool {
+        self.recipients()
+            .all(|recipient| self.reaches(space, recipient, held))
+    }
+
+    /// Whether `recipient` can open every epoch of `held`, directly or from a newer one.
+    pub(super) fn reaches(&self, space: SpaceId, recipient: Recipient, held: &Keyring) -> bool {
+        let recovery = self.recovery.as_ref().map(|recovery| recovery.signing);
+        let is_given = |epoch: &Epoch| {
+            let old_words = recipient == Recipient::Recovery && epoch.recovery != recovery;
+            epoch.recipients.contains(&recipient) && !old_words
+        };
+        let given = self.epochs_of(space).filter(|(_, epoch)| is_given(epoch));
+        let mut opened: BTreeSet<EpochId> = given.map(|(id, _)| *id).collect();
+        let mut open: Vec<EpochId> = opened.iter().copied().collect();
+        while let Some(epoch) = open.pop().and_then(|id| self.epochs.get(&id)) {
+            let older = epoch.grant.parents.iter().map(|parent| parent.epoch);
+            open.extend(older.filter(|id| opened.insert(*id)));
+        }
+        held.epochs().all(|key| opened.contains(&key.id()))
+    }
+
+    fn best_epoch(&self, space: SpaceId, is: impl Fn(&EpochId) -> bool) -> Option<EpochId> {
+        let recovery = self.recovery.as_ref().map(|recovery| recovery.signing);
         self.epochs_of(space)
-            .filter(|(_, epoch)| epoch.recipients == present)
+            .filter(|(id, epoch)| !epoch.void && epoch.recovery == recovery && is(id))
             .max_by_key(|(id, epoch)| (epoch.depth, **id))
             .map(|(id, _)| *id)
     }
@@ -321,7 +589,7 @@ impl Reading {
             }
         }
         let mut keyring = keyring.ok_or(damaged.unwrap_or(GrantError::NoKey(space)))?;
-        if let Some(epoch) = self.writable_epoch(space) {
+        if let Some(epoch) = self.sealing_epoch(space) {
             // Without its key one goes on under the newest that one has.
             let _held = keyring.write_under(epoch);
         }

@@ -107,6 +107,9 @@ impl ByeReason {
     pub const NO_COMMON_VERSION: Self = Self(2);
     /// The receiver broke the protocol.
     pub const VIOLATION: Self = Self(3);
+    /// The receiver was put out of the vault, or asked for by a device that was; the grants that say so
+    /// were sent before.
+    pub const PUT_OUT: Self = Self(4);
 }
 
 impl fmt::Display for ByeReason {
@@ -116,6 +119,7 @@ impl fmt::Display for ByeReason {
             Self::OTHER_VAULT => f.write_str("it belongs to another vault"),
             Self::NO_COMMON_VERSION => f.write_str("it speaks no version in common"),
             Self::VIOLATION => f.write_str("it refused what we sent"),
+            Self::PUT_OUT => f.write_str("one of the two is not in the vault any more"),
             Self(other) => write!(f, "reason {other}"),
         }
     }

@@ -135,6 +135,9 @@ pub enum CloseReason {
     /// It announced a clock or answer that no honest peer would.
     #[error("the peer broke the protocol")]
     Violation,
+    /// One of the two was put out of the vault.
+    #[error("one of the two is not in the vault any more")]
+    PutOut,
     /// It said goodbye.
     #[error("the peer ended replication ({0})")]
     PeerLeft(ByeReason),
@@ -149,6 +152,9 @@ pub enum Rejection {
     Gap,
     /// Its bytes, signature, or link to its predecessor are wrong.
     Invalid,
+    /// It is beyond what counts of its log, as far as is known here. It is asked for again when more
+    /// does: after a change of membership, or [`Replicator::more_counts`].
+    NotYet,
     /// A different entry with the same writer and number is already stored.
     Forked {
         /// Whose log.

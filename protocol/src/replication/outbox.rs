@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use super::message::Message;
+use super::message::{ByeReason, Message};
 use super::{Action, CloseReason};
 use crate::identity::{DeviceId, Hash, WriterId};
 use crate::log::Clock;
@@ -45,6 +45,8 @@ pub struct Outbox {
     hello: Option<Message>,
     bye: Option<Message>,
     close: Option<CloseReason>,
+    /// Whether one of the two was put out.
+    parts: bool,
     need_grants: Option<Message>,
     need_entries: Option<Message>,
     again: Option<Message>,
@@ -94,7 +96,12 @@ impl Outbox {
     fn push_message(&mut self, message: Message) {
         match message {
             Message::Hello { .. } => self.hello = Some(message),
-            Message::Bye { .. } => self.bye = Some(message),
+            Message::Bye { reason } => {
+                self.bye = Some(message);
+                if reason == ByeReason::PUT_OUT {
+                    self.part();
+                }
+            }
             Message::NeedGrants { .. } => self.need_grants = Some(message),
             Message::NeedEntries { .. } => self.need_entries = Some(message),
             Message::Again { .. } => self.again = Some(message),
@@ -105,6 +112,17 @@ impl Outbox {
             // Made by the shell from `Work`, never queued.
             Message::Grants { .. } | Message::Entries(_) => {}
         }
+    }
+
+    /// Nothing is left to be said but who is in the vault.
+    fn part(&mut self) {
+        self.parts = true;
+        self.need_grants = None;
+        self.need_entries = None;
+        self.again = None;
+        self.clock = None;
+        self.held.clear();
+        self.entries.clear();
     }
 
     /// Whether nothing is to be sent.
@@ -126,6 +144,12 @@ impl Outbox {
     pub fn take_next(&mut self) -> Option<Work> {
         if let Some(hello) = self.hello.take() {
             return Some(Work::Message(hello));
+        }
+        // Who is put out is sent the grants that say so.
+        if self.parts
+            && let Some(they_have) = self.grants.take()
+        {
+            return Some(Work::Grants { they_have });
         }
         if let Some(bye) = self.bye.take() {
             return Some(Work::Message(bye));
@@ -192,7 +216,6 @@ impl Outbox {
 mod tests {
     use super::super::tests::{A, B, C, clock, hash, writer};
     use super::*;
-    use crate::replication::ByeReason;
 
     fn entries(peer: DeviceId, device: DeviceId, from: u64, to: u64) -> Action {
         Action::SendEntries {
@@ -201,6 +224,27 @@ mod tests {
             from,
             to,
         }
+    }
+
+    #[test]
+    fn who_is_put_out_is_sent_the_grants_before_the_goodbye_and_nothing_else() {
+        let mut outbox = Outbox::new();
+        outbox.push(entries(B, A, 1, 9));
+        outbox.push(Action::SendGrants {
+            peer: B,
+            they_have: vec![hash(1)],
+        });
+        let bye = Message::Bye {
+            reason: ByeReason::PUT_OUT,
+        };
+        outbox.push(Action::Send {
+            peer: B,
+            message: bye.clone(),
+        });
+        let they_have = vec![hash(1)];
+        assert_eq!(outbox.take_next(), Some(Work::Grants { they_have }));
+        assert_eq!(outbox.take_next(), Some(Work::Message(bye)));
+        assert_eq!(outbox.take_next(), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) enum Phase {
     Greeting,
     /// Both know where the other stands.
     Live,
+    /// It was put out, or we were, and it was told: only grants are still taken, until it closes.
+    Parting,
     /// We decided to close; what still comes is ignored.
     Closed,
 }

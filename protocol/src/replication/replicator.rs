@@ -84,7 +84,18 @@ impl Replicator {
         };
         match (state.phase, message) {
             (Phase::Closed, _) => Vec::new(),
-            (_, Message::Bye { reason }) => self.close(peer, CloseReason::PeerLeft(reason), None),
+            (Phase::Parting, Message::Grants { grants, .. }) => {
+                vec![Action::IngestGrants { peer, grants }]
+            }
+            (phase, Message::Bye { reason }) => {
+                let mut actions = Vec::new();
+                // It may take itself for out by what it knows, and not be: it hears all before the end.
+                if reason == ByeReason::PUT_OUT && phase != Phase::Parting {
+                    actions = self.part_with(peer);
+                }
+                actions.extend(self.close(peer, CloseReason::PeerLeft(reason), None));
+                actions
+            }
             (
                 Phase::Greeting,
                 Message::Hello {
@@ -94,6 +105,7 @@ impl Replicator {
                     clock,
                 },
             ) => self.greeted(peer, &versions, vault, grant_heads, &clock),
+            (Phase::Parting, _) => Vec::new(),
             (Phase::Greeting, _) => self.violation(peer, CloseReason::HelloExpected),
             (Phase::Live, Message::Hello { .. }) => self.violation(peer, CloseReason::SecondHello),
             (Phase::Live, Message::Grants { heads, grants }) => {
@@ -193,6 +205,10 @@ impl Replicator {
             return Vec::new();
         }
         match why {
+            Rejection::NotYet => {
+                state.entries_wanted = true;
+                Vec::new()
+            }
             Rejection::UnknownWriter => {
                 state.entries_wanted = true;
                 self.ask_grants(peer)
@@ -229,6 +245,74 @@ impl Replicator {
         for peer in waiting {
             actions.extend(self.ask_entries(peer));
         }
+        actions
+    }
+
+    /// Entries came that make more of a closed log count: what was left out before is asked for.
+    pub fn more_counts(&mut self) -> Vec<Action> {
+        let waiting: Vec<DeviceId> = self
+            .peers
+            .iter_mut()
+            .filter(|(_, peer)| peer.is_live() && peer.entries_wanted && !peer.grants_asked)
+            .map(|(device, peer)| {
+                // Each of these follows entries that count: it cannot go on for ever.
+                peer.asks_left = ASKS;
+                *device
+            })
+            .collect();
+        waiting
+            .into_iter()
+            .flat_map(|peer| self.ask_entries(peer))
+            .collect()
+    }
+
+    /// A parting word to a device that was put out, or from one: nothing more goes to it, and of what comes only grants are
+    /// taken, for it may know some that nobody else does. It ends when the other side closes. On a connection that is new the
+    /// word needs the Hello before.
+    pub fn part_with(&mut self, peer: DeviceId) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let known = match self.peers.get_mut(&peer) {
+            Some(state) if matches!(state.phase, Phase::Parting | Phase::Closed) => {
+                return actions;
+            }
+            Some(state) => std::mem::take(&mut state.heads),
+            None => {
+                let message = Message::Hello {
+                    versions: vec![version::REPLICATION],
+                    vault: self.vault,
+                    grant_heads: self.grant_heads.clone(),
+                    clock: Clock::default(),
+                };
+                actions.push(Action::Send { peer, message });
+                Vec::new()
+            }
+        };
+        // It is told all: what it was said to have been sent may not have left yet.
+        let they_have = if known == self.grant_heads {
+            Vec::new()
+        } else {
+            known
+        };
+        let mut parting = Peer::new(Clock::default());
+        parting.phase = Phase::Parting;
+        self.peers.insert(peer, parting);
+        let reason = ByeReason::PUT_OUT;
+        actions.extend([
+            Action::SendGrants { peer, they_have },
+            Action::Send {
+                peer,
+                message: Message::Bye { reason },
+            },
+        ]);
+        actions
+    }
+
+    /// The same, and closes without waiting for what the other side has to say.
+    pub fn send_off(&mut self, peer: DeviceId) -> Vec<Action> {
+        let mut actions = self.part_with(peer);
+        self.peers.remove(&peer);
+        let reason = CloseReason::PutOut;
+        actions.push(Action::Close { peer, reason });
         actions
     }
 

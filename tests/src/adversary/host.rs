@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use coffer_node::relay::decisions::{
     Checked, Ground, check, fresh_grants, look_after, next_statement, spaces_of, statement_counter,
+    writing,
 };
 use coffer_node::relay::store::memory::MemoryStore;
 use coffer_node::relay::store::{Appended, HeldStatement, Invitation, RelayStore, StoreError};
@@ -195,10 +196,10 @@ impl Host {
     }
 
     fn take_entries(&mut self, from: DeviceId, entries: Vec<Vec<u8>>, round: u32) {
-        let devices = self.membership.devices().iter();
         let ground = Ground {
             vault: self.vault,
-            roles: devices.map(|(id, device)| (*id, device.role)).collect(),
+            from,
+            writing: writing(&self.membership, &entries),
             spaces: spaces_of(&self.membership),
             clock: self.replicator.clock().clone(),
         };

@@ -8,12 +8,13 @@ use coffer_protocol::identity::DeviceId;
 use super::Fleet;
 use crate::operations::{Person, all_arrived};
 use crate::oracle;
+use crate::replica::Replica;
 
 /// Rounds in which a healed fleet must come to rest. A round lets everyone send and process all that they have; the
 /// longest chain of cause and effect (an edit through all replicas, statements, bytes, statements again) is far shorter.
-const ROUNDS: usize = 400;
-/// Times that copies of one data folder take turns until all must agree.
-const TURNS: usize = 8;
+pub(super) const ROUNDS: usize = 400;
+/// Times that copies of data folders take turns, each with each of the others, until all must agree.
+const TURNS: usize = 4;
 
 impl Fleet {
     /// Mends everything and lets the fleet come to rest; then all must agree, and nothing be lost.
@@ -37,10 +38,11 @@ impl Fleet {
                 self.network.cut(id);
             }
         }
-        for turn in 0..TURNS {
+        self.decide();
+        for turn in 0..TURNS * self.turns() {
             let active = self.active(turn);
             self.rest(&active);
-            if turn + 1 >= self.copies() && self.unrest().is_none() {
+            if turn + 1 >= self.turns() && self.unrest().is_none() {
                 break;
             }
         }
@@ -50,41 +52,52 @@ impl Fleet {
         self.check_end();
     }
 
-    /// How many copies the most copied data folder has.
-    pub(super) fn copies(&self) -> usize {
-        let count = |device: DeviceId| {
-            self.replicas
-                .iter()
-                .filter(|replica| replica.device == device)
-                .count()
-        };
-        self.replicas
-            .iter()
-            .map(|replica| count(replica.device))
-            .max()
-            .unwrap_or(1)
+    /// In how many turns every copy of a data folder meets every copy of each other one.
+    pub(super) fn turns(&self) -> usize {
+        let everybody = self.replicas.iter().map(|replica| replica.device);
+        let copies = self.places(&everybody.collect());
+        copies.values().map(Vec::len).product()
     }
 
     /// Who is connected in this turn: of copies of one data folder, one.
     pub(super) fn active(&self, turn: usize) -> Vec<usize> {
-        let mut by_device: BTreeMap<DeviceId, Vec<usize>> = BTreeMap::new();
-        for (place, replica) in self.replicas.iter().enumerate() {
-            by_device.entry(replica.device).or_default().push(place);
+        self.one_of_each(&self.members(), turn)
+    }
+
+    /// One replica of each of these devices. In [`turns`](Self::turns) turns each of one device is together with each of
+    /// another.
+    pub(super) fn one_of_each(&self, devices: &BTreeSet<DeviceId>, turn: usize) -> Vec<usize> {
+        let mut rest = turn;
+        let mut active = Vec::new();
+        for places in self.places(devices).values() {
+            active.push(places[rest % places.len()]);
+            rest /= places.len();
         }
-        let mut active: Vec<usize> = by_device
-            .into_values()
-            .map(|places| places[turn % places.len()])
-            .collect();
         active.sort_unstable();
         active
     }
 
-    pub(super) fn rest(&mut self, active: &[usize]) {
+    /// Where the replicas of each of these devices are.
+    fn places(&self, devices: &BTreeSet<DeviceId>) -> BTreeMap<DeviceId, Vec<usize>> {
+        let mut places: BTreeMap<DeviceId, Vec<usize>> = BTreeMap::new();
+        for (place, replica) in self.replicas.iter().enumerate() {
+            if devices.contains(&replica.device) {
+                places.entry(replica.device).or_default().push(place);
+            }
+        }
+        places
+    }
+
+    pub(super) fn cut_others(&mut self, active: &[usize]) {
         for (id, ends) in self.network.connections().collect::<Vec<_>>() {
             if ends.iter().any(|end| !active.contains(end)) {
                 self.network.cut(id);
             }
         }
+    }
+
+    pub(super) fn rest(&mut self, active: &[usize]) {
+        self.cut_others(active);
         for _ in 0..ROUNDS {
             self.now_ms += 50;
             if !self.round(active) {
@@ -181,9 +194,11 @@ impl Fleet {
 
     /// The first difference between two replicas.
     pub(super) fn disagreement(&self) -> Option<String> {
+        let members = self.members();
         let pictures: Vec<_> = self
             .replicas
             .iter()
+            .filter(|replica| members.contains(&replica.device))
             .filter_map(|replica| {
                 replica
                     .node
@@ -200,11 +215,11 @@ impl Fleet {
 
     /// What is still on its way: entries, or news of what somebody holds.
     pub(super) fn unrest(&self) -> Option<String> {
-        let devices: BTreeSet<DeviceId> =
-            self.replicas.iter().map(|replica| replica.device).collect();
+        let devices: BTreeSet<DeviceId> = self.members();
         let cores = || {
             self.replicas
                 .iter()
+                .filter(|replica| devices.contains(&replica.device))
                 .filter_map(|replica| Some((replica, &replica.node.as_ref()?.core)))
         };
         let (_, first) = cores().next()?;
@@ -213,14 +228,22 @@ impl Fleet {
                 return Some(format!("{} has another clock", replica.name));
             }
             let lack = oracle::statements_lack(core, &devices)?;
-            Some(format!("{}: {lack}", replica.name))
+            let sealing = core.state().sealing_epoch();
+            Some(format!(
+                "{}: {lack}, sealing under {sealing:?}",
+                replica.name
+            ))
         })
     }
 
     pub(super) fn check_end(&mut self) {
-        for replica in &self.replicas {
+        self.forget_what_left();
+        self.check_thieves();
+        let members = self.members();
+        let is_member = |replica: &&Replica| members.contains(&replica.device);
+        for replica in self.replicas.iter().filter(is_member) {
             let Some(node) = &replica.node else { continue };
-            for other in &self.replicas {
+            for other in self.replicas.iter().filter(is_member) {
                 oracle::check_acknowledged(
                     &replica.name,
                     node.core.database(),
@@ -228,12 +251,15 @@ impl Fleet {
                 );
             }
         }
-        let Some(node) = self.replicas[0].node.as_ref() else {
+        let Some(first) = self.replicas.iter().find(is_member) else {
+            return;
+        };
+        let Some(node) = first.node.as_ref() else {
             return;
         };
         oracle::check_complete(&node.core, &self.ledger);
         oracle::count_conflicts(&node.core, &mut self.coverage);
-        let picture = oracle::picture(&self.replicas[0].name, &node.core);
+        let picture = oracle::picture(&first.name, &node.core);
         let entries: u64 = picture.clock().iter().map(|(_, seq, _)| seq).sum();
         self.coverage.add("run", "entries", entries);
         self.coverage

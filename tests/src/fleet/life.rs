@@ -11,7 +11,7 @@ use crate::oracle;
 use crate::replica::{Origin, Replica};
 
 /// Devices and copies that it may grow to.
-const MOST: usize = 5;
+const MOST: usize = 8;
 
 impl Fleet {
     pub(super) fn start(&mut self, place: usize) {

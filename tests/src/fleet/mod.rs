@@ -4,18 +4,21 @@
 //! life.rs      devices start, stop, die, are copied and admitted
 //! work.rs      what goes on in one of them: requests, batches, answers
 //! sessions.rs  what goes on between two of them, and what a network does to it
+//! members.rs   who is put out, given another role, and what thieves try
 //! healing.rs   all is mended, the fleet comes to rest, and is looked at
 //! ```
 
 mod healing;
 mod life;
+mod members;
 mod sessions;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_node::vault::Input;
 use coffer_node::vault::core::Ticket;
+use coffer_node::vault::{Act, Input};
+use coffer_protocol::recovery::RecoveryKey;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -43,6 +46,12 @@ pub struct Fleet {
     next_ticket: Ticket,
     /// Who was admitted and not yet heard of: by the ticket of the admission.
     newcomers: BTreeMap<Ticket, Replica>,
+    /// Acts upon the membership that were not answered yet.
+    managing: BTreeMap<Ticket, &'static str>,
+    /// What thieves signed, and nobody may ever hold.
+    stolen: Vec<members::Stolen>,
+    /// The words on paper.
+    words: Option<RecoveryKey>,
     /// While it heals, nothing breaks.
     healing: bool,
     /// Replicas that cannot reach the others.
@@ -53,6 +62,9 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("The last events:\n{}", self.trace.story());
+            for replica in &self.replicas {
+                eprintln!("{}", members::told_of(replica));
+            }
         }
     }
 }
@@ -72,10 +84,17 @@ impl Fleet {
             coverage: Coverage::default(),
             next_ticket: 0,
             newcomers: BTreeMap::new(),
+            managing: BTreeMap::new(),
+            stolen: Vec::new(),
+            words: None,
             healing: true,
             apart: None,
         };
         fleet.start(0);
+        fleet.words = fleet.replicas[0]
+            .node
+            .as_ref()
+            .and_then(|node| node.core.recovery().ok().flatten());
         for _ in 1..FIRST {
             fleet.admit(0);
             fleet.settle(0);
@@ -118,7 +137,8 @@ impl Fleet {
             640..850 => self.deliver_some(),
             850..890 => self.connect_some(place),
             890..893 => self.cut_some(),
-            893..943 => self.misbehave(),
+            893..939 => self.misbehave(),
+            939..943 => self.thieve(place),
             943..963 => self.input(place, Input::StateHeld),
             963..970 => self.light_fuse(place),
             970..974 => self.pull_the_plug(place),
@@ -127,6 +147,12 @@ impl Fleet {
             980..983 => self.copy(place),
             983..986 => self.admit(place),
             986..989 => self.partition(),
+            989 => self.revoke_some(place),
+            990 => self.change_role(place),
+            991 => self.manage(place, Act::Rotate, None),
+            992..995 => self.thieve(place),
+            995 => self.quarrel(place),
+            996 => self.admit_and_go(place),
             _ => self.apart = None,
         }
         for place in 0..self.replicas.len() {

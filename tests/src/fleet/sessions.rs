@@ -23,8 +23,11 @@ impl Fleet {
         if one == other {
             return false;
         }
-        let known = first.core.state().membership.is_member(&other)
-            && second.core.state().membership.is_member(&one);
+        let heard_of = |core: &coffer_node::vault::Core, device: &DeviceId| {
+            let membership = &core.state().membership;
+            membership.is_member(device) || membership.former().contains_key(device)
+        };
+        let known = heard_of(&first.core, &other) && heard_of(&second.core, &one);
         if !known {
             self.coverage.hit("fault", "stranger turned away");
             self.event(format!(

@@ -153,13 +153,15 @@ impl Fleet {
                         newcomer.joins(welcome);
                         self.replicas.push(newcomer);
                     }
+                    // Who asks may be no owner any more.
                     Err(error) => assert!(
-                        is_storage(&error),
+                        is_storage(&error) || matches!(error, CommitError::Invalid(_)),
                         "{}: a device was not admitted: {error}",
                         self.replicas[place].name
                     ),
                 }
             }
+            Output::Managed(ticket, result) => self.managed(place, ticket, result),
             Output::To(device, action) => {
                 match &action {
                     Action::Send { message, .. } => self.trace.bytes("send", &message.encode()),
@@ -218,6 +220,10 @@ impl Fleet {
         for act in issued.acts {
             self.coverage.hit("operation", act);
         }
+        let replica = &mut self.replicas[place];
+        replica.typed[0].extend(issued.typed.iter().cloned());
+        replica.typed[1].extend(issued.erased.iter().cloned());
+        replica.made_files.extend(issued.created.iter().copied());
         for (id, typed) in issued.typed {
             if let Some(typed) = self
                 .ledger
@@ -283,6 +289,9 @@ impl Fleet {
                     .acts
                     .iter()
                     .any(|act| matches!(*act, "delete" | "batch")) => {}
+            CommitError::PutOut | CommitError::ReadOnly | CommitError::NoKey => {
+                self.coverage.hit("membership", "write refused")
+            }
             CommitError::DiskFull => self.coverage.hit("fault", "told that the disk is full"),
             error => assert!(
                 is_storage(error),

@@ -165,7 +165,10 @@ pub fn check_statement(replica: &mut Replica) {
     let mark = (bytes.clone(), replica.disk.syncs());
     let stated = &replica.durably.stated;
     let same = mark.0 == stated.0 || stated.0.is_empty();
-    if (node.core.held_is_stale() && same) || mark == *stated {
+    // Who is out, or has no key to say it under, can say nothing.
+    let state = node.core.state();
+    let mute = state.is_out() || state.sealing_epoch().is_none();
+    if ((node.core.held_is_stale() || mute) && same) || mark == *stated {
         return;
     }
     let held = held.clone();

@@ -1,8 +1,14 @@
 //! `coffer device`.
 
 pub mod list;
+pub mod log;
+pub mod revoke;
+pub mod role;
+
+use std::io::{self, BufRead, Write};
 
 use clap::Subcommand;
+use coffer_node::control::ControlError;
 
 use crate::args::Context;
 use crate::error::Failure;
@@ -11,6 +17,9 @@ use crate::error::Failure;
 #[derive(Debug, Subcommand)]
 pub enum Device {
     List(list::List),
+    Revoke(revoke::Revoke),
+    Role(role::Role),
+    Log(log::Log),
 }
 
 impl Device {
@@ -18,6 +27,22 @@ impl Device {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Device::List(args) => args.run(context).await,
+            Device::Revoke(args) => args.run(context).await,
+            Device::Role(args) => args.run(context).await,
+            Device::Log(args) => args.run(context).await,
         }
     }
+}
+
+/// The 24 words, read from the terminal or a pipe where they are asked for.
+pub(in crate::commands) fn words(asked: bool) -> Result<Option<String>, Failure> {
+    if !asked {
+        return Ok(None);
+    }
+    let mut line = String::new();
+    let read = io::stderr()
+        .write_all(b"the 24 words: ")
+        .and_then(|()| io::stdin().lock().read_line(&mut line));
+    read.map_err(|error| ControlError::usage(format!("the words could not be read: {error}")))?;
+    Ok(Some(line.trim().to_owned()))
 }

@@ -1,10 +1,12 @@
 //! `coffer recovery show`: the 24 words, once, to a person only.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 use clap::Args;
 use coffer_node::control::{Answer, ControlError, Item, Question, Reply, Request};
 
+use super::page;
 use crate::args::Context;
 use crate::conversation::{Listener, confirm, converse, prompt, unexpected};
 use crate::error::Failure;
@@ -14,29 +16,46 @@ use crate::error::Failure;
 /// Note them down on paper. You will be asked to type three of them back; after that they are on no device any more,
 /// and nobody can show them again. Works in a terminal only.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  coffer recovery show")]
-pub struct Show {}
+#[command(after_help = "Examples:\n  \
+    coffer recovery show\n  \
+    coffer recovery show --page kit.html       a page to print")]
+pub struct Show {
+    /// Write the kit to a new file, as a page to print
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
+}
 
-struct Person;
+/// Who is shown the words.
+pub(super) struct Person {
+    /// Where to write the page to print.
+    pub page: Option<PathBuf>,
+}
+
+/// The words are shown to a person at a terminal only.
+pub(super) fn needs_terminal(context: &Context) -> Result<(), Failure> {
+    if context.output.is_json() {
+        return Err(
+            ControlError::usage("the words are shown to a person only, not as JSON")
+                .with_code("needs-terminal")
+                .into(),
+        );
+    }
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        return Err(
+            ControlError::usage("the words are shown in a terminal only")
+                .with_code("needs-terminal")
+                .into(),
+        );
+    }
+    Ok(())
+}
 
 impl Show {
     /// Shows, asks, and says that it is done.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
-        if context.output.is_json() {
-            return Err(
-                ControlError::usage("the words are shown to a person only, not as JSON")
-                    .with_code("needs-terminal")
-                    .into(),
-            );
-        }
-        if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-            return Err(
-                ControlError::usage("the words are shown in a terminal only")
-                    .with_code("needs-terminal")
-                    .into(),
-            );
-        }
-        match converse(context, &Request::RecoveryShow, &mut Person).await? {
+        needs_terminal(context)?;
+        let mut person = Person { page: self.page };
+        match converse(context, &Request::RecoveryShow, &mut person).await? {
             Reply::RecoveryConfirmed => context.output.line(
                 "Right. The words are on no device now; keep the paper where you would keep a passport.",
             ),
@@ -47,10 +66,18 @@ impl Show {
 
 impl Listener for Person {
     fn item(&mut self, item: Item) -> Result<(), Failure> {
-        let Item::RecoveryWords(words) = item else {
-            return Ok(());
-        };
-        crate::output::Output::new(false).text(&page(&words))
+        let out = crate::output::Output::new(false);
+        match (item, &self.page) {
+            (Item::RecoveryWords(words), _) => out.text(&shown_words(&words)),
+            (Item::RecoveryKit(kit), Some(path)) => {
+                page::write(path, &kit)?;
+                out.text(&format!(
+                    "The page is in {}. Whoever can read that file has your vault: print it, then delete it.\n",
+                    path.display()
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn question(&mut self, context: &Context, question: Question) -> Result<Answer, Failure> {
@@ -75,7 +102,7 @@ impl Listener for Person {
 }
 
 /// The words in numbered columns, to be read down.
-fn page(words: &[String]) -> String {
+fn shown_words(words: &[String]) -> String {
     const COLUMNS: usize = 3;
     let rows = words.len().div_ceil(COLUMNS);
     let mut text = String::from(
@@ -103,7 +130,7 @@ mod tests {
     #[test]
     fn the_words_are_numbered_and_read_down() {
         let words: Vec<String> = (1..=24).map(|n| format!("word{n}")).collect();
-        let page = page(&words);
+        let page = shown_words(&words);
         let first = page.lines().nth(2).unwrap();
         assert_eq!(first, "   1. word1         9. word9        17. word17");
         assert_eq!(

@@ -106,6 +106,9 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
             ),
         );
     }
+    if let Some(at) = state.rehearsed_ms {
+        row("Kit", format!("tried {}, and it worked", ago(at, now_ms)));
+    }
     if !state.devices.is_empty() {
         text.push_str("\nDevices\n");
         for device in &state.devices {
@@ -513,6 +516,7 @@ mod tests {
                 brake: None,
             }],
             recovery: RecoveryState::Unconfirmed,
+            rehearsed_ms: Some(1_000_000),
             warnings: vec![Warning {
                 code: "x".into(),
                 text: "Nobody has the 24 words.".into(),
@@ -579,6 +583,7 @@ Sync       working; 1 of 2 other devices connected
 Paused     until 2026-11-23 00:04 UTC; no contents of files are sent or fetched
 Limits     up 2.0 MB/s
 Only here  3 changes, 2 files (1.2 MB), on no other device as far as known
+Kit        tried 3 minutes ago, and it worked
 
 Devices
   laptop               this device

@@ -104,6 +104,16 @@ impl Resident {
         self.roles().get(device).copied()
     }
 
+    /// All grants, for whoever has shown that they have this recovery key; `None` if it is not this vault's.
+    pub async fn grants_for(&self, recovery: &DeviceId) -> Option<Vec<Vec<u8>>> {
+        let inner = self.inner.lock().await;
+        let key = inner.membership.recovery()?;
+        (key.signing == *recovery).then(|| {
+            let grants = inner.membership.grants();
+            grants.map(|(_, grant)| grant.bytes().to_vec()).collect()
+        })
+    }
+
     /// Everyone in the vault.
     pub fn roles(&self) -> Roles {
         self.roles

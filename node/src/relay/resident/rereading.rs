@@ -30,7 +30,7 @@ impl Resident {
         let membership = Membership::from_bytes(self.vault, &grants)
             .map_err(|error| LoadError::Damaged(error.to_string()))?;
         if membership.heads() != inner.membership.heads() {
-            self.goes_by(&mut inner, membership);
+            self.goes_by(host, &mut inner, membership).await;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What devices bring: entries, grants, statements. All of it is checked, then durable, then told to the others.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use super::{Inner, Resident, roles_of};
 use crate::relay::host::{Host, now_ms};
 use crate::relay::store::{self, Appended, MAX_DEVICES, NewEntry, StoreError};
 use crate::relay::verify::{self, Checked, Ground};
+use crate::vault::SessionQueue;
 
 impl Resident {
     pub(super) async fn carry_out(
@@ -61,7 +62,8 @@ impl Resident {
         let begun = Instant::now();
         let ground = Ground {
             vault: self.vault,
-            roles: self.roles().as_ref().clone(),
+            from,
+            writing: verify::writing(&inner.membership, &entries),
             spaces: spaces_of(&inner.membership),
             clock: inner.replicator.clock().clone(),
         };
@@ -143,28 +145,42 @@ impl Resident {
             return Ok(());
         }
         store_grants(host, self.vault, &inner.membership, &membership, fresh).await?;
-        self.goes_by(inner, membership);
+        self.goes_by(host, inner, membership).await;
         Ok(())
     }
 
-    pub(super) fn goes_by(&self, inner: &mut Inner, membership: Membership) {
+    /// Goes by other grants than before. Who is out by them is told so, and its connection closed.
+    pub(super) async fn goes_by(&self, host: &Host, inner: &mut Inner, membership: Membership) {
+        let before = self.roles();
         inner.membership = membership;
         let roles = roles_of(&inner.membership);
         *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles.clone();
         let actions = inner.replicator.grants_changed(inner.membership.heads());
         inner.enqueue(actions);
-        let gone: Vec<DeviceId> = inner
-            .queues
-            .keys()
-            .filter(|device| !roles.contains_key(device))
-            .copied()
-            .collect();
-        for device in gone {
-            if let Some(queue) = inner.queues.remove(&device) {
-                queue.close();
+        for device in before.keys().filter(|device| !roles.contains_key(device)) {
+            match inner.queues.remove(device) {
+                // Its session ends once it has heard, and the connection with it.
+                Some(queue) => {
+                    for action in inner.replicator.send_off(*device) {
+                        queue.push(action);
+                    }
+                }
+                None => host.let_go(*device).await,
             }
-            inner.replicator.disconnected(device);
         }
+    }
+
+    /// What a device that was put out is to be told; `None` if it was not.
+    pub async fn part_with(&self, device: DeviceId) -> Option<Arc<SessionQueue>> {
+        let mut inner = self.inner.lock().await;
+        if !inner.membership.former().contains_key(&device) {
+            return None;
+        }
+        let queue = Arc::new(SessionQueue::default());
+        for action in inner.replicator.send_off(device) {
+            queue.push(action);
+        }
+        Some(queue)
     }
 
     /// Merges whole lists of grants that a joining device showed, if the outcome is as `allowed` wants.
@@ -302,7 +318,11 @@ pub fn spaces_of(membership: &Membership) -> BTreeSet<SpaceId> {
         .grants()
         .filter_map(|(_, grant)| match &grant.value().body {
             GrantBody::Epoch(epoch) => Some(epoch.space),
-            GrantBody::Genesis { .. } | GrantBody::Admit { .. } => None,
+            GrantBody::Genesis { .. }
+            | GrantBody::Admit { .. }
+            | GrantBody::Revoke(_)
+            | GrantBody::Role(_)
+            | GrantBody::Replace { .. } => None,
         })
         .collect()
 }

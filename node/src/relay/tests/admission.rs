@@ -1,14 +1,14 @@
 //! Who comes in, with what, and who gets nothing.
 
-use coffer_protocol::grants::Role;
+use coffer_protocol::grants::{Cutoff, Role};
 use coffer_protocol::identity::DeviceKey;
 use coffer_protocol::log::Clock;
 use coffer_protocol::relay::{Answer, BindError, JoinError, Refusal, Request};
-use coffer_protocol::replication::Message;
+use coffer_protocol::replication::{ByeReason, Message};
 use coffer_protocol::{blobs, version};
 use futures::AsyncWriteExt;
 
-use super::puppet::{Puppet, TestHost, TestVault, id_of, rest_of};
+use super::puppet::{Author, Puppet, TestHost, TestVault, id_of, rest_of};
 use crate::net::write_frame;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,6 +96,73 @@ async fn a_device_that_was_admitted_while_the_host_was_away_makes_itself_known()
     assert_eq!(second.join(&vault, None).await, Ok(()));
     let mut session = second.replicate(&vault, Clock::new()).await;
     assert!(matches!(session.hear().await, Some(Message::Hello { .. })));
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_is_told_so_and_served_no_more() {
+    let host = TestHost::new("").await;
+    let (mut vault, owner) = TestVault::bound_to(&host).await;
+    let key = DeviceKey::from_secret([4; 32]);
+    vault.admit(key.id(), Role::Owner);
+    let lost = Puppet::new(&key, &host).await;
+    assert_eq!(lost.join(&vault, None).await, Ok(()));
+    let mut author = Author::new(&key);
+    let within = author.next(&vault);
+    let cutoff = author.clock();
+    let beyond = author.next(&vault);
+    let mut session = lost.replicate(&vault, Clock::new()).await;
+    assert!(matches!(session.hear().await, Some(Message::Hello { .. })));
+
+    let cutoffs = cutoff.iter().map(|(writer, seq, header)| Cutoff {
+        writer: *writer,
+        seq,
+        header,
+    });
+    let grant = vault.revoke(key.id(), cutoffs.collect());
+    let mut other = owner.replicate(&vault, Clock::new()).await;
+    let heads = vault.membership.heads();
+    let grants = vec![grant];
+    other.say(&Message::Grants { heads, grants }).await;
+    let told = session.hear_until(|message| match message {
+        Message::Bye { reason } => Some(reason),
+        _ => None,
+    });
+    assert_eq!(told.await, ByeReason::PUT_OUT);
+    let record = host.host().store.vault(vault.id).await.unwrap().unwrap();
+    assert_eq!(record.grants as usize, vault.grants().len());
+
+    // Whatever it asks or sends from then on, on whatever connection, is not taken.
+    let again = Puppet::new(&key, &host).await;
+    let blob = b"sealed by somebody".to_vec();
+    assert!(
+        again
+            .put(vault.id, &[blob])
+            .await
+            .is_none_or(|answer| { !matches!(answer, Answer::Stored { .. }) })
+    );
+    let mut session = again.replicate(&vault, author.clock()).await;
+    session
+        .say(&Message::Entries(vec![within.clone(), beyond]))
+        .await;
+    let told = session.hear_until(|message| match message {
+        Message::Bye { reason } => Some(reason),
+        _ => None,
+    });
+    assert_eq!(told.await, ByeReason::PUT_OUT);
+    // What others had of it within the cutoff is kept for them.
+    other.say(&Message::Entries(vec![within])).await;
+    let writer = author
+        .clock()
+        .iter()
+        .next()
+        .map(|(writer, ..)| *writer)
+        .unwrap();
+    let stored = other.hear_until(|message| match message {
+        Message::Clock(clock) => Some(clock.seq(&writer)),
+        _ => None,
+    });
+    assert_eq!(stored.await, 1);
     host.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_protocol::grants::{self, Membership, NewDevice, Role};
+use coffer_protocol::grants::{self, Cutoff, Membership, NewDevice, Role};
 use coffer_protocol::identity::{DeviceId, DeviceKey, Hash, SpaceId, VaultId, WriterId};
 use coffer_protocol::keys::{Keyring, SealingKey};
 use coffer_protocol::log::{Body, Clock, Entry, EntryParams, seal_entry};
@@ -124,6 +124,17 @@ impl TestVault {
             .admit(&self.owner, &self.keyring, &new, 2, &mut random())
             .unwrap();
         self.membership.insert(grant).unwrap();
+    }
+
+    /// Puts a device out, with `cutoffs` of its logs, and says the grant.
+    pub fn revoke(&mut self, device: DeviceId, cutoffs: Vec<Cutoff>) -> Vec<u8> {
+        let grant = self
+            .membership
+            .revoke(&self.owner, device, cutoffs, &[], 3)
+            .unwrap();
+        let bytes = grant.bytes().to_vec();
+        self.membership.insert(grant).unwrap();
+        bytes
     }
 
     pub fn grants(&self) -> Vec<Vec<u8>> {

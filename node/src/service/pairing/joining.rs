@@ -117,7 +117,10 @@ fn read_secret(with: JoinWith) -> Result<Secret, ControlError> {
 }
 
 /// A data folder with a vault of its own that is new and empty makes room, if the person agrees; any other does not.
-async fn make_room(node: &Arc<Node>, session: &mut Session) -> Result<(), ControlError> {
+pub(in crate::service) async fn make_room(
+    node: &Arc<Node>,
+    session: &mut Session,
+) -> Result<(), ControlError> {
     let running = match node.vault().await {
         Ok(running) => running,
         Err(error) if error.kind == ErrorKind::NoVault => return Ok(()),
@@ -173,7 +176,7 @@ fn remove(path: &std::path::Path) -> Result<(), ControlError> {
 }
 
 /// `HOST:PORT` as addresses to dial, over both transports.
-fn read_places(at: &[String]) -> Result<Vec<Multiaddr>, ControlError> {
+pub(in crate::service) fn read_places(at: &[String]) -> Result<Vec<Multiaddr>, ControlError> {
     let mut found = Vec::new();
     for place in at {
         let wrong = || {

@@ -15,6 +15,7 @@ use crate::net::Net;
 
 pub use inviting::{Open, answer, invite};
 pub use joining::join;
+pub(super) use joining::{make_room, read_places};
 
 fn pairing_error(error: PairingError) -> ControlError {
     let (kind, code) = match error {
@@ -37,7 +38,7 @@ fn pairing_error(error: PairingError) -> ControlError {
     ControlError::new(kind, error.to_string()).with_code(code)
 }
 
-fn network(node: &Node) -> Result<&Net, ControlError> {
+pub(super) fn network(node: &Node) -> Result<&Net, ControlError> {
     node.net
         .as_ref()
         .ok_or_else(|| ControlError::unavailable("this node was started without a network"))

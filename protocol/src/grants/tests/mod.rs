@@ -1,7 +1,9 @@
 //! What grants promise; here the vaults on which it is tried.
 
+mod graph;
 mod reading;
 mod refusals;
+mod revoking;
 
 use std::sync::OnceLock;
 
@@ -11,7 +13,6 @@ use rand_chacha::ChaCha12Rng;
 use super::*;
 use crate::identity::DeviceKey;
 use crate::keys::{Keyring, SealingKey};
-use crate::version;
 
 /// A device with its keys.
 struct Own {
@@ -66,7 +67,7 @@ fn admission(
 /// Signs `body` after the present heads, without the checks that issuing makes.
 fn forged(membership: &Membership, by: &Own, body: GrantBody) -> SignedGrant {
     let grant = Grant {
-        version: version::GRANT,
+        version: body.version(false),
         vault: membership.vault(),
         parents: membership.heads(),
         author: by.id(),

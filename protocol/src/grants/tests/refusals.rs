@@ -221,12 +221,12 @@ fn an_oversized_or_newer_grant_is_refused_as_such() {
         })
     );
     let mut newer = genesis.bytes().to_vec();
-    newer[0] = 2;
+    newer[0] = 3;
     assert_eq!(
         SignedGrant::decode(&newer).unwrap_err(),
         SignedError::Codec(CodecError::Newer {
-            found: 2,
-            supported: 1
+            found: 3,
+            supported: 2
         })
     );
     let mut trailing = genesis.bytes().to_vec();
