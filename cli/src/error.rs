@@ -119,6 +119,9 @@ pub fn hint(error: &ControlError) -> Option<&'static str> {
 fn by_code(code: Option<&str>) -> Option<&'static str> {
     Some(match code? {
         "no-data-folder" => "name one with --data-dir DIR, or set COFFER_DATA_DIR",
+        "damaged-vault" => {
+            "put the data folder back from a backup, or move it away and join anew: `coffer pair` on another device, `coffer join` here; files in synced folders stay as they are on the disk"
+        }
         "closed" => "see that the disk works and has room; coffer opens the vault again by itself",
         "reopen-failed" => "start it with `coffer start`; what was saved before is safe",
         "other-version-running" => "end the running one with `coffer stop`, then try again",
@@ -206,9 +209,7 @@ fn by_kind(kind: ErrorKind) -> Option<&'static str> {
         }
         ErrorKind::DiskFull => "make room on the disk and try again; what was saved before is safe",
         ErrorKind::Permission => "check who owns the folder, and run coffer as that user",
-        ErrorKind::Damaged => {
-            "copy it again, complete and unchanged; if it is the data folder, see coffer.log in it"
-        }
+        ErrorKind::Damaged => "copy it again, complete and unchanged",
         ErrorKind::NewerVersion => "update coffer on this device",
         ErrorKind::Internal => {
             "please report it, with the last lines of coffer.log in the data folder"

@@ -9,6 +9,7 @@ mod answers;
 mod check;
 mod collecting;
 mod conflicts;
+mod data_folder;
 mod documents;
 mod events;
 mod export;
@@ -52,6 +53,7 @@ use crate::vault::founding::{self, DATABASE, FoundingError};
 use crate::vault::identity::{Identity, binding};
 use crate::vault::wall_ms;
 
+pub use data_folder::{has_vault, look};
 pub use memory::bound_heaps;
 pub use running::Running;
 
@@ -176,17 +178,9 @@ pub async fn run(
     prepare_data_dir(&options.data_dir)?;
     let _lock = DataLock::acquire(&options.data_dir)?;
     let mut notes = Vec::new();
+    data_folder::check_whole(&options.data_dir)?;
     let identity = match Identity::load(&options.data_dir).map_err(store_error)? {
         Some(identity) => identity,
-        None if options.data_dir.join(DATABASE).exists() => {
-            return Err(ControlError::new(
-                ErrorKind::Damaged,
-                format!(
-                    "{} holds a vault, but the file with this device's keys is missing from it",
-                    options.data_dir.display()
-                ),
-            ));
-        }
         None => {
             let identity = Identity::generate(&mut random());
             identity.save(&options.data_dir).map_err(store_error)?;
@@ -244,6 +238,9 @@ pub async fn run(
     let mut created = false;
     if holds_vault {
         node.start_vault().await?;
+    } else if data_folder::has_remains(node.data_dir()) {
+        let why = "the file vault.redb holds nothing of it";
+        return Err(data_folder::damaged(node.data_dir(), why));
     } else if node.options.new_vault == NewVault::Create {
         node.found(None).await?;
         created = true;
@@ -322,6 +319,9 @@ fn prepare_data_dir(dir: &Path) -> Result<(), ControlError> {
         .recursive(true)
         .mode(0o700)
         .create(dir);
+    if dir.exists() && !dir.is_dir() {
+        return Err(data_folder::not_a_folder(dir));
+    }
     made.map_err(|error| {
         ControlError::io(
             format_args!("make the data folder {}", dir.display()),
@@ -419,7 +419,11 @@ pub(crate) fn store_error(error: StoreError) -> ControlError {
         StoreError::Damaged(_) => ErrorKind::Damaged,
         StoreError::Database(_) => ErrorKind::Io,
     };
-    ControlError::new(kind, error.to_string())
+    let told = ControlError::new(kind, error.to_string());
+    match error {
+        StoreError::Damaged(_) => told.with_code(data_folder::DAMAGED),
+        _ => told,
+    }
 }
 
 fn founding_error(error: FoundingError) -> ControlError {

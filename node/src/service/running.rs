@@ -79,7 +79,7 @@ impl Running {
         let place = binding(&dir);
         let path = dir.join(DATABASE);
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
-            let database = store::open(&path)?;
+            let database = store::open_existing(&path)?;
             let unclean = founding::mark_running(&database, true)?;
             let core = founding::open(database, identity, &place, Box::new(random()))?;
             Ok((core, unclean))

@@ -147,20 +147,22 @@ async fn make_room(node: &Arc<Node>, session: &mut Session) -> Result<(), Contro
     drop(running);
     node.stop_vault().await;
     let dir = node.data_dir();
+    match std::fs::remove_dir_all(dir.join("blobs")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(ControlError::io("remove the empty vault", &error));
+        }
+        _ => {}
+    }
+    // The database last: what else a vault leaves, without it, is taken for damage.
     for name in [
-        DATABASE,
         "index.sqlite",
         "index.sqlite-wal",
         "index.sqlite-shm",
+        DATABASE,
     ] {
         remove(&dir.join(name))?;
     }
-    match std::fs::remove_dir_all(dir.join("blobs")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(ControlError::io("remove the empty vault", &error))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn remove(path: &std::path::Path) -> Result<(), ControlError> {
