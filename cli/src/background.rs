@@ -7,9 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use coffer_node::control::{
-    Client, ControlError, DataLock, ErrorKind, NewVault, Ready, Request,
-};
+use coffer_node::control::{Client, ControlError, DataLock, ErrorKind, NewVault, Ready, Request};
 use coffer_node::service::{has_vault, look};
 use serde::{Deserialize, Serialize};
 

@@ -122,6 +122,16 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "damaged-vault" => {
             "put the data folder back from a backup, or move it away and join anew: `coffer pair` on another device, `coffer join` here; files in synced folders stay as they are on the disk"
         }
+        "cannot-listen" => {
+            "give an address that this device has; without --listen it listens on all of them"
+        }
+        "unknown-name" => {
+            "check the name, or give the address in numbers, as in 192.168.1.20:26333"
+        }
+        "nobody-came" => "run `coffer pair` again for another invitation",
+        "recovery-not-confirmed" => {
+            "check the paper; `coffer recovery show` shows the words again and asks anew"
+        }
         "closed" => "see that the disk works and has room; coffer opens the vault again by itself",
         "reopen-failed" => "start it with `coffer start`; what was saved before is safe",
         "other-version-running" => "end the running one with `coffer stop`, then try again",

@@ -32,9 +32,7 @@ pub use client::{Call, CallReader, CallWriter, Client};
 pub use error::{ControlError, ErrorKind};
 pub use hosts::{HostFill, HostHolding, HostReceipt, HostRow, HostTrouble};
 pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
-pub use launch::{
-    NewVault, Options, Ready, StartError, default_data_dir, leave_session,
-};
+pub use launch::{NewVault, Options, Ready, StartError, default_data_dir, leave_session};
 pub use lines::{FromClient, FromNode, MAX_DOCUMENT_TEXT, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
 pub use reply::{

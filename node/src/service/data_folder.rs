@@ -70,7 +70,9 @@ pub fn look(dir: &Path) -> Result<bool, ControlError> {
         Ok(about) if about.is_dir() => {}
         Ok(_) => return Err(not_a_folder(dir)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(not_a_folder(dir)),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(not_a_folder(dir));
+        }
         Err(error) => {
             let what = format!("look into the data folder {}", dir.display());
             return Err(ControlError::io(what, &error));
@@ -91,8 +93,7 @@ pub fn look(dir: &Path) -> Result<bool, ControlError> {
 
 /// A data folder that is something else.
 pub(super) fn not_a_folder(dir: &Path) -> ControlError {
-    ControlError::usage(format!("{} is not a folder", dir.display()))
-        .with_code("no-data-folder")
+    ControlError::usage(format!("{} is not a folder", dir.display())).with_code("no-data-folder")
 }
 
 /// Refuses a database of a layout that this program does not know. One that needs repair first is left to a start.
@@ -167,7 +168,10 @@ mod tests {
         }
         let dir = folder_with(&["identity", DATABASE]);
         assert_eq!(kind(look(dir.path())), Ok(true));
-        for damage in ["", "something else altogether, and long enough to be looked at"] {
+        for damage in [
+            "",
+            "something else altogether, and long enough to be looked at",
+        ] {
             std::fs::write(dir.path().join(DATABASE), damage).unwrap();
             assert_eq!(kind(look(dir.path())), Err(ErrorKind::Damaged), "{damage}");
         }

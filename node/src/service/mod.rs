@@ -362,10 +362,12 @@ async fn start_network(
         role: Role::default(),
     };
     Net::start(config).await.map_err(|error| {
-        ControlError::new(
-            ErrorKind::Io,
-            format!("the network cannot be used: {error}"),
-        )
+        let told = format!("the network cannot be used: {error}");
+        if options.listen.is_empty() {
+            ControlError::new(ErrorKind::Io, told)
+        } else {
+            ControlError::usage(told).with_code("cannot-listen")
+        }
     })
 }
 

@@ -440,10 +440,19 @@ async fn later(after: Option<Duration>) {
 }
 
 pub(super) fn blobs_error(error: crate::blobs::BlobsError) -> ControlError {
-    ControlError::new(
-        crate::control::ErrorKind::Io,
-        format!("the contents of files cannot be read: {error}"),
-    )
+    use crate::blobs::BlobsError;
+    use crate::control::ErrorKind;
+    match error {
+        BlobsError::Damaged => {
+            let message = format!("the data folder is damaged: {error}");
+            ControlError::new(ErrorKind::Damaged, message).with_code(super::data_folder::DAMAGED)
+        }
+        BlobsError::DiskFull => ControlError::new(ErrorKind::DiskFull, error.to_string()),
+        _ => ControlError::new(
+            ErrorKind::Io,
+            format!("the contents of files cannot be read: {error}"),
+        ),
+    }
 }
 
 /// A refused or failed commit, for a person.

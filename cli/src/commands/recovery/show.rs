@@ -8,6 +8,7 @@ use coffer_node::control::{Answer, ControlError, Item, Question, Reply, Request}
 use crate::args::Context;
 use crate::conversation::{Listener, confirm, converse, prompt, unexpected};
 use crate::error::Failure;
+use crate::units::count;
 
 /// Show the 24 words that bring your vault back when all your devices are lost, once
 ///
@@ -17,7 +18,12 @@ use crate::error::Failure;
 #[command(after_help = "Examples:\n  coffer recovery show")]
 pub struct Show {}
 
-struct Person;
+/// Who types the words back.
+#[derive(Default)]
+struct Person {
+    /// How often they were asked for.
+    asked: u32,
+}
 
 impl Show {
     /// Shows, asks, and says that it is done.
@@ -36,7 +42,7 @@ impl Show {
                     .into(),
             );
         }
-        match converse(context, &Request::RecoveryShow, &mut Person).await? {
+        match converse(context, &Request::RecoveryShow, &mut Person::default()).await? {
             Reply::RecoveryConfirmed => context.output.line(
                 "Right. The words are on no device now; keep the paper where you would keep a passport.",
             ),
@@ -61,17 +67,25 @@ impl Listener for Person {
         else {
             return confirm(context, &question);
         };
+        if self.asked > 0 {
+            context.output.remark(&wrong(*tries_left));
+        }
+        self.asked += 1;
         let mut words = Vec::new();
         for position in positions {
             words.push(prompt(&format!("Word {position}: "))?.trim().to_lowercase());
         }
-        if *tries_left == 0 {
-            context.output.remark(
-                "(This was the last try; the words stay as they are, and can be shown again.)",
-            );
-        }
         Ok(Answer::Words(words))
     }
+}
+
+/// What is said when other words are asked for, of which this many tries come after.
+fn wrong(tries_left: u8) -> String {
+    let last = match tries_left {
+        0 => "this is the last try".to_owned(),
+        more => format!("{} after this one", count(u64::from(more), "try", "tries")),
+    };
+    format!("That was not right: compare the paper with the words above ({last}).")
 }
 
 /// The words in numbered columns, to be read down.
@@ -99,6 +113,12 @@ fn page(words: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_word_is_told_with_what_is_left() {
+        assert!(wrong(1).ends_with("(1 try after this one)."));
+        assert!(wrong(0).ends_with("(this is the last try)."));
+    }
 
     #[test]
     fn the_words_are_numbered_and_read_down() {

@@ -151,7 +151,8 @@ pub async fn invite(
                 let mut open = node.inviting.lock().await;
                 let Some(open) = open.as_mut() else { continue };
                 if open.machine.has_ended(wall_ms()) && wall_ms() > ends {
-                    return Err(ControlError::new(ErrorKind::Expired, "nobody used the invitation in time"));
+                    return Err(ControlError::new(ErrorKind::Expired, "nobody used the invitation in time")
+                        .with_code("nobody-came"));
                 }
                 if !open.machine.code_is_open(wall_ms()) && open.machine.is_open(wall_ms()) && wall_ms() < ends {
                     code = offer_code(&mut open.machine, wall_ms(), ends);
