@@ -36,7 +36,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (12, "reading or writing failed"),
     (13, "the disk is full"),
     (14, "no permission"),
-    (15, "damaged: a link, a code, a file"),
+    (15, "damaged: a link, a code, a file, the data folder"),
     (
         16,
         "made by a newer version of coffer, or another version is running",
@@ -144,6 +144,7 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "vault-exists" => {
             "to join another vault, use an empty data folder: --data-dir DIR; to leave this one, `coffer export` first"
         }
+        "nothing-added" => "give files, folders or links that can be read",
         "no-qr-code" => {
             "use the picture that `coffer pair` saved, or a photo that shows the whole code, sharp and straight; or type the short code"
         }

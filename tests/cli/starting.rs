@@ -170,7 +170,7 @@ fn damaged_data_folder_is_refused_with_a_way_out_and_nothing_is_put_in_its_place
         (vault, Some(0), "vault.redb is empty"),
         (vault, Some(9_000), "vault.redb is not as coffer wrote it"),
         (blobs, Some(9_000), "blobs.db is not as coffer wrote it"),
-        ("identity", None, "this device's keys, is missing"),
+        ("identity", None, "the file identity is missing"),
     ] {
         let path = device.data.join(name);
         let whole = std::fs::read(&path).unwrap();
@@ -200,13 +200,41 @@ fn damaged_data_folder_is_refused_with_a_way_out_and_nothing_is_put_in_its_place
 #[test]
 fn join_that_failed_leaves_no_vault_and_says_why_in_words() {
     let mut device = Device::new("lonely");
-    let refused = device.run(&["join", "7-ABCD-EFGH", "--at", "127.0.0.1:1"]);
-    assert_ne!(refused.code, Some(0));
+    let at = |place| ["join", "42-7GKD-M3XP", "--at", place];
+    let refused = device.run(&at("nowhere.invalid:26333"));
+    refused.fails(6, "nobody knows \"nowhere.invalid\"");
+    let refused = device.run(&at("127.0.0.1:1"));
+    refused.fails(6, "error: no device answers there: ");
+    let begun = refused.err.starts_with("looking for the other device");
+    assert!(begun && !refused.err.contains("/ip4/"), "{refused:?}");
     assert_eq!(device.status()["has_vault"], false);
     let said = device.ok(&["status"]);
     assert!(said.starts_with("There is no vault"), "{said}");
     device.run(&["doc", "list"]).fails(11, "no vault");
     assert_eq!(device.start_with(&[])["created"], true);
+}
+
+#[test]
+fn copied_data_folder_is_told_of_once() {
+    let mut device = Device::founded("first");
+    let told = |device: &Device| {
+        let warnings = device.status()["warnings"].to_string();
+        warnings.contains("data-folder-moved")
+    };
+    assert!(!told(&device));
+    device.stop();
+    let copy = device.path("copy");
+    std::fs::rename(&device.data, &copy).unwrap();
+    let status = std::process::Command::new("cp")
+        .arg("-r")
+        .args([&copy, &device.data])
+        .status();
+    assert!(status.unwrap().success());
+    device.start();
+    assert!(told(&device));
+    device.stop();
+    device.start();
+    assert!(!told(&device));
 }
 
 #[test]

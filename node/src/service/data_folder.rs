@@ -43,10 +43,7 @@ pub(super) fn check_whole(dir: &Path) -> Result<(), ControlError> {
         _ => {}
     }
     if has_vault(dir) && !dir.join("identity").exists() {
-        return Err(damaged(
-            dir,
-            "the file identity, with this device's keys, is missing",
-        ));
+        return Err(damaged(dir, "the file identity is missing"));
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ use crate::error::Failure;
 
 /// What can be done with the 24 words.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer recovery show")]
 pub enum Recovery {
     Show(show::Show),
 }
