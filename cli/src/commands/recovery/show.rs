@@ -68,7 +68,7 @@ impl Listener for Person {
             return confirm(context, &question);
         };
         if self.asked > 0 {
-            context.output.remark(&wrong(*tries_left));
+            context.output.remark(wrong(*tries_left));
         }
         self.asked += 1;
         let mut words = Vec::new();
