@@ -7,9 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use coffer_node::control::{
-    Client, ControlError, DataLock, ErrorKind, NewVault, Ready, Request, data_folder_is_used,
-};
+use coffer_node::control::{Client, ControlError, DataLock, ErrorKind, NewVault, Ready, Request};
+use coffer_node::service::{has_vault, look};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Context;
@@ -42,7 +41,9 @@ pub async fn connect(context: &Context) -> Result<Client, Failure> {
     match Client::connect(&context.data_dir).await {
         Ok(client) => Ok(client),
         Err(error) if error.kind == ErrorKind::NotRunning => {
-            if !data_folder_is_used(&context.data_dir) {
+            // One that starts just now may be making its vault: that is waited for.
+            if !has_vault(&context.data_dir) && DataLock::holder(&context.data_dir).is_none() {
+                look(&context.data_dir)?;
                 let message = format!("there is no vault in {} yet", context.data_dir.display());
                 return Err(ControlError::new(ErrorKind::NoVault, message).into());
             }
@@ -98,6 +99,12 @@ pub async fn stop(data_dir: &Path) -> Result<(), Failure> {
 
 /// Creates the data folder, for its owner only, if it is not there.
 pub fn create_data_dir(data_dir: &Path) -> Result<(), Failure> {
+    if data_dir.exists() && !data_dir.is_dir() {
+        let message = format!("{} is not a folder", data_dir.display());
+        return Err(ControlError::usage(message)
+            .with_code("no-data-folder")
+            .into());
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -1,7 +1,7 @@
 //! One request to the node from beginning to end: progress bars while it works, questions put to the person, items
 //! handed to the command, the reply at the end.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use coffer_node::control::{
@@ -73,7 +73,7 @@ async fn carry(
 ) -> Result<Reply, Failure> {
     loop {
         match call.next().await? {
-            FromNode::Progress(progress) => bar.show(&progress),
+            FromNode::Progress(progress) => bar.show(&progress, context.output),
             FromNode::Item(item) => {
                 bar.clear();
                 listener.item(item)?;
@@ -148,8 +148,15 @@ struct Bar {
 }
 
 impl Bar {
-    fn show(&mut self, progress: &Progress) {
+    fn show(&mut self, progress: &Progress, output: Output) {
         let counted = progress.total.is_some();
+        let is_new = self
+            .shown
+            .as_ref()
+            .is_none_or(|(stage, ..)| *stage != progress.stage);
+        if is_new && is_waiting(progress.stage) && !io::stderr().is_terminal() {
+            output.remark(format_args!("{} ...", stage_name(progress.stage)));
+        }
         if self.shown.as_ref().is_none_or(|(stage, was_counted, _)| {
             (*stage, *was_counted) != (progress.stage, counted)
         }) {
@@ -196,6 +203,14 @@ fn new_bar(stage: Stage, counted: bool) -> ProgressBar {
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
+}
+
+/// Whether a stage may take long without anything to count: where no bar is shown, a line says that it has begun.
+fn is_waiting(stage: Stage) -> bool {
+    matches!(
+        stage,
+        Stage::Looking | Stage::Connecting | Stage::WaitingForPerson
+    )
 }
 
 fn stage_name(stage: Stage) -> &'static str {

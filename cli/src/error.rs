@@ -36,7 +36,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (12, "reading or writing failed"),
     (13, "the disk is full"),
     (14, "no permission"),
-    (15, "damaged: a link, a code, a file"),
+    (15, "damaged: a link, a code, a file, the data folder"),
     (
         16,
         "made by a newer version of coffer, or another version is running",
@@ -119,6 +119,19 @@ pub fn hint(error: &ControlError) -> Option<&'static str> {
 fn by_code(code: Option<&str>) -> Option<&'static str> {
     Some(match code? {
         "no-data-folder" => "name one with --data-dir DIR, or set COFFER_DATA_DIR",
+        "damaged-vault" => {
+            "put the data folder back from a backup, or move it away and join anew: `coffer pair` on another device, `coffer join` here; files in synced folders stay as they are on the disk"
+        }
+        "cannot-listen" => {
+            "give an address that this device has; without --listen it listens on all of them"
+        }
+        "unknown-name" => {
+            "check the name, or give the address in numbers, as in 192.168.1.20:26333"
+        }
+        "nobody-came" => "run `coffer pair` again for another invitation",
+        "recovery-not-confirmed" => {
+            "check the paper; `coffer recovery show` shows the words again and asks anew"
+        }
         "closed" => "see that the disk works and has room; coffer opens the vault again by itself",
         "reopen-failed" => "start it with `coffer start`; what was saved before is safe",
         "other-version-running" => "end the running one with `coffer stop`, then try again",
@@ -131,6 +144,7 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "vault-exists" => {
             "to join another vault, use an empty data folder: --data-dir DIR; to leave this one, `coffer export` first"
         }
+        "nothing-added" => "give files, folders or links that can be read",
         "no-qr-code" => {
             "use the picture that `coffer pair` saved, or a photo that shows the whole code, sharp and straight; or type the short code"
         }
@@ -213,9 +227,7 @@ fn by_kind(kind: ErrorKind) -> Option<&'static str> {
         }
         ErrorKind::DiskFull => "make room on the disk and try again; what was saved before is safe",
         ErrorKind::Permission => "check who owns the folder, and run coffer as that user",
-        ErrorKind::Damaged => {
-            "copy it again, complete and unchanged; if it is the data folder, see coffer.log in it"
-        }
+        ErrorKind::Damaged => "copy it again, complete and unchanged",
         ErrorKind::NewerVersion => "update coffer on this device",
         ErrorKind::Internal => {
             "please report it, with the last lines of coffer.log in the data folder"

@@ -195,6 +195,18 @@ fn file_without_permission_is_named_and_the_rest_goes_on() {
 }
 
 #[test]
+fn adding_nothing_of_what_was_named_fails() {
+    let device = Device::founded("first");
+    device
+        .run(&["file", "add", "/dev/zero"])
+        .fails(4, "nothing was added: /dev/zero: it is neither a file");
+    write(&device.path("a.txt"), "a");
+    let partly = device.run(&["file", "add", "/dev/zero", "a.txt"]);
+    assert_eq!(partly.code, Some(0), "{partly:?}");
+    assert!(partly.err.contains("left out: /dev/zero"), "{partly:?}");
+}
+
+#[test]
 fn export_is_complete() {
     let (first, second) = pair_of_devices();
     write(&first.path("in/a.bin"), noise(4, 2_000_000));

@@ -1,7 +1,8 @@
 //! The 24 words are shown to a person, and are nowhere else.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::device::{Device, tree, write};
 
@@ -54,6 +55,19 @@ fn recovery_words_shown_in_a_terminal_are_in_no_file_of_the_data_folder() {
 }
 
 #[test]
+fn recovery_words_typed_wrong_are_told_so_and_refused_after_three_tries() {
+    let device = Device::founded("first");
+    let outcome = typing(&device, &["recovery", "show"], &"wrong\n".repeat(9));
+    assert_eq!(outcome.status.code(), Some(5), "{outcome:?}");
+    let shown = String::from_utf8_lossy(&outcome.stdout);
+    assert_eq!(shown.matches("That was not right").count(), 2, "{shown}");
+    for said in ["not confirmed", "hint: check the paper"] {
+        assert!(shown.contains(said), "{shown}");
+    }
+    assert_eq!(device.status()["recovery"], "unconfirmed");
+}
+
+#[test]
 fn contents_and_names_are_readable_in_no_file_that_is_not_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let device = Device::founded("first");
@@ -68,8 +82,13 @@ fn contents_and_names_are_readable_in_no_file_that_is_not_the_owners_alone() {
     assert_eq!(mode(&device.data.join("vault.redb")), 0);
 }
 
-/// Runs a command in a terminal of its own (`script`), types nothing, and gives what it shows.
+/// Runs a command in a terminal of its own, types nothing, and gives what it shows.
 pub fn in_a_terminal(device: &Device, arguments: &[&str]) -> String {
+    String::from_utf8_lossy(&typing(device, arguments, "").stdout).into_owned()
+}
+
+/// Runs a command in a terminal of its own (`script`), in which somebody types.
+fn typing(device: &Device, arguments: &[&str], typed: &str) -> Output {
     let mut inner = vec![env!("CARGO_BIN_EXE_coffer").to_owned()];
     inner.extend(arguments.iter().map(|&argument| argument.to_owned()));
     let coffer = device.command(arguments);
@@ -90,9 +109,14 @@ pub fn in_a_terminal(device: &Device, arguments: &[&str]) -> String {
         )
         .env("PATH", "/usr/bin:/bin")
         .env("SHELL", "/bin/sh")
-        .stdin(Stdio::null());
-    let output = command.output().expect("`script` of util-linux runs");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut script = command.spawn().expect("`script` of util-linux runs");
+    let mut keyboard = script.stdin.take().expect("standard input is a pipe");
+    keyboard.write_all(typed.as_bytes()).expect("it is typed");
+    drop(keyboard);
+    script.wait_with_output().expect("it ends")
 }
 
 /// The words behind the numbers 1 to 24.

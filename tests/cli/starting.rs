@@ -133,6 +133,7 @@ fn data_folder_of_a_newer_layout_is_refused_and_unharmed() {
         .run(&["start", "--listen=127.0.0.1", "--no-discovery", "--port=0"])
         .fails(16, "newer coffer");
     device.run(&["doc", "list"]).fails(16, "newer");
+    device.run(&["status"]).fails(16, "newer");
     set_layout(u32::from_be_bytes(ours.try_into().unwrap()));
     device.start();
     assert_eq!(device.row(&["doc", "get", "t", "a"])["value"]["n"], 1);
@@ -158,11 +159,100 @@ fn data_folder_without_permission_is_refused_with_a_clear_error() {
 }
 
 #[test]
+fn damaged_data_folder_is_refused_with_a_way_out_and_nothing_is_put_in_its_place() {
+    const HERE: &[&str] = &["start", "--listen=127.0.0.1", "--no-discovery", "--port=0"];
+    let mut device = Device::founded("harmed");
+    device.ok(&["doc", "put", "t", "a", "{\"n\":1}"]);
+    device.stop();
+    let (vault, blobs) = ("vault.redb", "blobs/blobs.db");
+    for (name, harm, said) in [
+        (vault, None, "vault.redb is missing"),
+        (vault, Some(0), "vault.redb is empty"),
+        (vault, Some(9_000), "vault.redb is not as coffer wrote it"),
+        (blobs, Some(9_000), "blobs.db is not as coffer wrote it"),
+        ("identity", None, "the file identity is missing"),
+    ] {
+        let path = device.data.join(name);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        if let Some(length) = harm {
+            std::fs::write(&path, vec![b'x'; length]).unwrap();
+        }
+        let refused = device.run(HERE);
+        refused.fails(15, said);
+        assert_eq!(refused.out, "");
+        assert!(
+            refused.err.contains("hint: put the data folder back"),
+            "{refused:?}"
+        );
+        device.run(&["doc", "list"]).fails(15, said);
+        if name != blobs {
+            device.run(&["status"]).fails(15, said);
+        }
+        // What is not there was not made either.
+        assert_eq!(path.exists(), harm.is_some(), "{name}");
+        std::fs::write(&path, whole).unwrap();
+    }
+    device.start();
+    assert_eq!(device.row(&["doc", "get", "t", "a"])["value"]["n"], 1);
+}
+
+#[test]
+fn join_that_failed_leaves_no_vault_and_says_why_in_words() {
+    let mut device = Device::new("lonely");
+    let at = |place| ["join", "42-7GKD-M3XP", "--at", place];
+    let refused = device.run(&at("nowhere.invalid:26333"));
+    refused.fails(6, "nobody knows \"nowhere.invalid\"");
+    let refused = device.run(&at("127.0.0.1:1"));
+    refused.fails(6, "error: no device answers there: ");
+    let begun = refused.err.starts_with("looking for the other device");
+    assert!(begun && !refused.err.contains("/ip4/"), "{refused:?}");
+    assert_eq!(device.status()["has_vault"], false);
+    let said = device.ok(&["status"]);
+    assert!(said.starts_with("There is no vault"), "{said}");
+    device.run(&["doc", "list"]).fails(11, "no vault");
+    assert_eq!(device.start_with(&[])["created"], true);
+}
+
+#[test]
+fn copied_data_folder_is_told_of_once() {
+    let mut device = Device::founded("first");
+    let told = |device: &Device| {
+        let warnings = device.status()["warnings"].to_string();
+        warnings.contains("data-folder-moved")
+    };
+    assert!(!told(&device));
+    device.stop();
+    let copy = device.path("copy");
+    std::fs::rename(&device.data, &copy).unwrap();
+    let status = std::process::Command::new("cp")
+        .arg("-r")
+        .args([&copy, &device.data])
+        .status();
+    assert!(status.unwrap().success());
+    device.start();
+    assert!(told(&device));
+    device.stop();
+    device.start();
+    assert!(!told(&device));
+}
+
+#[test]
+fn address_of_another_machine_is_not_listened_on() {
+    let device = Device::new("elsewhere");
+    let start = ["start", "--no-discovery", "--listen", "192.0.2.1"];
+    device.run(&start).fails(
+        2,
+        "192.0.2.1 is no address of this device\nhint: give an address",
+    );
+}
+
+#[test]
 fn file_in_place_of_the_data_folder_is_refused() {
     let device = Device::new("mistaken");
     std::fs::write(&device.data, "precious").unwrap();
-    let outcome = device.run(&["start"]);
-    assert_ne!(outcome.code, Some(0));
-    assert!(outcome.err.starts_with("error: "), "{outcome:?}");
+    for arguments in [&["start"][..], &["status"], &["doc", "list"], &["init"]] {
+        device.run(arguments).fails(2, "is not a folder");
+    }
     assert_eq!(std::fs::read(&device.data).unwrap(), b"precious");
 }

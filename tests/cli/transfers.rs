@@ -107,6 +107,16 @@ fn what_a_limit_holds_back_comes_when_it_is_lifted() {
     assert!(done < 1_000_000, "{status}");
     first.ok(&["limits", "set", "--up", "none"]);
     second.in_sync();
+    // What has gone through is under way no more, on neither side.
+    for device in [&first, &second] {
+        device.in_sync();
+        let status = device.status();
+        assert_eq!(
+            status["transfers"].as_array().map(Vec::len),
+            Some(0),
+            "{status}"
+        );
+    }
     second.ok(&["file", "get", "big.bin"]);
     assert_eq!(std::fs::read(second.path("big.bin")).unwrap(), bytes);
 }

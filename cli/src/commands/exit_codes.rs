@@ -7,7 +7,7 @@ use crate::error::{EXIT_CODES, Failure};
 
 /// List the exit codes
 #[derive(Debug, Args)]
-#[command(after_help = table())]
+#[command(after_help = format!("Examples:\n  coffer exit-codes\n  coffer exit-codes --json | jq -r .meaning\n\n{}", table()))]
 pub struct ExitCodes {}
 
 impl ExitCodes {

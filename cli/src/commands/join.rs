@@ -96,12 +96,19 @@ fn understand(given: &[String]) -> Result<JoinWith, Failure> {
         if path.is_file() {
             return Ok(JoinWith::Link(qr::read(path, is_link)?));
         }
+        // A word may be the name of a folder here and a code all the same.
         if looks_like_a_path(one) {
-            return Err(
-                ControlError::not_found(format!("there is no file {}", path.display()))
-                    .with_code("not-an-invitation")
-                    .into(),
-            );
+            let error = match path.metadata() {
+                Ok(about) if about.is_dir() => {
+                    ControlError::usage(format!("{} is a folder", path.display()))
+                }
+                Ok(_) => ControlError::usage(format!("{} is not a plain file", path.display())),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    ControlError::not_found(format!("there is no file {}", path.display()))
+                }
+                Err(error) => ControlError::io(format_args!("read {}", path.display()), &error),
+            };
+            return Err(error.with_code("not-an-invitation").into());
         }
     }
     let code = given.join("-");
@@ -202,6 +209,8 @@ mod tests {
         assert!(given(&["12-abcd-EFGH"]) == Ok(JoinWith::Code("12-abcd-EFGH".into())));
         assert!(given(&["12", "abcd", "EFGH"]) == Ok(JoinWith::Code("12-abcd-EFGH".into())));
         assert!(given(&["nowhere.png"]) == Err("there is no file nowhere.png".into()));
+        assert!(given(&["/"]) == Err("/ is a folder".into()));
+        assert!(given(&["/dev/null"]) == Err("/dev/null is not a plain file".into()));
         assert!(given(&["a/b"]) == Err("there is no file a/b".into()));
         for nonsense in ["", "x", "https:example", "ünïcödé"] {
             assert!(

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use coffer_node::control::{
-    Client, ControlError, DataLock, ErrorKind, Reply, Request, Status as State, data_folder_is_used,
+    Client, ControlError, DataLock, ErrorKind, Reply, Request, Status as State,
 };
+use coffer_node::service::look;
 use serde_json::json;
 
 use crate::args::Context;
@@ -120,11 +121,11 @@ async fn state(context: &Context) -> Result<State, Failure> {
     }
 }
 
-/// What can be known without the node: whether there is a vault, and when it was last written.
+/// What can be known without the node: whether there is a vault, when it was last written, and whether it could start.
 fn not_running(context: &Context) -> Result<(), Failure> {
     let dir = &context.data_dir;
-    let used = data_folder_is_used(dir);
     let starting = DataLock::holder(dir).is_some();
+    let used = look(dir)?;
     let written = std::fs::metadata(dir.join("vault.redb"))
         .and_then(|about| about.modified())
         .ok();

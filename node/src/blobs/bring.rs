@@ -87,6 +87,7 @@ impl Blobs {
         writer: &mut (impl AsyncWrite + Unpin),
         bytes: &[u8],
     ) -> io::Result<()> {
+        let _under_way = self.shared.rates.sending(device);
         let mut rest = bytes;
         while !rest.is_empty() {
             let (slice, limited) = self.shared.gate.up(rest.len()).await;

@@ -128,11 +128,14 @@ pub enum BlobsError {
     #[error(transparent)]
     Placement(#[from] PlacementError),
     /// A file of the blob store could not be read or written.
-    #[error("the blob store's files failed: {0}")]
+    #[error("reading or writing the contents of files failed: {0}")]
     Io(#[source] io::Error),
     /// The blob store itself failed.
-    #[error("the blob store failed: {0}")]
+    #[error("the store of contents failed: {0}")]
     Store(String),
+    /// The store's own database is not what was written.
+    #[error("the file blobs/blobs.db is not as coffer wrote it")]
+    Damaged,
 }
 
 impl From<io::Error> for BlobsError {
@@ -169,6 +172,7 @@ impl BlobsError {
     pub(super) fn again(&self) -> Self {
         match self {
             Self::DiskFull => Self::DiskFull,
+            Self::Damaged => Self::Damaged,
             other => Self::Store(other.to_string()),
         }
     }

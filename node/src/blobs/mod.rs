@@ -46,6 +46,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use coffer_crdt::chunks::ChunkRoot;
@@ -193,7 +194,16 @@ impl Blobs {
 
     /// Reads files in, on all cores; results in the order of the jobs. What goes to the store is durable when this returns.
     pub async fn import(&self, jobs: Vec<ImportJob>) -> Vec<Result<Imported, ImportError>> {
-        self.blocking(move |shared| import::import(shared, &jobs))
+        self.import_counted(jobs, Arc::default()).await
+    }
+
+    /// The same, adding to `read` the bytes that were read so far.
+    pub async fn import_counted(
+        &self,
+        jobs: Vec<ImportJob>,
+        read: Arc<AtomicU64>,
+    ) -> Vec<Result<Imported, ImportError>> {
+        self.blocking(move |shared| import::import(shared, &jobs, &read))
             .await
     }
 

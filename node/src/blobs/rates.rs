@@ -22,6 +22,25 @@ pub struct Rate {
     pub received_per_second: u64,
     /// Sent lately, in bytes a second.
     pub sent_per_second: u64,
+    /// Whether an answer of that device is on its way now.
+    pub is_receiving: bool,
+    /// Whether bytes are on their way to it now.
+    pub is_sending: bool,
+}
+
+/// Marks bytes as on their way until it is dropped.
+pub(super) struct UnderWay<'a> {
+    rates: &'a Rates,
+    device: DeviceId,
+    direction: usize,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut meters = lock(&self.rates.meters);
+        let meter = &mut meters.entry(self.device).or_default()[self.direction];
+        meter.under_way = meter.under_way.saturating_sub(1);
+    }
 }
 
 /// Counts for all devices.
@@ -48,6 +67,25 @@ impl Rates {
         self.count(device, 1, bytes);
     }
 
+    /// From now on an answer of `device` is awaited.
+    pub fn receiving(&self, device: DeviceId) -> UnderWay<'_> {
+        self.begin(device, 0)
+    }
+
+    /// From now on bytes go to `device`.
+    pub fn sending(&self, device: DeviceId) -> UnderWay<'_> {
+        self.begin(device, 1)
+    }
+
+    fn begin(&self, device: DeviceId, direction: usize) -> UnderWay<'_> {
+        lock(&self.meters).entry(device).or_default()[direction].under_way += 1;
+        UnderWay {
+            rates: self,
+            device,
+            direction,
+        }
+    }
+
     fn count(&self, device: DeviceId, direction: usize, bytes: u64) {
         let now = self.began.elapsed().as_secs();
         let mut meters = lock(&self.meters);
@@ -65,6 +103,8 @@ impl Rates {
                     sent: sent.total,
                     received_per_second: received.per_second(now),
                     sent_per_second: sent.per_second(now),
+                    is_receiving: received.under_way > 0,
+                    is_sending: sent.under_way > 0,
                 };
                 (*device, rate)
             })
@@ -76,6 +116,7 @@ impl Rates {
 #[derive(Default)]
 struct Meter {
     total: u64,
+    under_way: u32,
     second: u64,
     slots: [u64; SPAN_SECS as usize + 1],
 }
@@ -110,6 +151,18 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_under_way_is_so_until_the_last_of_it_has_ended() {
+        let (rates, device) = (Rates::default(), DeviceId([7; 32]));
+        let first = rates.receiving(device);
+        let second = rates.receiving(device);
+        drop(first);
+        let now = rates.read()[&device];
+        assert!(now.is_receiving && !now.is_sending);
+        drop(second);
+        assert!(!rates.read()[&device].is_receiving);
+    }
 
     #[test]
     fn a_rate_is_that_of_the_last_full_seconds() {

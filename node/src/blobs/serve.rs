@@ -66,6 +66,7 @@ pub(super) async fn serve(
     };
     let write = async move {
         while let Some(buffer) = outgoing.recv().await {
+            let _under_way = rates.rates.sending(device);
             let mut rest = &buffer[..];
             while !rest.is_empty() {
                 let (slice, limited) = rates.gate.up(rest.len()).await;

@@ -160,6 +160,7 @@ impl<S: Sink> Transfer<S> {
         reader: &mut (impl AsyncRead + Unpin),
         inbox: &mut Inbox,
     ) -> io::Result<u64> {
+        let _under_way = self.shared.rates.receiving(inbox.device);
         let mut bytes = 0;
         // Lists are foreign: a device is not to blame for a length that a list has wrong, so only the bound counts here.
         let wanted = |id| Wanted {

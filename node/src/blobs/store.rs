@@ -64,6 +64,20 @@ pub(super) struct BlobStore {
     added: Mutex<Option<HashSet<Hash>>>,
 }
 
+/// Whether the store's database, which it could not open, is damaged rather than out of reach.
+fn is_damaged(database: &Path) -> bool {
+    match redb::ReadOnlyDatabase::open(database) {
+        Err(redb::DatabaseError::Storage(redb::StorageError::Io(error))) => {
+            [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof].contains(&error.kind())
+        }
+        Err(
+            redb::DatabaseError::Storage(redb::StorageError::Corrupted(_))
+            | redb::DatabaseError::UpgradeRequired(_),
+        ) => true,
+        _ => false,
+    }
+}
+
 impl BlobStore {
     /// Opens the store in `dir`, which is made if it is not there.
     pub async fn open(dir: &Path) -> Result<Self, BlobsError> {
@@ -88,9 +102,15 @@ impl BlobStore {
             inline: InlineOptions::NO_INLINE,
             ..Options::new(dir)
         };
-        let fs = FsStore::load_with_opts(dir.join("blobs.db"), options)
-            .await
-            .map_err(|error| BlobsError::Store(error.to_string()))?;
+        let database = dir.join("blobs.db");
+        let fs = match FsStore::load_with_opts(database.clone(), options).await {
+            Ok(fs) => fs,
+            Err(error) if is_damaged(&database) => {
+                tracing::error!(%error, "blobs.db cannot be read");
+                return Err(BlobsError::Damaged);
+            }
+            Err(error) => return Err(BlobsError::Store(error.to_string())),
+        };
         Ok(Self {
             fs,
             paths,

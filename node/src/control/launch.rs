@@ -1,6 +1,6 @@
 //! How a node is started: what the command line hands to the service, and what it hears back.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::ControlError;
 
@@ -73,11 +73,6 @@ pub type StartError = ControlError;
 /// Where the platform keeps programs' data, for instance `~/.local/share/coffer`. `None` without a home folder.
 pub fn default_data_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "coffer").map(|dirs| dirs.data_dir().to_owned())
-}
-
-/// Whether the data folder has ever been used by a node. Cheap, and true also while a node waits to join a vault.
-pub fn data_folder_is_used(data_dir: &Path) -> bool {
-    data_dir.join("vault.redb").exists() || data_dir.join("identity").exists()
 }
 
 /// Leaves the session and the terminal of whoever started this process, so that closing them does not end it.

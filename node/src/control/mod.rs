@@ -34,9 +34,7 @@ pub use devices::{DeviceRevoked, LogRow, RecoveryKit};
 pub use error::{ControlError, ErrorKind};
 pub use hosts::{HostFill, HostHolding, HostReceipt, HostRow, HostTrouble};
 pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
-pub use launch::{
-    NewVault, Options, Ready, StartError, data_folder_is_used, default_data_dir, leave_session,
-};
+pub use launch::{NewVault, Options, Ready, StartError, default_data_dir, leave_session};
 pub use lines::{FromClient, FromNode, MAX_DOCUMENT_TEXT, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
 pub use reply::{

@@ -201,7 +201,7 @@ pub struct Transfer {
     pub files_left: Option<u64>,
     /// Bytes of content left.
     pub bytes_left: Option<u64>,
-    /// Bytes of content so far.
+    /// Bytes of content since coffer was started on this device, of earlier transfers too.
     pub bytes_done: u64,
     /// Bytes of content per second, over the last seconds.
     pub per_s: u64,

@@ -20,6 +20,7 @@ use libp2p::{
 use super::{
     address::{Place, Transport},
     limits::PORTS_TRIED,
+    reasons,
 };
 
 /// All interfaces, TCP and QUIC, IPv4 and IPv6, on `port` (0: any).
@@ -133,7 +134,7 @@ fn start<B: NetworkBehaviour>(swarm: &mut Swarm<B>, places: &[Place]) -> Outcome
                     return Outcome::LostRace;
                 }
                 tracing::debug!(address = %place.address(), %error, "cannot listen here");
-                reason = format!("{}: {error}", place.address());
+                reason = reasons::not_listening(place, bind(place).err());
             }
         }
     }
@@ -158,10 +159,14 @@ fn is_taken(place: &Place) -> bool {
     if place.port == 0 {
         return false;
     }
+    matches!(bind(place), Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// Binds for an instant, with a socket that does not share.
+fn bind(place: &Place) -> io::Result<()> {
     let at = SocketAddr::new(place.ip, place.port);
-    let tried = match place.transport {
+    match place.transport {
         Transport::Tcp => TcpListener::bind(at).map(drop),
         Transport::Quic => UdpSocket::bind(at).map(drop),
-    };
-    matches!(tried, Err(error) if error.kind() == io::ErrorKind::AddrInUse)
+    }
 }

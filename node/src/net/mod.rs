@@ -11,6 +11,7 @@
 //! - `connections.rs`: which connections are let in · `streams.rs`: how streams open and are refused
 //! - `role.rs`: devices and hosts, and a host's bounds · `circuits.rs`: reservations at hosts and dials through them (pure)
 //! - `foreign.rs`: libp2p's own behaviours, kept within bounds
+//! - `reasons.rs`: why dials and listeners fail, for people
 //! - `presence.rs`: are you there, and where do you listen · `stream.rs`, `framing.rs`: what users hold
 //!
 //! Transports: TCP with TLS (or Noise, for peers without it) and yamux, and QUIC; both are listened on, over IPv4 and IPv6.
@@ -33,6 +34,7 @@ mod framing;
 mod limits;
 mod listen;
 mod presence;
+mod reasons;
 mod resolve;
 mod role;
 mod roster;
@@ -231,7 +233,7 @@ pub struct RelayLoad {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// None of the addresses can be listened on, on any port.
-    #[error("cannot listen on any of the given addresses: {0}")]
+    #[error("it cannot listen anywhere: {0}")]
     Listen(String),
     /// The swarm could not be built.
     #[error("cannot build the transports: {0}")]
@@ -268,7 +270,7 @@ pub enum OpenError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DialError {
     /// None of the addresses answered as that device.
-    #[error("no address answered: {0}")]
+    #[error("{0}")]
     Unreachable(String),
     /// The bytes are no Ed25519 public key, or they are our own.
     #[error("not the key of another device")]

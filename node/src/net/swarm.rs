@@ -45,6 +45,7 @@ use super::{
     limits::{DIAL_CONCURRENCY, DOUBT_TIMEOUT, Patience, SHUTDOWN_PATIENCE, START_PATIENCE},
     listen,
     presence::{self, PRESENCE},
+    reasons,
     role::Role,
     roster::{Connection, Roster},
     streams::{Failure, Shared},
@@ -291,7 +292,7 @@ impl Actor {
             }
             Err(error) => {
                 self.roster.dialled(id);
-                Err(error.to_string())
+                Err(reasons::not_dialled(&error))
             }
         }
     }
@@ -339,12 +340,15 @@ impl Actor {
                 if let Some(waiting) = self.unknown.remove(&connection_id)
                     && Arc::strong_count(&waiting) == 1
                 {
-                    answer_unknown(&waiting, Err(DialError::Unreachable(error.to_string())));
+                    answer_unknown(
+                        &waiting,
+                        Err(DialError::Unreachable(reasons::not_dialled(&error))),
+                    );
                 }
                 self.roster.dialled(connection_id);
                 match self.attempts.remove(&connection_id) {
                     Some(Attempt::Direct(device, transport)) => {
-                        self.settled(device, transport, error.to_string(), now);
+                        self.settled(device, transport, reasons::not_dialled(&error), now);
                     }
                     Some(Attempt::Through(device)) => {
                         tracing::debug!(%error, "not reached through a host");

@@ -51,12 +51,6 @@ pub async fn export(
     skipped.append(&mut unreadable);
     let (files, bytes) =
         files::write_tree(&running, &dir.join("files"), session, &mut skipped).await?;
-    session.progress(Progress {
-        stage: Stage::Saving,
-        done: 0,
-        total: None,
-        about: None,
-    });
     Ok(Reply::Exported {
         documents,
         files,

@@ -9,6 +9,7 @@ mod answers;
 mod check;
 mod collecting;
 mod conflicts;
+mod data_folder;
 mod devices;
 mod documents;
 mod events;
@@ -54,6 +55,7 @@ use crate::vault::founding::{self, DATABASE, FoundingError};
 use crate::vault::identity::{Identity, binding};
 use crate::vault::wall_ms;
 
+pub use data_folder::{has_vault, look};
 pub use memory::bound_heaps;
 pub use running::Running;
 
@@ -179,17 +181,9 @@ pub async fn run(
     prepare_data_dir(&options.data_dir)?;
     let _lock = DataLock::acquire(&options.data_dir)?;
     let mut notes = Vec::new();
+    data_folder::check_whole(&options.data_dir)?;
     let identity = match Identity::load(&options.data_dir).map_err(store_error)? {
         Some(identity) => identity,
-        None if options.data_dir.join(DATABASE).exists() => {
-            return Err(ControlError::new(
-                ErrorKind::Damaged,
-                format!(
-                    "{} holds a vault, but the file with this device's keys is missing from it",
-                    options.data_dir.display()
-                ),
-            ));
-        }
         None => {
             let identity = Identity::generate(&mut random());
             identity.save(&options.data_dir).map_err(store_error)?;
@@ -249,6 +243,9 @@ pub async fn run(
     let mut created = false;
     if holds_vault {
         node.start_vault().await?;
+    } else if data_folder::has_remains(node.data_dir()) {
+        let why = "the file vault.redb holds nothing of it";
+        return Err(data_folder::damaged(node.data_dir(), why));
     } else if node.options.new_vault == NewVault::Create {
         node.found(None).await?;
         created = true;
@@ -327,6 +324,9 @@ fn prepare_data_dir(dir: &Path) -> Result<(), ControlError> {
         .recursive(true)
         .mode(0o700)
         .create(dir);
+    if dir.exists() && !dir.is_dir() {
+        return Err(data_folder::not_a_folder(dir));
+    }
     made.map_err(|error| {
         ControlError::io(
             format_args!("make the data folder {}", dir.display()),
@@ -368,10 +368,12 @@ async fn start_network(
         role: Role::default(),
     };
     Net::start(config).await.map_err(|error| {
-        ControlError::new(
-            ErrorKind::Io,
-            format!("the network cannot be used: {error}"),
-        )
+        let told = format!("the network cannot be used: {error}");
+        if options.listen.is_empty() {
+            ControlError::new(ErrorKind::Io, told)
+        } else {
+            ControlError::usage(told).with_code("cannot-listen")
+        }
     })
 }
 
@@ -425,7 +427,11 @@ pub(crate) fn store_error(error: StoreError) -> ControlError {
         StoreError::Damaged(_) => ErrorKind::Damaged,
         StoreError::Database(_) => ErrorKind::Io,
     };
-    ControlError::new(kind, error.to_string())
+    let told = ControlError::new(kind, error.to_string());
+    match error {
+        StoreError::Damaged(_) => told.with_code(data_folder::DAMAGED),
+        _ => told,
+    }
 }
 
 fn founding_error(error: FoundingError) -> ControlError {

@@ -142,7 +142,7 @@ pub(super) async fn recover(
     let _founding = node.founding.lock().await;
     let kit = read_kit(&with)?;
     drop(with);
-    let at = read_places(&at)?;
+    let at = read_places(&at).await?;
     make_room(node, session).await?;
     let identity = node.identity()?;
     let name = device_name(name.or_else(|| node.options.device_name.clone()));

@@ -68,7 +68,7 @@ pub async fn show(node: &Arc<Node>, session: &mut Session) -> Result<Reply, Cont
         }
     }
     Err(
-        ControlError::refused("the words typed were not the right ones, so nothing is confirmed")
+        ControlError::refused("the words typed were not the right ones, so they are not confirmed")
             .with_code("recovery-not-confirmed"),
     )
 }

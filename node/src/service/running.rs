@@ -57,6 +57,8 @@ pub struct Running {
     pub keeping: super::storage::Keeping,
     /// What all files come to in numbers.
     pub figures: super::figures::Figures,
+    /// Whether the data folder was found in another place than before.
+    pub moved: bool,
     stop: watch::Sender<bool>,
     threads: std::sync::Mutex<Option<(VaultThread, IndexThread)>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
@@ -79,12 +81,13 @@ impl Running {
         let place = binding(&dir);
         let path = dir.join(DATABASE);
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
-            let database = store::open(&path)?;
+            let database = store::open_existing(&path)?;
             let unclean = founding::mark_running(&database, true)?;
+            let moved = founding::was_moved(&database, &place)?;
             let core = founding::open(database, identity, &place, Box::new(random()))?;
-            Ok((core, unclean))
+            Ok((core, unclean, moved))
         });
-        let (mut core, unclean) = opened
+        let (mut core, unclean, moved) = opened
             .await
             .map_err(|error| ControlError::internal(error.to_string()))?
             .map_err(store_error)?;
@@ -129,6 +132,7 @@ impl Running {
             hosts: super::hosts::Hosts::default(),
             keeping: super::storage::Keeping::default(),
             figures: super::figures::Figures::default(),
+            moved,
             stop,
             threads: std::sync::Mutex::new(Some((vault_thread, index_thread))),
             tasks: std::sync::Mutex::default(),
@@ -447,10 +451,19 @@ async fn later(after: Option<Duration>) {
 }
 
 pub(super) fn blobs_error(error: crate::blobs::BlobsError) -> ControlError {
-    ControlError::new(
-        crate::control::ErrorKind::Io,
-        format!("the contents of files cannot be read: {error}"),
-    )
+    use crate::blobs::BlobsError;
+    use crate::control::ErrorKind;
+    match error {
+        BlobsError::Damaged => {
+            let message = format!("the data folder is damaged: {error}");
+            ControlError::new(ErrorKind::Damaged, message).with_code(super::data_folder::DAMAGED)
+        }
+        BlobsError::DiskFull => ControlError::new(ErrorKind::DiskFull, error.to_string()),
+        _ => ControlError::new(
+            ErrorKind::Io,
+            format!("the contents of files cannot be read: {error}"),
+        ),
+    }
 }
 
 /// A refused or failed commit, for a person.

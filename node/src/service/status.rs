@@ -220,6 +220,9 @@ async fn fill(
             .get(device)
             .filter(|_| *device != me)
             .map(|held| holding(&known, held, &look));
+        let lacks_files = holding
+            .as_ref()
+            .is_some_and(|holding: &Holding| holding.lacks.files > 0);
         let entry = DeviceStatus {
             device: row,
             reach,
@@ -232,17 +235,18 @@ async fn fill(
         } else {
             status.devices.push(entry)
         }
-        if rate.received_per_second > 0 {
+        // Bytes of some moments ago are no transfer: something is on its way, or was and more is to come.
+        if rate.is_receiving || rate.received_per_second > 0 && !status.idle && due.files > 0 {
             status.transfers.push(Transfer {
                 device: device.to_string(),
                 direction: Direction::In,
-                files_left: Some(due.files),
-                bytes_left: None,
+                files_left: (due.files > 0).then_some(due.files),
+                bytes_left: (due.files > 0).then_some(due.bytes),
                 bytes_done: rate.received,
                 per_s: rate.received_per_second,
             });
         }
-        if rate.sent_per_second > 0 {
+        if rate.is_sending || rate.sent_per_second > 0 && lacks_files {
             status.transfers.push(Transfer {
                 device: device.to_string(),
                 direction: Direction::Out,
@@ -281,6 +285,13 @@ async fn fill(
         status.warnings.push(Warning {
             code: "one-device".into(),
             text: "This is the only device of the vault, so what it holds is nowhere else.".into(),
+        });
+    }
+    if running.moved {
+        status.warnings.push(Warning {
+            code: "data-folder-moved".into(),
+            text: "This data folder was moved or copied since coffer last ran on it; where the other copy runs as well, both go on by themselves and agree in the end."
+                .into(),
         });
     }
     for folder in &status.folders {

@@ -46,19 +46,29 @@ pub enum StoreError {
         known: u32,
     },
     /// A stored value cannot be what was written.
-    #[error("damaged data: {0}")]
+    #[error("the data folder is damaged: {0}")]
     Damaged(String),
     /// The database failed in another way.
-    #[error("the database failed: {0}")]
+    #[error("reading or writing the file vault.redb failed: {0}")]
     Database(String),
 }
 
 impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
         match error {
+            redb::Error::Io(io)
+                if matches!(
+                    io.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                altered(&io)
+            }
             redb::Error::Io(io) => StoreError::from_io(io),
             redb::Error::DatabaseAlreadyOpen => StoreError::InUse,
-            redb::Error::Corrupted(what) => StoreError::Damaged(what),
+            damage @ (redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_)) => {
+                altered(&damage)
+            }
             other => {
                 let text = other.to_string();
                 if text.contains("No space left") {
@@ -69,6 +79,12 @@ impl From<redb::Error> for StoreError {
             }
         }
     }
+}
+
+/// Damage that the database found in itself. What it says of its pages helps nobody but us.
+fn altered(found: &dyn std::error::Error) -> StoreError {
+    tracing::error!(error = %found, "vault.redb cannot be read");
+    StoreError::Damaged("the file vault.redb is not as coffer wrote it".into())
 }
 
 impl StoreError {
@@ -118,7 +134,7 @@ through_redb_error!(
 /// [`StoreError::InUse`] while another process has it; [`StoreError::Newer`] for a layout that this program does not
 /// know, which is left as it is.
 pub fn open(path: &Path) -> Result<Arc<Database>, StoreError> {
-    if !path.exists() {
+    if !exists(path)? {
         let unfinished = path.with_extension("redb.new");
         let file = FileBackend::new(open_file(&unfinished)?)?;
         file.set_len(0).map_err(StoreError::from_io)?;
@@ -137,6 +153,30 @@ pub fn open(path: &Path) -> Result<Arc<Database>, StoreError> {
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(FileBackend::new(open_file(path)?)?)?,
     )
+}
+
+/// Opens the database at `path`, which must be there.
+///
+/// # Errors
+/// As [`open`]; [`StoreError::Damaged`] where there is none.
+pub fn open_existing(path: &Path) -> Result<Arc<Database>, StoreError> {
+    if exists(path)? {
+        open(path)
+    } else {
+        Err(StoreError::Damaged("the file vault.redb is missing".into()))
+    }
+}
+
+/// Whether there is a database. It never is empty, as it is made whole: redb would begin a new one in an empty file.
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    match std::fs::metadata(path) {
+        Ok(about) if about.len() == 0 => {
+            Err(StoreError::Damaged("the file vault.redb is empty".into()))
+        }
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::from_io(error)),
+    }
 }
 
 fn open_file(path: &Path) -> Result<std::fs::File, StoreError> {

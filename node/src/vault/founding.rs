@@ -228,6 +228,13 @@ pub fn open(
     Core::open(database, identity, label, rng)
 }
 
+/// Whether a data folder is in another place, or on another machine, than when its vault was last opened.
+pub fn was_moved(database: &Database, binding: &[u8]) -> Result<bool, StoreError> {
+    let read = database.begin_read()?;
+    let known = records::get(&read.open_table(tables::META)?, tables::meta::BINDING)?;
+    Ok(known.as_deref() != Some(binding))
+}
+
 /// A number that two copies of one data folder will not both choose.
 fn new_incarnation(rng: &mut (impl CryptoRng + ?Sized)) -> u32 {
     rng.next_u32().max(1)

@@ -15,6 +15,9 @@ use crate::error::Failure;
 
 /// What can be done with devices.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer device list\n  \
+    coffer device list --json | jq -r .name")]
 pub enum Device {
     List(list::List),
     Revoke(revoke::Revoke),

@@ -23,6 +23,10 @@ use crate::units::short;
 
 /// What can be done with documents.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer doc put io.cozy.notes home '{\"title\":\"Home\"}'\n  \
+    coffer doc get io.cozy.notes home\n  \
+    coffer doc find io.cozy.notes --text 'tax return'")]
 pub enum Doc {
     Put(put::Put),
     Get(get::Get),

@@ -21,6 +21,11 @@ use crate::units::{bytes, date};
 
 /// What can be done with files.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer file add ~/Photos --to Media/\n  \
+    coffer file list Media\n  \
+    coffer file get Media/Photos/cat.jpg\n  \
+    coffer file history Media/Photos/cat.jpg")]
 pub enum File {
     Add(add::Add),
     List(list::List),

@@ -17,6 +17,10 @@ use crate::error::Failure;
 
 /// What can be done with folders of this device.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer folder add ~/Documents\n  \
+    coffer folder list\n  \
+    coffer folder conflicts")]
 pub enum Folder {
     Add(add::Add),
     List(list::List),

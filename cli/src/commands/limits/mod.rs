@@ -13,6 +13,9 @@ use crate::error::Failure;
 
 /// What can be done with limits.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer limits show\n  \
+    coffer limits set --up 2MB")]
 pub enum Limits {
     Show(show::Show),
     Set(set::Set),

@@ -23,6 +23,8 @@ const MAX_TEXT: u64 = 64 * 1024;
 
 /// What can be done with the 24 words.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer recovery show")]
 pub enum Recovery {
     Show(show::Show),
     Renew(renew::Renew),

@@ -36,7 +36,10 @@ impl Renew {
         let request = Request::RecoveryRenew {
             words: words(self.with_words)?,
         };
-        let mut person = Person { page: self.page };
+        let mut person = Person {
+            page: self.page,
+            ..Person::default()
+        };
         match converse(context, &request, &mut person).await? {
             Reply::RecoveryConfirmed => context
                 .output

@@ -10,6 +10,7 @@ use super::page;
 use crate::args::Context;
 use crate::conversation::{Listener, confirm, converse, prompt, unexpected};
 use crate::error::Failure;
+use crate::units::count;
 
 /// Show the 24 words that bring your vault back when all your devices are lost, once
 ///
@@ -25,10 +26,13 @@ pub struct Show {
     pub page: Option<PathBuf>,
 }
 
-/// Who is shown the words.
+/// Who is shown the words, and types some of them back.
+#[derive(Default)]
 pub(super) struct Person {
     /// Where to write the page to print.
     pub page: Option<PathBuf>,
+    /// How often they were asked for.
+    pub asked: u32,
 }
 
 /// The words are shown to a person at a terminal only.
@@ -54,7 +58,10 @@ impl Show {
     /// Shows, asks, and says that it is done.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         needs_terminal(context)?;
-        let mut person = Person { page: self.page };
+        let mut person = Person {
+            page: self.page,
+            ..Person::default()
+        };
         match converse(context, &Request::RecoveryShow, &mut person).await? {
             Reply::RecoveryConfirmed => context.output.line(
                 "Right. The words are on no device now; keep the paper where you would keep a passport.",
@@ -88,17 +95,25 @@ impl Listener for Person {
         else {
             return confirm(context, &question);
         };
+        if self.asked > 0 {
+            context.output.remark(wrong(*tries_left));
+        }
+        self.asked += 1;
         let mut words = Vec::new();
         for position in positions {
             words.push(prompt(&format!("Word {position}: "))?.trim().to_lowercase());
         }
-        if *tries_left == 0 {
-            context.output.remark(
-                "(This was the last try; the words stay as they are, and can be shown again.)",
-            );
-        }
         Ok(Answer::Words(words))
     }
+}
+
+/// What is said when other words are asked for, of which this many tries come after.
+fn wrong(tries_left: u8) -> String {
+    let last = match tries_left {
+        0 => "this is the last try".to_owned(),
+        more => format!("{} after this one", count(u64::from(more), "try", "tries")),
+    };
+    format!("That was not right: compare the paper with the words above ({last}).")
 }
 
 /// The words in numbered columns, to be read down.
@@ -126,6 +141,12 @@ fn shown_words(words: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_word_is_told_with_what_is_left() {
+        assert!(wrong(1).ends_with("(1 try after this one)."));
+        assert!(wrong(0).ends_with("(this is the last try)."));
+    }
 
     #[test]
     fn the_words_are_numbered_and_read_down() {

@@ -20,6 +20,12 @@ use crate::error::Failure;
 
 /// What can be done about hosts.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer relay add coffer:relay/...             on a device: use a host\n  \
+    coffer relay list\n  \
+    coffer relay init                             on the host: make it\n  \
+    coffer relay start                            on the host: run it\n  \
+    coffer relay invite                           on the host: let a vault in")]
 pub enum Relay {
     Add(add::Add),
     List(list::List),

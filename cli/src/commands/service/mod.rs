@@ -11,6 +11,9 @@ use crate::error::Failure;
 
 /// What can be done about the start at login.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer service install\n  \
+    coffer service remove")]
 pub enum Service {
     Install(install::Install),
     Remove(remove::Remove),

@@ -131,19 +131,12 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
             Direction::In => "from",
             Direction::Out => "to",
         };
-        let _ = write!(
-            text,
-            "  {way} {}: {} so far",
-            shown(name),
-            bytes(transfer.bytes_done)
-        );
-        if let Some(left) = transfer.bytes_left {
-            let _ = write!(text, ", {} left", bytes(left));
+        let _ = write!(text, "  {way} {}: {}/s", shown(name), bytes(transfer.per_s));
+        if let (Some(left), Some(files)) = (transfer.bytes_left, transfer.files_left) {
+            let files = count(files, "file", "files");
+            let _ = write!(text, ", {} left in {files}", bytes(left));
         }
-        if let Some(files) = transfer.files_left {
-            let _ = write!(text, " in {}", count(files, "file", "files"));
-        }
-        let _ = writeln!(text, ", {}/s", bytes(transfer.per_s));
+        text.push('\n');
     }
     if !state.folders.is_empty() {
         text.push_str("\nFolders\n");
@@ -593,7 +586,7 @@ Devices
                        has not said yet what it holds
 
 Transfers
-  to desktop: 5.0 kB so far, 1.2 MB left in 2 files, 84 MB/s
+  to desktop: 84 MB/s, 1.2 MB left in 2 files
 
 Folders
   /home/ana/Documents <-> Documents: up to date; 1 file (999 B)

@@ -18,6 +18,11 @@ use crate::places::item_in_vault;
 
 /// What can be done with what this device keeps.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer storage show\n  \
+    coffer storage on-demand Media\n  \
+    coffer storage pin Media/Albums\n  \
+    coffer storage limit 20GB")]
 pub enum Storage {
     Show(show::Show),
     Full(full::Full),

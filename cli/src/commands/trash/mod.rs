@@ -11,6 +11,10 @@ use crate::error::Failure;
 
 /// What can be done with the trash.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer trash list\n  \
+    coffer trash restore Papers/letter.pdf\n  \
+    coffer trash empty")]
 pub enum Trash {
     List(list::List),
     Restore(restore::Restore),

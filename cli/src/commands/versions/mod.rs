@@ -14,6 +14,9 @@ use crate::units::{ago, bytes, duration, now_ms};
 
 /// How long earlier contents of files are kept.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer versions show\n  \
+    coffer versions set --all 2d --weekly 3y")]
 pub enum Versions {
     Show(show::Show),
     Set(set::Set),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::super::chunking::{Chunker, Sizes};
 use super::super::error::ImportError;
@@ -75,6 +76,7 @@ impl Run<'_> {
             window.resize(from + fresh as usize, 0);
             read_exact(file, &mut window[from..], read)?;
             read += fresh;
+            self.read.fetch_add(fresh, Ordering::Relaxed);
             let window = Arc::new(window);
             let end = chunker.cut(&window, 0, read == size, |range| {
                 line.push(Task {

@@ -20,7 +20,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use coffer_crdt::chunks::{ChunkListError, ChunkRoot};
 use coffer_protocol::identity::Hash;
@@ -99,9 +99,13 @@ struct Sealed {
     kept: Vec<Hash>,
 }
 
-/// Imports files; results in the order of the jobs. Blocking.
-pub(super) fn import(shared: &Shared, jobs: &[ImportJob]) -> Vec<Result<Imported, ImportError>> {
-    let run = Run::new(shared);
+/// Imports files; results in the order of the jobs. Adds what it has read to `read`. Blocking.
+pub(super) fn import(
+    shared: &Shared,
+    jobs: &[ImportJob],
+    read: &AtomicU64,
+) -> Vec<Result<Imported, ImportError>> {
+    let run = Run::new(shared, read);
     let mut results: Vec<Option<Result<(Stamp, Sealed), ImportError>>> =
         jobs.iter().map(|_| None).collect();
     let large = run.small_files(jobs, &mut results);
@@ -121,7 +125,8 @@ pub(super) fn import(shared: &Shared, jobs: &[ImportJob]) -> Vec<Result<Imported
 
 /// Puts bytes that are in memory into the store. Blocking.
 pub(super) fn import_bytes(shared: &Shared, bytes: &[u8]) -> Result<Imported, ImportError> {
-    let run = Run::new(shared);
+    let read = AtomicU64::new(0);
+    let run = Run::new(shared, &read);
     let mut desk = run.desk()?;
     let sealed = run.whole(bytes.len() as u64, |reuse| {
         let mut pieces = Vec::new();
@@ -177,6 +182,8 @@ struct Run<'a> {
     keyring: Arc<Keyring>,
     keeper: Keeper,
     hold: Hold,
+    /// Bytes of files that were read so far, for whoever watches.
+    read: &'a AtomicU64,
 }
 
 /// What one thread works with.
@@ -221,13 +228,14 @@ impl From<ChunkListError> for Whole {
 }
 
 impl<'a> Run<'a> {
-    fn new(shared: &'a Shared) -> Self {
+    fn new(shared: &'a Shared, read: &'a AtomicU64) -> Self {
         let hold = shared.pins.hold();
         Run {
             shared,
             keyring: shared.keyring(),
             keeper: Keeper::new(hold.clone()),
             hold,
+            read,
         }
     }
 
@@ -292,6 +300,7 @@ impl<'a> Run<'a> {
                 .then_some(())
                 .ok_or(ImportError::Changed)
         });
+        self.read.fetch_add(stamp.size, Ordering::Relaxed);
         let sealed = read.and_then(|()| {
             self.whole(stamp.size, |reuse| match plain.is_empty() {
                 true => Ok(Vec::new()),

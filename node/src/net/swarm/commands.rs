@@ -16,9 +16,7 @@ impl Actor {
                 self.dialing.request(device, &addresses, now);
                 if self.dialing.addresses(&device).is_empty() {
                     reply
-                        .send(Err(DialError::Unreachable(
-                            "no address that this node can dial".into(),
-                        )))
+                        .send(Err(DialError::Unreachable(reasons::NO_ADDRESS.into())))
                         .ok();
                     self.dialing.forget(&device);
                 } else {
@@ -64,7 +62,7 @@ impl Actor {
         reply: oneshot::Sender<Result<Device, DialError>>,
     ) {
         let waiting: UnknownDial = Arc::new(Mutex::new(Some(reply)));
-        let mut refused = String::from("no address that this node can dial");
+        let mut refused = reasons::NO_ADDRESS.to_owned();
         for address in addresses.into_iter().take(crate::net::MAX_ADDRESSES) {
             let options = DialOpts::unknown_peer_id()
                 .address(address)
@@ -78,7 +76,7 @@ impl Actor {
                 }
                 Err(error) => {
                     self.roster.dialled(id);
-                    refused = error.to_string();
+                    refused = reasons::not_dialled(&error);
                 }
             }
         }

@@ -3,15 +3,17 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_crdt::files::{self, FileId, Kind};
 
 use super::super::Node;
 use super::super::running::{Running, commit_error};
 use super::super::sparing;
-use super::{MAX_DEPTH, PROGRESS_EVERY, commit, ensure_folder, merge_group, new_id};
+use super::telling::{Measuring, Telling};
+use super::{MAX_DEPTH, commit, ensure_folder, merge_group, new_id};
 use crate::blobs::{Import, ImportJob, Imported};
-use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
+use crate::control::{ControlError, ErrorKind, Reply, Session, Skipped, Stage};
 use crate::folder::decide::link_draft;
 use crate::vault::{CommitError, CommitRequest, ContentDraft, Operation, wall_ms};
 
@@ -76,13 +78,20 @@ pub async fn add(
         (to.clone(), None)
     };
     let top = ensure_folder(&running, &folder).await?;
+    let named = locals.clone();
+    let read = Arc::new(AtomicU64::new(0));
+    let measuring = Measuring::start(locals.clone());
+    let _telling = Telling::start(session, Stage::Reading, {
+        let (read, measure) = (read.clone(), measuring.measure());
+        move || (read.load(Ordering::Relaxed), measure.total())
+    });
     let mut adding = Adding {
         skipped: Vec::new(),
         files: 0,
         folders: 0,
         bytes: 0,
         unchanged: 0,
-        reported: std::time::Instant::now(),
+        read,
     };
     let mut queue: Vec<(PathBuf, FileId, Option<String>, usize)> = locals
         .into_iter()
@@ -112,7 +121,7 @@ pub async fn add(
                 kind,
             });
             if batch.len() >= ADD_BATCH {
-                adding.flush(&running, &mut batch, session).await?;
+                adding.flush(&running, &mut batch).await?;
             }
             continue;
         }
@@ -153,7 +162,8 @@ pub async fn add(
             Err(error) => adding.skip(&local, &error.to_string()),
         }
     }
-    adding.flush(&running, &mut batch, session).await?;
+    adding.flush(&running, &mut batch).await?;
+    adding.any_of(&named)?;
     Ok(Reply::FilesAdded {
         files: adding.files,
         folders: adding.folders,
@@ -169,7 +179,8 @@ struct Adding {
     folders: u64,
     bytes: u64,
     unchanged: u64,
-    reported: std::time::Instant,
+    /// Bytes read so far.
+    read: Arc<AtomicU64>,
 }
 
 impl Adding {
@@ -180,6 +191,23 @@ impl Adding {
                 reason: reason.into(),
             });
         }
+    }
+
+    /// # Errors
+    /// Where all that the person named was left out: nothing was done of what was asked.
+    fn any_of(&self, named: &[PathBuf]) -> Result<(), ControlError> {
+        let left_out = |path: &PathBuf| {
+            let path = path.display().to_string();
+            self.skipped.iter().find(|skipped| skipped.path == path)
+        };
+        let Some(first) = named.first().and_then(left_out) else {
+            return Ok(());
+        };
+        if !named.iter().all(|path| left_out(path).is_some()) {
+            return Ok(());
+        }
+        let message = format!("nothing was added: {}: {}", first.path, first.reason);
+        Err(ControlError::conflict(message).with_code("nothing-added"))
     }
 
     /// The name and kind of something to add, unless it cannot be.
@@ -218,7 +246,6 @@ impl Adding {
         &mut self,
         running: &Arc<Running>,
         batch: &mut Vec<Found>,
-        session: &Session,
     ) -> Result<(), ControlError> {
         let batch = std::mem::take(batch);
         let jobs: Vec<ImportJob> = batch
@@ -229,7 +256,11 @@ impl Adding {
                 into: Import::Store,
             })
             .collect();
-        let mut imported = running.blobs.import(jobs).await.into_iter();
+        let mut imported = running
+            .blobs
+            .import_counted(jobs, self.read.clone())
+            .await
+            .into_iter();
         let mut requests = Vec::with_capacity(batch.len());
         for found in batch {
             let mut request = CommitRequest::default();
@@ -299,17 +330,7 @@ impl Adding {
             }
             requests.push((found.local, request));
         }
-        self.commit(running, requests).await?;
-        if self.reported.elapsed() > PROGRESS_EVERY {
-            self.reported = std::time::Instant::now();
-            session.progress(Progress {
-                stage: Stage::Reading,
-                done: self.files + self.unchanged,
-                total: None,
-                about: None,
-            });
-        }
-        Ok(())
+        self.commit(running, requests).await
     }
 }
 

@@ -13,11 +13,12 @@ use coffer_protocol::eviction::Naming;
 use super::super::running::{Running, commit_error};
 use super::super::{Node, storage, store_error};
 use super::history::find_content;
-use super::{MAX_DEPTH, PROGRESS_EVERY, resolve};
+use super::telling::Telling;
+use super::{MAX_DEPTH, resolve};
 use crate::blobs::{
     Fetch, NO_FOLDER, Priority, Progress as Transfer, StoreJob, WriteError, WriteJob,
 };
-use crate::control::{ControlError, ErrorKind, Progress, Reply, Session, Skipped, Stage};
+use crate::control::{ControlError, ErrorKind, Reply, Session, Skipped, Stage};
 use crate::vault::CommitRequest;
 
 /// Files written to disk per round.
@@ -175,35 +176,21 @@ async fn write_all(
         progress: progress.clone(),
         priority: Priority::Person,
     };
-    let reporter = session.reporter();
-    let telling = tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(PROGRESS_EVERY).await;
-            reporter(Progress {
-                stage: Stage::Writing,
-                done: progress.done_bytes.load(Ordering::Relaxed),
-                total: Some(total),
-                about: None,
-            });
-        }
+    let _telling = Telling::start(session, Stage::Writing, move || {
+        (progress.done_bytes.load(Ordering::Relaxed), Some(total))
     });
     let (mut files, mut bytes) = (0, 0);
     let mut plan = plan.into_iter();
-    let outcome = loop {
+    loop {
         let batch: Vec<Writing> = plan.by_ref().take(GET_BATCH).collect();
         if batch.is_empty() {
-            break Ok((files, bytes));
+            return Ok((files, bytes));
         }
-        match write_batch(running, batch, overwrite, &fetch, skipped).await {
-            Ok((more_files, more_bytes)) => {
-                files += more_files;
-                bytes += more_bytes;
-            }
-            Err(error) => break Err(error),
-        }
-    };
-    telling.abort();
-    outcome
+        let (more_files, more_bytes) =
+            write_batch(running, batch, overwrite, &fetch, skipped).await?;
+        files += more_files;
+        bytes += more_bytes;
+    }
 }
 
 async fn write_batch(

@@ -5,9 +5,9 @@
 mod add;
 mod get;
 mod history;
+mod telling;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use coffer_crdt::files::{FileId, Kind};
 use rand::Rng;
@@ -29,8 +29,6 @@ use history::{find_content, hold_for_restoring};
 const LISTED_AT_ONCE: usize = 256;
 /// Depth of folders that is followed: far beyond what file systems take.
 const MAX_DEPTH: usize = 512;
-/// How often progress is told.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// A fresh id for a file or folder.
 pub fn new_id() -> FileId {

@@ -29,6 +29,8 @@ const TO_DEVICE: usize = 16;
 const TO_COMMAND: usize = 64;
 /// Longest validity of an invitation, in seconds.
 const VALID_AT_MOST_S: u64 = 3600;
+/// How long a stream that was answered to the end is read on.
+const HEAR_OUT: Duration = Duration::from_secs(2);
 /// How often an invitation's time is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
@@ -151,7 +153,8 @@ pub async fn invite(
                 let mut open = node.inviting.lock().await;
                 let Some(open) = open.as_mut() else { continue };
                 if open.machine.has_ended(wall_ms()) && wall_ms() > ends {
-                    return Err(ControlError::new(ErrorKind::Expired, "nobody used the invitation in time"));
+                    return Err(ControlError::new(ErrorKind::Expired, "nobody used the invitation in time")
+                        .with_code("nobody-came"));
                 }
                 if !open.machine.code_is_open(wall_ms()) && open.machine.is_open(wall_ms()) && wall_ms() < ends {
                     code = offer_code(&mut open.machine, wall_ms(), ends);
@@ -330,6 +333,14 @@ pub async fn answer(node: Arc<Node>, mut streams: mpsc::Receiver<(Device, Stream
     answering.shutdown().await;
 }
 
+/// Reads on until the other side has closed, for a moment at most: a stream that is dropped with something unread in it is
+/// reset, and with it goes what was said last.
+async fn hear_out(read: &mut (impl futures::AsyncRead + Unpin)) {
+    let mut frame = Vec::new();
+    let rest = async { while let Ok(true) = read_frame(read, &mut frame, MAX_TO_INVITER).await {} };
+    let _ = tokio::time::timeout(HEAR_OUT, rest).await;
+}
+
 async fn answer_one(node: &Arc<Node>, device: DeviceId, stream: Stream) {
     let (mut read, mut write) = stream.split();
     let (to_device, mut outgoing) = mpsc::channel::<Vec<u8>>(TO_DEVICE);
@@ -341,6 +352,7 @@ async fn answer_one(node: &Arc<Node>, device: DeviceId, stream: Stream) {
         None => {
             let _ = write_frame(&mut write, &not_inviting(), MAX_WELCOME).await;
             let _ = write.close().await;
+            hear_out(&mut read).await;
             return;
         }
     };
@@ -375,6 +387,7 @@ async fn answer_one(node: &Arc<Node>, device: DeviceId, stream: Stream) {
         }
     }
     let _ = write.close().await;
+    hear_out(&mut read).await;
     let mut open = node.inviting.lock().await;
     if let Some(open) = open.as_mut().filter(|open| open.number == number) {
         open.to_devices.remove(&device);

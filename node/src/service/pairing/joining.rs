@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// How long a joining device looks for one that shows a typed code.
 const LOOK_FOR: Duration = Duration::from_secs(30);
+/// How long the system may take to find the address behind a name.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between two looks around.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The joining side waits for the person at the other device as long as that one asks.
@@ -48,7 +50,7 @@ pub async fn join(
         identity.sealing.public(),
         concat!("coffer ", env!("CARGO_PKG_VERSION")),
     );
-    let at = read_places(&at)?;
+    let at = read_places(&at).await?;
     let (welcome, via) = match with {
         Secret::Link(invitation) => by_link(node, &net, *invitation, &at, &device, session).await?,
         Secret::Code(code) => by_code(node, &net, &code, &at, &device, session).await?,
@@ -150,20 +152,22 @@ pub(in crate::service) async fn make_room(
     drop(running);
     node.stop_vault().await;
     let dir = node.data_dir();
+    match std::fs::remove_dir_all(dir.join("blobs")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(ControlError::io("remove the empty vault", &error));
+        }
+        _ => {}
+    }
+    // The database last: what else a vault leaves, without it, is taken for damage.
     for name in [
-        DATABASE,
         "index.sqlite",
         "index.sqlite-wal",
         "index.sqlite-shm",
+        DATABASE,
     ] {
         remove(&dir.join(name))?;
     }
-    match std::fs::remove_dir_all(dir.join("blobs")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(ControlError::io("remove the empty vault", &error))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 fn remove(path: &std::path::Path) -> Result<(), ControlError> {
@@ -176,7 +180,7 @@ fn remove(path: &std::path::Path) -> Result<(), ControlError> {
 }
 
 /// `HOST:PORT` as addresses to dial, over both transports.
-pub(in crate::service) fn read_places(at: &[String]) -> Result<Vec<Multiaddr>, ControlError> {
+pub(in crate::service) async fn read_places(at: &[String]) -> Result<Vec<Multiaddr>, ControlError> {
     let mut found = Vec::new();
     for place in at {
         let wrong = || {
@@ -188,10 +192,16 @@ pub(in crate::service) fn read_places(at: &[String]) -> Result<Vec<Multiaddr>, C
             found.push(address);
             continue;
         }
-        let resolved: Vec<std::net::SocketAddr> =
-            std::net::ToSocketAddrs::to_socket_addrs(place.as_str())
-                .map_err(|_| wrong())?
-                .collect();
+        let (name, _) = place
+            .rsplit_once(':')
+            .filter(|(_, port)| port.parse::<u16>().is_ok())
+            .ok_or_else(wrong)?;
+        let asked = tokio::time::timeout(LOOK_UP_WITHIN, tokio::net::lookup_host(place.as_str()));
+        let resolved = match asked.await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return Err(unknown_name(name, &error.to_string())),
+            Err(_) => return Err(unknown_name(name, "no answer in time")),
+        };
         for address in resolved {
             found.extend(super::super::sources::listen_on(
                 address.ip(),
@@ -200,6 +210,11 @@ pub(in crate::service) fn read_places(at: &[String]) -> Result<Vec<Multiaddr>, C
         }
     }
     Ok(found)
+}
+
+fn unknown_name(name: &str, why: &str) -> ControlError {
+    ControlError::unavailable(format!("nobody knows \"{name}\" now ({why})"))
+        .with_code("unknown-name")
 }
 
 async fn by_link(

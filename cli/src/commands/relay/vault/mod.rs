@@ -10,6 +10,9 @@ use crate::error::Failure;
 
 /// What can be done about the vaults of a host.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  \
+    coffer relay vault list\n  \
+    coffer relay vault remove 3f9a27c0")]
 pub enum Vault {
     List(list::List),
     Remove(remove::Remove),
