@@ -78,9 +78,7 @@ pub enum Command {
     /// Hosts: always on, they keep an encrypted copy of your vault, and can read none of it
     #[command(subcommand)]
     Relay(commands::relay::Relay),
-    /// The key under which the vault is written
-    #[command(subcommand)]
-    Key(commands::key::Key),
+    Relock(commands::relock::Relock),
     /// Documents: notes, contacts, bills, anything that is JSON
     #[command(subcommand)]
     Doc(commands::doc::Doc),

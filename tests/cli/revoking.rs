@@ -93,7 +93,7 @@ fn a_reader_reads_and_is_held_to_it() {
         second.run(&["doc", "put", NOTES, "mine", "{}"]).code == Some(0)
     });
     eventually("what it writes arrives", || has(&first, "mine"));
-    first.ok(&["key", "rotate"]);
+    first.ok(&["relock"]);
     put(&first, "under the new key");
     eventually("it is read under the new key", || {
         has(&second, "under the new key")

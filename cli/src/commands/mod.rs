@@ -11,13 +11,13 @@ pub mod file;
 pub mod folder;
 pub mod init;
 pub mod join;
-pub mod key;
 pub mod limits;
 pub mod pair;
 pub mod pause;
 pub mod recover;
 pub mod recovery;
 pub mod relay;
+pub mod relock;
 pub mod resume;
 pub mod service;
 pub mod start;
@@ -47,7 +47,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Recover(args) => one_thread(args.run(context)),
         Command::Recovery(args) => one_thread(args.run(context)),
         Command::Device(args) => one_thread(args.run(context)),
-        Command::Key(args) => one_thread(args.run(context)),
+        Command::Relock(args) => one_thread(args.run(context)),
         Command::Doc(args) => one_thread(args.run(context)),
         Command::File(args) => one_thread(args.run(context)),
         Command::Folder(args) => one_thread(args.run(context)),

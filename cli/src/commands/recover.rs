@@ -15,14 +15,14 @@ use crate::output::shown;
 /// Get your vault back with the recovery kit
 ///
 /// Takes the QR code of the kit, as a picture or as the text that it holds, or asks for the 24 words. Any device of
-/// the vault that is left, or any of its hosts, is enough. This device becomes one of the vault, and the vault's key is
-/// changed. Devices that were lost are still in it: put them out with `coffer device revoke`.
+/// the vault that is left, or any of its hosts, is enough. This device becomes one of the vault, which gets a new
+/// lock. Devices that were lost are still in it: put them out with `coffer device revoke`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    coffer recover                         asks for the 24 words\n  \
+    coffer recover                            asks for the 24 words\n  \
     coffer recover kit.png\n  \
-    coffer recover --at 192.168.1.20:4100  from a device that is left\n  \
-    coffer recover - < kit.txt             reads the text of the QR code")]
+    coffer recover --at 192.168.1.20:4100     from a device that is left\n  \
+    coffer recover - < kit.txt                reads the text of the QR code")]
 pub struct Recover {
     /// A picture of the kit's QR code, or a file with its text; `-` reads the text from standard input
     #[arg(value_name = "FILE")]

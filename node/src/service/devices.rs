@@ -207,7 +207,7 @@ pub async fn role(
     })
 }
 
-/// `key rotate`.
+/// `relock`.
 pub async fn rotate(node: &Arc<Node>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     carry_out(&running, Act::Rotate, None).await?;
@@ -291,7 +291,7 @@ fn read_log(core: &Core) -> Vec<LogRow> {
                 let devices = epoch.seals.iter();
                 let devices = devices.filter(|seal| seal.recipient != Recipient::Recovery);
                 LogRow {
-                    what: format!("changed the key, for {} devices", devices.count()),
+                    what: format!("changed the lock, for {} devices", devices.count()),
                     ..row(id, by, "")
                 }
             }

@@ -162,7 +162,7 @@ fn opens_all(core: &Core, vault: VaultId, key: &RecoveryKey) -> Result<u64, Cont
     match all.all(|epoch| opened.epoch(&epoch.id()).is_some()) {
         true => Ok(state.keyring.epochs().count() as u64),
         false => Err(ControlError::conflict(
-            "the vault has keys that these words do not open: change the key with \"coffer key rotate\", then try again",
+            "the vault had locks that these words do not open: change the lock with \"coffer relock\", then try again",
         )
         .with_code("words-open-not-all")),
     }

@@ -13,8 +13,8 @@ use crate::units::{ago, count, now_ms};
 /// Put a lost or stolen device out of your vault
 ///
 /// It cannot read what is written from now on, and nothing that it writes is taken any more, except what
-/// other devices had before they learned. What it had, it keeps. It cannot be let in again with the same
-/// key; if you find it, erase its copy and pair it anew.
+/// other devices had before they learned. What it had, it keeps. It cannot be let in again as it
+/// is; if you find it, erase its copy and pair it anew.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer device revoke phone\n  \
@@ -70,7 +70,7 @@ fn text(report: &DeviceRevoked, now: u64) -> String {
              What is written from now on it cannot read.\n\n"
         ));
     } else {
-        text.push_str("It held no key, and could read nothing.\n\n");
+        text.push_str("It could read nothing.\n\n");
     }
     text.push_str(&format!(
         "{} of it at once; others learn of it before they take anything from anybody.\n",

@@ -13,8 +13,8 @@ use crate::units::count;
 
 /// Try whether the recovery kit would bring your vault back today; nothing is changed
 ///
-/// Takes the kit as `coffer recover` does. Checks that the words are those of this vault and open every key that
-/// anything in it was written under, and asks each of its hosts to show what it would hand out. `coffer status` says
+/// Takes the kit as `coffer recover` does. Checks that the words are those of this vault and open every lock that
+/// it ever had, and asks each of its hosts to show what it would hand out. `coffer status` says
 /// when this was done last.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -43,8 +43,8 @@ impl Rehearse {
         let mut text = format!(
             "The kit would work today: its words open {}.\n",
             match keys {
-                1 => "the vault's one key".to_owned(),
-                keys => format!("all {keys} keys of the vault"),
+                1 => "the vault's lock".to_owned(),
+                keys => format!("all {keys} locks that the vault has had"),
             }
         );
         if *hosts > 0 {

@@ -14,7 +14,7 @@ use crate::error::Failure;
 /// Replace the 24 words: the old paper opens nothing that is written from then on
 ///
 /// Shows the new words like `coffer recovery show`. Without --with-words, whoever has the old paper can still contest
-/// it; with them, nobody can. Either way the vault's key is changed.
+/// it; with them, nobody can. Either way the vault gets a new lock.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer recovery renew\n  \

@@ -47,7 +47,7 @@ impl Remove {
                 date(i64::try_from(receipt.at_ms).unwrap_or(i64::MAX)),
             ),
             None => {
-                "It was not asked to erase what it keeps, which nobody can read without your keys."
+                "It was not asked to erase what it keeps, which nobody but your devices can read."
                     .to_owned()
             }
         };

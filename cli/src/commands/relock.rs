@@ -1,4 +1,4 @@
-//! `coffer key rotate`.
+//! `coffer relock`.
 
 use clap::Args;
 use coffer_node::control::{Reply, Request};
@@ -8,16 +8,16 @@ use crate::conversation::{ask, unexpected};
 use crate::error::Failure;
 use crate::units::count;
 
-/// Change the key under which the vault is written
+/// Change the lock of the vault
 ///
-/// Revoking a device does this by itself. What was written before stays readable to your devices, and nothing is
+/// Putting a device out does this by itself. What was written before stays readable to your devices, and nothing is
 /// encrypted anew.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  coffer key rotate\n  coffer key rotate --json")]
-pub struct Rotate {}
+#[command(after_help = "Examples:\n  coffer relock\n  coffer relock --json")]
+pub struct Relock {}
 
-impl Rotate {
-    /// Has the key changed.
+impl Relock {
+    /// Has the vault's key changed.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let reply = ask(context, &Request::KeyRotate).await?;
         let Reply::KeyRotated { devices } = &reply else {
@@ -27,7 +27,7 @@ impl Rotate {
             return context.output.reply(&reply);
         }
         context.output.line(format_args!(
-            "the key was changed, for {}",
+            "the vault has a new lock, which {} can open",
             count(*devices, "device", "devices")
         ))
     }
