@@ -16,7 +16,8 @@ use coffer_protocol::version;
 use futures::{AsyncReadExt, AsyncWriteExt};
 
 use crate::net::{
-    Multiaddr, Net, NetConfig, Role as NetRole, Stream, StreamProtocol, read_frame, write_frame,
+    FrameError, Multiaddr, Net, NetConfig, Role as NetRole, Stream, StreamProtocol, read_frame,
+    write_frame,
 };
 use crate::relay::config::RelayConfig;
 use crate::relay::control::{HostReply, HostRequest};
@@ -338,10 +339,13 @@ pub struct Session {
 
 impl Session {
     pub async fn say(&mut self, message: &Message) {
-        write_frame(&mut self.stream, &message.encode(), MAX_MESSAGE)
-            .await
-            .unwrap();
-        self.stream.flush().await.unwrap();
+        self.try_say(message).await.unwrap();
+    }
+
+    /// The same to a host that may have ended the session.
+    pub async fn try_say(&mut self, message: &Message) -> Result<(), FrameError> {
+        write_frame(&mut self.stream, &message.encode(), MAX_MESSAGE).await?;
+        Ok(self.stream.flush().await?)
     }
 
     /// The next message; `None` where the host ends the session.
