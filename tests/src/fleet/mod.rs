@@ -4,7 +4,8 @@
 //! life.rs      devices start, stop, die, are copied and admitted
 //! work.rs      what goes on in one of them: requests, batches, answers
 //! sessions.rs  what goes on between two of them, and what a network does to it
-//! members.rs   who is put out, given another role, and what thieves try
+//! members.rs   who is put out, or given another role
+//! thieves.rs   what somebody with the keys of a device that is out tries
 //! healing.rs   all is mended, the fleet comes to rest, and is looked at
 //! ```
 
@@ -12,6 +13,7 @@ mod healing;
 mod life;
 mod members;
 mod sessions;
+mod thieves;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,7 +51,7 @@ pub struct Fleet {
     /// Acts upon the membership that were not answered yet.
     managing: BTreeMap<Ticket, &'static str>,
     /// What thieves signed, and nobody may ever hold.
-    stolen: Vec<members::Stolen>,
+    stolen: Vec<thieves::Stolen>,
     /// The words on paper.
     words: Option<RecoveryKey>,
     /// While it heals, nothing breaks.
