@@ -95,6 +95,48 @@ fn half_of_a_folder_deleted_while_nothing_ran_comes_back_when_a_person_says_so()
 }
 
 #[test]
+fn what_the_brake_holds_is_had_anew_before_another_device_may_let_go_of_it() {
+    let synced = sixty();
+    let before = tree(&synced.here);
+    synced.first.at_once(|| delete_half(&synced));
+    resting(&synced.first, 30, 0);
+    let second = &synced.second;
+    second.ok(&["folder", "remove", synced.there.to_str().unwrap()]);
+    second.ok(&["storage", "on-demand"]);
+    second.ok(&["storage", "limit", "0"]);
+    eventually("the other device lets go of everything", || {
+        let files = second.rows(&["file", "list", "Documents", "--recursive"]);
+        let contents = files.iter().filter(|row| row["content"].is_object());
+        contents.clone().count() == FILES
+            && contents.clone().all(|row| row["content"]["here"] == false)
+    });
+    synced.first.ok(&["folder", "undo", "Documents"]);
+    eventually("all are back", || tree(&synced.here) == before);
+}
+
+#[test]
+fn files_that_were_gone_do_not_count_as_here_until_they_are_back() {
+    let mut synced = sixty();
+    let before = tree(&synced.here);
+    synced.second.stop();
+    let aside = synced.first.path("aside");
+    synced
+        .first
+        .at_once(|| fs::rename(synced.here.join("0"), &aside).unwrap());
+    resting(&synced.first, 30, 0);
+    eventually("they are not here", || {
+        synced.first.status()["missing_here"]["files"] == 30
+    });
+    fs::rename(&aside, synced.here.join("0")).unwrap();
+    eventually("they are here, and nobody else was asked", || {
+        let status = synced.first.status();
+        status["missing_here"]["files"] == 0 && status["folders"][0]["state"] != "braked"
+    });
+    synced.second.start();
+    assert_eq!(synced.settled(), before);
+}
+
+#[test]
 fn most_of_a_folder_rewritten_at_once_comes_back_and_the_new_bytes_are_kept_aside() {
     let synced = sixty();
     let before = tree(&synced.here);

@@ -262,6 +262,34 @@ impl Window {
     }
 }
 
+/// What was recorded before the brake took hold, and is held by it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recorded {
+    deleted: usize,
+    rewritten: usize,
+}
+
+impl Recorded {
+    /// Counts it among what the brake holds.
+    pub fn of<'a>(held: impl IntoIterator<Item = (&'a FileId, &'a BrakedFile)>) -> Recorded {
+        let mut all = Recorded::default();
+        for (_, why) in held {
+            match why {
+                BrakedFile::Deleted => all.deleted += 1,
+                BrakedFile::Rewritten { .. } => all.rewritten += 1,
+                BrakedFile::Gone | BrakedFile::Changed => {}
+            }
+        }
+        all
+    }
+
+    /// Whether the brake would have taken hold for that alone, in a folder that has `total` files now.
+    pub fn is_too_much(self, total: u64) -> bool {
+        is_too_much(self.deleted, total + self.deleted as u64, GONE_ONE_IN)
+            || is_too_much(self.rewritten, total, REWRITTEN_ONE_IN)
+    }
+}
+
 fn is_too_much(count: usize, files: u64, one_in: u64) -> bool {
     count > FEW && count as u64 * one_in > files
 }

@@ -142,10 +142,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let held = braked.held.clone();
         let mut request = self.off_request();
         let number = self.config.number;
-        request.folder_rows = rows
-            .iter()
-            .map(|(id, row)| (number, *id, row.clone()))
-            .collect();
+        let undone = rows.iter().map(|(id, row)| (number, *id, row.clone()));
+        request.folder_rows.extend(undone);
         self.take_back(held, &mut request).await?;
         self.vault.commit(request).await?;
         self.take_rows(rows);

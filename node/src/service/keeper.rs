@@ -158,7 +158,6 @@ async fn pass(running: &Arc<Running>) -> Outcome {
         // Most are not on disk yet, which the rows in memory tell; what counts is what is durable.
         if !running.paths.has_row(file.id, &file.hash)
             || !running.folders.holds(running, file.id, file.hash)
-            || running.checking.is_bad_on_disk(file.id)
         {
             continue;
         }

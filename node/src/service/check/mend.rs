@@ -13,7 +13,7 @@ use super::super::running::{Running, blobs_error, commit_error};
 use super::super::store_error;
 use super::sweep::Found;
 use super::{About, Flaw};
-use crate::blobs::{FolderPaths, Named, Placement, Priority, StoreJob};
+use crate::blobs::{Fetch, FolderPaths, Named, Placement, Priority, StoreJob};
 use crate::control::{CheckReport, ControlError, DamageKind};
 use crate::index;
 use crate::store::documents::{DocumentKey, read_document, read_row};
@@ -127,7 +127,7 @@ async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Cont
         return Ok(0);
     }
     tracing::warn!(count = found.places.len(), "damaged contents were found");
-    let on_disk = files_on_disk(running, &found.places);
+    let on_disk = files_on_disk(running, &found.places).await;
     let damaged: BTreeSet<Hash> = found.places.iter().map(|(blob, _)| *blob).collect();
     let before = on_disk.clone();
     running
@@ -169,15 +169,21 @@ async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Cont
     Ok((damaged.len() - gone.len()) as u64)
 }
 
-/// Files of synced folders whose bytes have gone bad on the disk.
-fn files_on_disk(running: &Running, places: &[(Hash, Placement)]) -> Vec<Flaw> {
-    let files: BTreeSet<(u32, [u8; 16])> = places
-        .iter()
-        .filter_map(|(_, place)| match place {
-            Placement::File { root, file, .. } => Some((*root, *file)),
-            _ => None,
-        })
-        .collect();
+/// Files of synced folders whose bytes have gone bad on the disk. A place of bytes that the file had once is out of date,
+/// and nothing is wrong with the file.
+async fn files_on_disk(running: &Running, places: &[(Hash, Placement)]) -> Vec<Flaw> {
+    let mut found: BTreeMap<(u32, [u8; 16]), BTreeSet<Hash>> = BTreeMap::new();
+    for (blob, place) in places {
+        if let Placement::File { root, file, .. } = place {
+            found.entry((*root, *file)).or_default().insert(*blob);
+        }
+    }
+    let mut files = Vec::new();
+    for ((root, file), blobs) in found {
+        if is_of_present_bytes(running, FileId(file), &blobs).await {
+            files.push((root, file));
+        }
+    }
     let flaw = |(root, file): (u32, [u8; 16])| {
         let path = running.paths.file(root, &file)?;
         let ctime_ns = changed_ns(&path)?;
@@ -189,6 +195,22 @@ fn files_on_disk(running: &Running, places: &[(Hash, Placement)]) -> Vec<Flaw> {
         Some(flaw.about(About::OnDisk(file, ctime_ns)))
     };
     files.into_iter().filter_map(flaw).collect()
+}
+
+/// Whether one of these is a piece of the content that a file has on the disk, by what disk and vault agreed on last.
+async fn is_of_present_bytes(running: &Running, id: FileId, blobs: &BTreeSet<Hash>) -> bool {
+    let Ok(Some(state)) = running.vault.file(id) else {
+        return false;
+    };
+    let is_on_disk = |content: &Content| running.paths.has_row(id, &content.hash);
+    let Some(content) = state.content.filter(is_on_disk) else {
+        return false;
+    };
+    match running.blobs.expand(&content.root, &Fetch::nobody()).await {
+        Ok(pieces) => pieces.iter().any(|piece| blobs.contains(&piece.blob)),
+        // Its list is not whole here: it may be one of those.
+        Err(_) => true,
+    }
 }
 
 /// When a file on disk was last changed, in nanoseconds since 1970.

@@ -13,7 +13,6 @@ mod sweep;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use coffer_crdt::files::FileId;
 use coffer_protocol::codec::{self, List};
 use redb::{Database, ReadableDatabase};
 use serde::{Deserialize, Serialize};
@@ -161,14 +160,6 @@ impl Checking {
             text: format!("Damaged: {}: {}.", flaw.name, flaw.text),
         };
         kept.flaws.iter().map(warning).collect()
-    }
-
-    /// Whether the bytes of a file in a synced folder are known to have gone bad on the disk.
-    pub fn is_bad_on_disk(&self, file: FileId) -> bool {
-        let kept = self.lock();
-        kept.flaws
-            .iter()
-            .any(|flaw| matches!(flaw.about, About::OnDisk(id, _) if id == file.0))
     }
 
     /// Remembers what is damaged now, durably.
