@@ -13,6 +13,7 @@ mod documents;
 mod failing_disk;
 mod files;
 mod folders;
+mod holding;
 mod host;
 mod ignoring;
 mod listener;

@@ -121,6 +121,8 @@ pub(super) struct Engine<V, C> {
     pub conflicts: u64,
     pub passes: u64,
     pub halted: Option<Activity>,
+    /// Whether the folder is away, as the vault was told last.
+    pub told_away: Option<bool>,
     pub cookie: u64,
     /// Whether rows and tree agreed when last compared, and the revisions of both before that.
     pub agreed: Option<((u64, u64), bool)>,
@@ -194,6 +196,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             conflicts: 0,
             passes: 0,
             halted: None,
+            told_away: None,
             cookie: 0,
             agreed: None,
             losses: super::brake::Window::default(),
@@ -215,6 +218,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 Err(Halt::Missing(reason)) => self.halt(Activity::Missing(reason)),
                 Err(Halt::Failed(reason)) => self.halt(Activity::Stopped(reason)),
             }
+            self.tell_whether_away().await;
             if !self.everything || self.halted.is_some() {
                 for answer in waiting.drain(..) {
                     let _ = answer.send(());
@@ -260,6 +264,21 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.transfers.shutdown().await;
         self.watcher = None;
         self.publish();
+    }
+
+    /// Others must not count on this device for what is in a folder that is not there.
+    async fn tell_whether_away(&mut self) {
+        let is_away = matches!(self.halted, Some(Activity::Missing(_)));
+        if self.told_away == Some(is_away) {
+            return;
+        }
+        let request = CommitRequest {
+            folders_away: vec![(self.config.number, is_away)],
+            ..CommitRequest::default()
+        };
+        if self.vault.commit(request).await.is_ok() {
+            self.told_away = Some(is_away);
+        }
     }
 
     /// One round: opens the folder if need be, then the local pass, then the remote one.

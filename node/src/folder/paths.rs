@@ -98,7 +98,8 @@ impl Folders {
         let folders = self.0.read().unwrap_or_else(PoisonError::into_inner);
         folders.values().any(|folder| {
             let rows = folder.rows();
-            rows.get(file).is_some_and(|row| row.hash == *hash)
+            let row = rows.get(file).or_else(|| rows.get((folder.stand_in)(file)));
+            row.is_some_and(|row| row.hash == *hash)
         })
     }
 

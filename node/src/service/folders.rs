@@ -59,13 +59,15 @@ impl Synced {
 
     /// Whether a synced folder has this content of a file on disk, as far as its rows say.
     pub fn holds(&self, running: &Running, file: FileId, hash: [u8; 32]) -> bool {
+        let shown_as = running.vault.tree().representative(file);
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
-        settings.keys().any(|number| {
-            running
-                .vault
-                .folder_row(*number, file)
-                .is_ok_and(|row| row.is_some_and(|row| row.hash == hash))
-        })
+        let has_row = |number: u32, id: FileId| {
+            let row = running.vault.folder_row(number, id);
+            row.is_ok_and(|row| row.is_some_and(|row| row.hash == hash))
+        };
+        settings
+            .keys()
+            .any(|number| has_row(*number, file) || has_row(*number, shown_as))
     }
 
     /// What each folder is doing. `conflicts` are those of the whole vault, by path.

@@ -4,19 +4,21 @@
 //! engines (unless such a file is on disk with other bytes than its row says), lets go of what went to the trash, passes
 //! over what is on demand, and stores the rest in batches, durable before the vault is told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coffer_crdt::files::FileId;
+use coffer_protocol::identity::Hash;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::running::Running;
 use super::{stopped, storage};
 use crate::blobs::{Fetch, Priority, StoreJob};
-use crate::vault::CommitRequest;
 use crate::vault::storage::Plan;
+use crate::vault::{CommitRequest, Left};
 
 /// Files per batch: one that fails holds up few.
 const BATCH: usize = 256;
@@ -118,7 +120,54 @@ enum Outcome {
     Waiting,
 }
 
+/// Forgets where the pieces of long contents were that files of synced folders no longer hold.
+async fn forget_left(running: &Arc<Running>) {
+    let left = running.vault.inspect(|core| core.state().take_left()).await;
+    let mut gone = Vec::new();
+    for (folder, file, root) in left.unwrap_or_default() {
+        let now = running.vault.folder_row(folder, file);
+        let (Ok(now), Ok(before)) = (now, running.blobs.expand(&root, &Fetch::nobody()).await)
+        else {
+            continue;
+        };
+        let now = now.map(|row| row.hash);
+        let mut blobs: BTreeSet<Hash> = before.iter().map(|piece| piece.blob).collect();
+        if now.is_some() {
+            let state = running.vault.file(file).ok().flatten();
+            let present = state.and_then(|state| state.content);
+            let Some(present) = present.filter(|present| Some(present.hash) == now) else {
+                continue;
+            };
+            match running.blobs.expand(&present.root, &Fetch::nobody()).await {
+                Ok(kept) => {
+                    for piece in kept {
+                        blobs.remove(&piece.blob);
+                    }
+                }
+                Err(_) => continue,
+            }
+        }
+        gone.push(Left {
+            folder,
+            file,
+            now,
+            blobs: blobs.into_iter().collect(),
+        });
+    }
+    if gone.is_empty() {
+        return;
+    }
+    let request = CommitRequest {
+        left: gone,
+        ..Default::default()
+    };
+    if let Err(error) = running.vault.commit(request).await {
+        tracing::warn!(%error, "places of bytes that were replaced could not be forgotten");
+    }
+}
+
 async fn pass(running: &Arc<Running>) -> Outcome {
+    forget_left(running).await;
     let displaced = running.blobs.take_stale();
     if !displaced.is_empty() {
         let request = CommitRequest {

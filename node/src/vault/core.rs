@@ -560,8 +560,8 @@ impl Core {
             || own.entries != state.clock
             || !state.wanted_stated
             || state.restate
-            || state.announced == state.storage.keeps_everything()
-            || own.pinned != state.storage.keeps_everything()
+            || state.announced == state.keeps_everything()
+            || own.pinned != state.keeps_everything()
             || state.owes_confirmation()
     }
 

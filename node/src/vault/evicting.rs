@@ -4,6 +4,7 @@
 //! devices at this moment. The statement that says so is part of the same transaction: there is no moment at which this
 //! device's newest statement names as held what it has let go of.
 
+use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::FileId;
 use coffer_protocol::eviction::{Copies, Keepers, Kind, Naming};
 use coffer_protocol::grants::Membership;
@@ -27,6 +28,11 @@ use crate::store::{StoreError, tables};
 const AWAITED_MAX: u64 = 1000;
 
 impl State {
+    /// Whether others may rely on this device for every content: it keeps them all, and no folder of it is away.
+    pub fn keeps_everything(&self) -> bool {
+        self.storage.keeps_everything() && self.away.is_empty()
+    }
+
     /// The newest statements of the other devices of the vault, with what kind of device each is.
     pub fn others(&self, me: DeviceId) -> impl Iterator<Item = (Kind, &Held)> {
         let devices = self.membership.devices();
@@ -104,6 +110,24 @@ pub(super) fn by_actor(clock: &Clock) -> BTreeMap<[u8; 16], u64> {
         .iter()
         .map(|(writer, seq, _)| (WriterId::actor(writer), seq))
         .collect()
+}
+
+/// Contents in long lists that are remembered as left behind; what is beyond that a look at everything finds.
+const MAX_LEFT: usize = 4096;
+
+impl State {
+    /// Remembers that a file of a synced folder no longer holds a content whose list is too long to be read here.
+    pub(super) fn leave(&self, folder: u32, file: FileId, root: ChunkRoot) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.len() < MAX_LEFT {
+            left.push((folder, file, root));
+        }
+    }
+
+    /// Contents that were left behind since the last call.
+    pub fn take_left(&self) -> Vec<(u32, FileId, ChunkRoot)> {
+        std::mem::take(&mut self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Core {

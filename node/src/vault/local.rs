@@ -16,7 +16,7 @@ use crate::blobs::placement;
 
 use super::batch::Refusal;
 use super::core::{Admission, Ticket};
-use super::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Operation};
+use super::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Left, Operation};
 use super::size::{check_edited, check_size};
 use super::work::{FILES, Work};
 use crate::store::StoreError;
@@ -60,6 +60,7 @@ impl Work<'_, '_> {
             self.mend(doctype, id)?;
         }
         let left = self.bytes_left_behind(request)?;
+        self.forget_left(&request.left)?;
         for operation in &request.operations {
             trashed |= matches!(
                 operation,
@@ -152,14 +153,9 @@ impl Work<'_, '_> {
     fn bytes_left_behind(&self, request: &CommitRequest) -> Result<Vec<LeftBehind>, StoreError> {
         let mut left = Vec::new();
         for (folder, id, row) in &request.folder_rows {
-            let mut key = [0; 20];
-            key[..4].copy_from_slice(&folder.to_be_bytes());
-            key[4..].copy_from_slice(&id.0);
-            let before: Option<FolderRow> = match self.folder_rows.get(&key)? {
-                Some(value) => postcard::from_bytes(value.value()).ok(),
-                None => None,
+            let Some(before) = self.folder_row(*folder, *id)? else {
+                continue;
             };
-            let Some(before) = before else { continue };
             if row.as_ref().is_some_and(|row| row.hash == before.hash) {
                 continue;
             }
@@ -169,14 +165,36 @@ impl Work<'_, '_> {
                 Some(content) => Some(content),
                 None => self.past_content(*id, &before.hash)?,
             };
-            if let Some(content) = content
-                && let ChunkRoot::Inline(list) = &content.root
-            {
-                let blobs = list.chunks.iter().map(|chunk| Hash(chunk.blob)).collect();
-                left.push((*folder, *id, blobs));
+            match content.map(|content| content.root) {
+                Some(ChunkRoot::Inline(list)) => {
+                    let blobs = list.chunks.iter().map(|chunk| Hash(chunk.blob)).collect();
+                    left.push((*folder, *id, blobs));
+                }
+                Some(root) => self.core.state.leave(*folder, *id, root),
+                None => {}
             }
         }
         Ok(left)
+    }
+
+    /// Removes places that files of synced folders no longer are, unless such a file has changed again.
+    fn forget_left(&mut self, left: &[Left]) -> Result<(), StoreError> {
+        for left in left {
+            let now = self.folder_row(left.folder, left.file)?;
+            if now.map(|row| row.hash) == left.now {
+                placement::left_file(self.transaction, &left.blobs, (left.folder, left.file.0))?;
+                self.done.wrote = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn folder_row(&self, folder: u32, id: FileId) -> Result<Option<FolderRow>, StoreError> {
+        let mut key = [0; 20];
+        key[..4].copy_from_slice(&folder.to_be_bytes());
+        key[4..].copy_from_slice(&id.0);
+        let row = self.folder_rows.get(&key)?;
+        Ok(row.and_then(|row| postcard::from_bytes(row.value()).ok()))
     }
 
     fn operation(&mut self, operation: &Operation, changed: &mut Changed) -> Result<(), Refusal> {

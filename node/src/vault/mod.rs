@@ -40,6 +40,6 @@ pub use queue::SessionQueue;
 pub use reading::{Wanted, file_state};
 pub use request::{
     BrakedFile, CommitError, CommitRequest, Committed, ContentDraft, FolderRow, FolderSetting,
-    Operation,
+    Left, Operation,
 };
 pub use work::FILES;

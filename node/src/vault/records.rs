@@ -43,7 +43,15 @@ impl Work<'_, '_> {
         if let Some(upto) = request.prune_feed {
             self.prune_feed(upto)?;
         }
+        let away = &mut self.core.state.away;
+        for (number, is_away) in &request.folders_away {
+            match is_away {
+                true => away.insert(*number),
+                false => away.remove(number),
+            };
+        }
         for (number, setting) in &request.folders {
+            self.core.state.away.remove(number);
             self.done.wrote = true;
             self.core.state.restate = true;
             match setting {

@@ -198,6 +198,19 @@ pub struct FolderSetting {
     pub folder: FileId,
 }
 
+/// What a file of a synced folder no longer holds. Void if its row has changed since that was found out.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// The folder's number.
+    pub folder: u32,
+    /// The file.
+    pub file: FileId,
+    /// The content hash that its row has; none where it has no row.
+    pub now: Option<[u8; 32]>,
+    /// The blobs.
+    pub blobs: Vec<Hash>,
+}
+
 /// Changes to make in one durable step.
 #[derive(Clone, Debug, Default)]
 pub struct CommitRequest {
@@ -239,6 +252,10 @@ pub struct CommitRequest {
     pub meta: Vec<(&'static str, Vec<u8>)>,
     /// What this device keeps.
     pub storage: Vec<StorageChange>,
+    /// Synced folders that are not there now, or are there again: (number, whether it is away). Not durable.
+    pub folders_away: Vec<(u32, bool)>,
+    /// Blobs that files of synced folders no longer hold.
+    pub left: Vec<Left>,
     /// What is known of relay hosts.
     pub hosts: Vec<HostChange>,
 }

@@ -1,8 +1,9 @@
 //! What the vault's core keeps in memory beside the tree, and how it is read back from the store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::document::Document;
 use coffer_crdt::files::{FileId, FileState, Hlc, Stamp};
 use coffer_crdt::tree::Tree;
@@ -61,6 +62,10 @@ pub struct State {
     /// Whether a statement of this run has said that this device may drop contents, and none since that it may not. An
     /// announcement of an earlier run does not count: the disk may have been put back to what it was before.
     pub announced: bool,
+    /// Synced folders that are not there now: what is in them, this device may not have.
+    pub away: BTreeSet<u32>,
+    /// Contents in long lists that files of synced folders no longer hold, until somebody has read those lists.
+    pub left: Arc<Mutex<Vec<(u32, FileId, ChunkRoot)>>>,
     /// Whether the next statement differs from the last for another reason than entries and contents.
     pub restate: bool,
     /// Files named up to where the newest own statement says that contents are here, and of which bytes are not; `None`
@@ -121,6 +126,8 @@ impl State {
             wanted_stated: false,
             storage: Arc::new(Storage::read(&read)?),
             announced: false,
+            away: BTreeSet::new(),
+            left: Arc::default(),
             restate: false,
             lost: Some(Arc::default()),
             hosts: Arc::new(read_memories(&read)?),
@@ -157,6 +164,12 @@ impl State {
             HeldStatement::read(bytes, &state.vault)
                 .is_ok_and(|statement| Some(statement.value().epoch) != state.sealing_epoch())
         });
+        if state.own_held.as_ref().is_some_and(|(own, _)| !own.pinned) {
+            // A folder may have been away when that was said: until it has been looked for, it is.
+            for item in read.open_table(tables::FOLDERS)?.iter()? {
+                state.away.insert(item?.0.value());
+            }
+        }
         state.wanted_stated = state
             .own_held
             .as_ref()

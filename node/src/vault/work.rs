@@ -372,7 +372,7 @@ impl<'c, 't> Work<'c, 't> {
             }
         };
         let counter = before.map_or(0, |held| held.counter).max(self.now_ms) + 1;
-        let pinned = state.storage.keeps_everything();
+        let pinned = state.keeps_everything();
         let held = Held {
             device: self.core.identity.key.id(),
             counter,

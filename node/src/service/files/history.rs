@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use coffer_crdt::files::{self, FileId, Kind, lasting};
 use coffer_crdt::retention::{Kept, Version, VersionId, kept};
-use coffer_protocol::identity::Hash;
 use redb::ReadableDatabase;
 
 use super::super::documents::Names;
-use super::super::running::{Running, commit_error};
+use super::super::running::{Running, blobs_error, commit_error};
 use super::super::{Node, store_error};
 use super::resolve;
 use crate::blobs::Hold;
-use crate::blobs::placement::Reader;
 use crate::control::{Content, ControlError, ErrorKind, FileRevision, KeptAs, Reply};
 use crate::store::documents::{DocumentKey, read_document, read_row};
 use crate::vault::{CommitRequest, FILES, Operation, rule, wall_ms};
@@ -25,7 +23,6 @@ struct Past {
     tags: BTreeMap<VersionId, String>,
     kept: BTreeMap<VersionId, Kept>,
     present: Option<VersionId>,
-    here: Reader,
 }
 
 fn past(running: &Running, id: FileId) -> Result<Past, ControlError> {
@@ -56,7 +53,6 @@ fn past(running: &Running, id: FileId) -> Result<Past, ControlError> {
             .map(|content| content.version()),
         contents,
         tags,
-        here: Reader::new(&read).map_err(|error| store_error(error.into()))?,
     })
 }
 
@@ -83,6 +79,7 @@ impl Past {
         revision: &coffer_crdt::Revision,
         content: &files::Content,
         names: &Names,
+        is_here: bool,
     ) -> FileRevision {
         let version = content.version();
         let until = match self.kept.get(&version) {
@@ -99,12 +96,7 @@ impl Past {
                 modified_ms: content.mtime_ms,
                 executable: content.executable,
                 link: content.target.clone(),
-                here: content
-                    .root
-                    .list()
-                    .chunks
-                    .iter()
-                    .all(|chunk| self.here.has(&Hash(chunk.blob)).unwrap_or(false)),
+                here: is_here,
             },
             kept: match until {
                 _ if self.present == Some(version) => KeptAs::Present,
@@ -154,6 +146,11 @@ pub(super) async fn hold_for_restoring(
     }
 }
 
+async fn is_here(running: &Running, content: &files::Content) -> Result<bool, ControlError> {
+    let all = running.blobs.has_all(&content.root).await;
+    all.map_err(blobs_error)
+}
+
 /// `file history`.
 pub async fn history(node: &Arc<Node>, path: String) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
@@ -166,12 +163,11 @@ pub async fn history(node: &Arc<Node>, path: String) -> Result<Reply, ControlErr
     }
     let names = Names::read(&running).await?;
     let past = past(&running, id)?;
-    let revisions = past
-        .contents
-        .iter()
-        .rev()
-        .map(|(revision, content)| past.row(revision, content, &names))
-        .collect();
+    let mut revisions = Vec::with_capacity(past.contents.len());
+    for (revision, content) in past.contents.iter().rev() {
+        let is_here = is_here(&running, content).await?;
+        revisions.push(past.row(revision, content, &names, is_here));
+    }
     Ok(Reply::FileRevisions { revisions })
 }
 
@@ -225,6 +221,7 @@ async fn set_tag(
     request.holds.extend(held.await.ok().map(|(hold, _)| hold));
     running.vault.commit(request).await.map_err(commit_error)?;
     let names = Names::read(&running).await?;
-    let revision = past(&running, id)?.row(&revision, &content, &names);
+    let is_here = is_here(&running, &content).await?;
+    let revision = past(&running, id)?.row(&revision, &content, &names, is_here);
     Ok(Reply::FileTagged { revision })
 }

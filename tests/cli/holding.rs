@@ -1,0 +1,80 @@
+//! What a device says that it holds, it holds: large files that were replaced, the same file on two devices, a folder
+//! that is away.
+
+use std::fs;
+
+use crate::device::{eventually, noise, write};
+use crate::folders::Synced;
+
+/// A content whose list of chunks is too long to stand in the file's document.
+const LARGE: usize = 4_000_000;
+
+#[test]
+fn large_file_that_was_replaced_is_not_damaged_and_what_it_was_is_not_said_to_be_here() {
+    let mut synced = Synced::new(|here, _| write(&here.join("film"), noise(1, LARGE)));
+    synced.second.stop();
+    write(&synced.here.join("film.new"), noise(2, LARGE));
+    fs::rename(synced.here.join("film.new"), synced.here.join("film")).unwrap();
+    let first = &synced.first;
+    eventually("what it was is only on the other device", || {
+        first.ok(&["folder", "rescan"]);
+        let history = first.rows(&["file", "history", "Documents/film"]);
+        history.len() == 2
+            && history[0]["content"]["here"] == true
+            && history[1]["content"]["here"] == false
+    });
+    assert_eq!(first.row(&["check"])["damaged_count"], 0);
+    assert_eq!(first.status()["missing_here"]["files"], 0);
+    synced.second.start();
+    synced.settled();
+    for device in [&synced.first, &synced.second] {
+        assert_eq!(device.row(&["check"])["damaged_count"], 0);
+        assert_eq!(device.status()["missing_here"]["files"], 0);
+    }
+}
+
+#[test]
+fn the_same_large_file_that_came_to_both_devices_while_they_were_off_is_here_on_both() {
+    let mut synced = Synced::new(|here, _| write(&here.join("old"), "old"));
+    synced.first.stop();
+    synced.second.stop();
+    for folder in [&synced.here, &synced.there] {
+        write(&folder.join("photo"), noise(3, LARGE));
+    }
+    synced.first.start();
+    synced.second.start();
+    synced.settled();
+    for device in [&synced.first, &synced.second] {
+        eventually("nothing is missing, and both know it", || {
+            let status = device.status();
+            status["missing_here"]["files"] == 0
+                && status["storage"]["at_risk"]["files"] == 0
+                && status["devices"][1]["holding"]["lacks"]["files"] == 0
+        });
+    }
+}
+
+#[test]
+fn nobody_counts_on_a_device_for_a_folder_that_is_away() {
+    let synced = Synced::new(|here, _| write(&here.join("film"), noise(4, LARGE)));
+    let (first, second) = (&synced.first, &synced.second);
+    let aside = first.path("unplugged");
+    fs::rename(&synced.here, &aside).unwrap();
+    let relies = || second.status()["devices"][1]["holding"]["keeps_all"] == true;
+    eventually("the other device knows", || {
+        first.ok(&["folder", "rescan"]);
+        !relies()
+    });
+    second.ok(&["folder", "remove", synced.there.to_str().unwrap()]);
+    second.ok(&["storage", "on-demand"]);
+    second.ok(&["storage", "limit", "0"]);
+    let evictable = second.row(&["storage", "show"])["evictable"].clone();
+    assert_eq!(evictable["files"], 0, "the last copy that can be had");
+    let film = || second.row(&["file", "list", "Documents/film"])["content"]["here"].clone();
+    eventually("its bytes were taken over", || film() == true);
+    fs::rename(&aside, &synced.here).unwrap();
+    eventually("it counts again, and the other may let go", || {
+        first.ok(&["folder", "rescan"]);
+        relies() && film() == false
+    });
+}
