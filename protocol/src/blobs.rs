@@ -22,6 +22,11 @@ pub const MAX_REQUEST: usize = 64 + MAX_IDS * Hash::LEN;
 /// Most bytes of one blob.
 pub const MAX_BLOB: usize = MAX_SEALED;
 
+/// Whether these are the bytes of the blob of this name.
+pub fn is_blob(id: &Hash, bytes: &[u8]) -> bool {
+    *blake3::hash(bytes).as_bytes() == id.0
+}
+
 /// Length that says "missing".
 const MISSING: u32 = u32::MAX;
 

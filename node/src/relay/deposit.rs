@@ -19,6 +19,7 @@ use super::erasing;
 use super::host::{Host, now_ms};
 use super::rates::Pace;
 use super::resident::Resident;
+use super::scrubbing;
 use super::serving::take_leave;
 use super::session::admitted;
 use super::store::{Put, RelayStore, StoreError, charge};
@@ -112,9 +113,15 @@ async fn answer(host: &Host, device: DeviceId, request: Request) -> Answered {
             return (Answer::refused(Refusal::NOT_YOURS), false);
         };
         debug_assert_eq!(resident.vault, vault);
-        let answered = look_after(host.store.as_ref(), device, request, now_ms()).await;
+        let answered = async {
+            // Read whole: a host that shows some good bytes of a damaged blob would go on saying that it is here.
+            if let Request::Range { id, .. } = &request {
+                scrubbing::doubt(host, vault, &[*id]).await?;
+            }
+            look_after(host.store.as_ref(), device, request, now_ms()).await
+        };
         return (
-            answered.unwrap_or_else(|error| {
+            answered.await.unwrap_or_else(|error| {
                 host.store_failed("look after blobs", &error);
                 Answer::refused(Refusal::FAILING)
             }),

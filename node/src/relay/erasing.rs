@@ -78,10 +78,7 @@ fn receipt(
         host: host.id,
         order,
         at_ms: now_ms(),
-        counter: snapshot
-            .statement
-            .as_ref()
-            .map_or(0, |(counter, _)| *counter),
+        counter: snapshot.counter,
         blobs: snapshot.record.usage.blobs,
         bytes: snapshot.record.usage.bytes(),
     };

@@ -12,8 +12,8 @@ use coffer_protocol::relay::freeing::{Member, Word, may_free};
 use tokio::sync::watch;
 
 use super::host::{Host, now_ms, stopped};
-use super::stating;
 use super::store::{Freed, Released, StoreError};
+use super::{scrubbing, stating};
 
 /// Between two looks at what may go, while graces are hours.
 const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -89,7 +89,15 @@ pub async fn clean(host: &Host) -> Result<(), StoreError> {
     host.store
         .forget(now_ms().saturating_sub(forgotten))
         .await?;
-    while host.store.tidy().await?.more {
+    loop {
+        let tidied = host.store.tidy().await?;
+        for vault in tidied.damaged {
+            // At least one, and the rest of the vault is read for it.
+            scrubbing::found(host, vault, 1).await?;
+        }
+        if !tidied.more {
+            break;
+        }
         tokio::task::yield_now().await;
     }
     Ok(())

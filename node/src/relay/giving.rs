@@ -1,13 +1,16 @@
-//! `/coffer/blobs/1`: devices of a vault get its blobs back, in whatever order the store reads them cheapest.
+//! `/coffer/blobs/1`: devices of a vault get its blobs back, in whatever order the store reads them cheapest. What the disk
+//! has damaged is not given: it counts as missing from then on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_protocol::blobs::{AnswerHeader, MAX_REQUEST, Request};
+use bytes::Bytes;
+use coffer_protocol::blobs::{AnswerHeader, MAX_REQUEST, Request, is_blob};
 use coffer_protocol::identity::DeviceId;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
 use super::host::Host;
+use super::scrubbing;
 use super::session::admitted;
 use super::store::StoreError;
 use crate::net::{Stream, read_frame};
@@ -63,10 +66,24 @@ async fn give(
     request: Request,
     write: &mut (impl futures::io::AsyncWrite + Unpin),
 ) -> Result<bool, StoreError> {
-    let mut blobs = host.store.get(request.vault, request.ids);
+    let ids = request.ids;
+    let mut blobs = host.store.get(request.vault, ids.clone());
     let mut buffer = Vec::new();
+    let mut doubtful = Vec::new();
     while let Some(blob) = blobs.next().await {
-        let blob = blob?;
+        let mut blob = match blob {
+            // Which of them is damaged is found one by one; the device asks again.
+            Err(error @ StoreError::Damaged(_)) => {
+                scrubbing::doubt(host, request.vault, &ids).await?;
+                return Err(error);
+            }
+            blob => blob?,
+        };
+        let is_whole = |bytes: &Bytes| is_blob(&ids[blob.index], bytes);
+        if blob.bytes.as_ref().is_some_and(|bytes| !is_whole(bytes)) {
+            doubtful.push(ids[blob.index]);
+            blob.bytes = None;
+        }
         // A request names at most 1024.
         let Ok(index) = u16::try_from(blob.index) else {
             continue;
@@ -94,6 +111,7 @@ async fn give(
             buffer.clear();
         }
     }
+    scrubbing::doubt(host, request.vault, &doubtful).await?;
     Ok(send(write, &buffer).await
         && matches!(tokio::time::timeout(STALL, write.flush()).await, Ok(Ok(()))))
 }

@@ -14,6 +14,7 @@ use super::marks::Marks;
 use super::metrics::{Metrics, gauge};
 use super::places::{ip_of, network_of};
 use super::rates::{Pace, Rate, Rates};
+use super::scrubbing::Suspects;
 use super::store::{RelayStore, StoreError};
 use super::vaults::Vaults;
 use crate::net::{Device, Net};
@@ -53,6 +54,8 @@ pub struct Host {
     pub to_state: mpsc::Sender<VaultId>,
     /// Connected devices that may have come into a vault just now.
     pub to_look_at: mpsc::Sender<Device>,
+    /// Vaults in which something damaged was found.
+    pub suspects: Suspects,
     /// Whether it is ending.
     draining: watch::Sender<bool>,
     rates: Mutex<Limits>,
@@ -128,6 +131,7 @@ impl Host {
             started_ms: now_ms(),
             to_state,
             to_look_at,
+            suspects: Suspects::default(),
             draining: watch::Sender::new(false),
             rates: Mutex::new(Limits {
                 streams: Rates::new(Rate::per_minute(config.streams_per_minute)),

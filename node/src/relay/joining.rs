@@ -134,7 +134,8 @@ async fn standing(
         return Ok(Standing::No(JoinError::Busy));
     }
     Ok(match record {
-        Some(record) => welcome(host, record.quota.max(found.quota), record.epoch),
+        // A new invitation begins another life of the vault here: who invites it anew may have put back its store.
+        Some(record) => welcome(host, record.quota.max(found.quota), epoch),
         None => welcome(host, found.quota, epoch),
     })
 }

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub blob_bytes_out: Count,
     /// Blobs freed.
     pub blobs_freed: Count,
+    /// Blobs that the disk has damaged.
+    pub blobs_damaged: Count,
     /// Vaults bound.
     pub vaults_bound: Count,
     /// Vaults erased.
@@ -123,6 +125,11 @@ impl Metrics {
             blob_bytes_in: count(r, "blob_in_bytes", "Bytes of blobs taken from devices"),
             blob_bytes_out: count(r, "blob_out_bytes", "Bytes of blobs given to devices"),
             blobs_freed: count(r, "blobs_freed", "Blobs freed because no device names them"),
+            blobs_damaged: count(
+                r,
+                "blobs_damaged",
+                "Blobs whose bytes turned out to be damaged or lost on the disk",
+            ),
             vaults_bound: count(r, "vaults_bound", "Vaults that were bound to this host"),
             vaults_erased: count(r, "vaults_erased", "Vaults that were erased"),
             store_failures: count(r, "store_failures", "Requests that the store failed"),
@@ -185,6 +192,7 @@ mod tests {
         "coffer_relay_blob_in_bytes_total",
         "coffer_relay_blob_out_bytes_total",
         "coffer_relay_blobs_freed_total",
+        "coffer_relay_blobs_damaged_total",
         "coffer_relay_vaults_bound_total",
         "coffer_relay_vaults_erased_total",
         "coffer_relay_store_failures_total",

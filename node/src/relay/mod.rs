@@ -12,7 +12,7 @@
 //! stating.rs    what the host says of what it has · following.rs  what other processes on the same store did
 //! clients.rs    whose connections it carries
 //! deposit.rs    blobs come in, are asked after, are released · giving.rs  blobs go out
-//! erasing.rs    a vault leaves · freeing.rs  what no device names goes
+//! erasing.rs    a vault leaves · freeing.rs  what no device names goes · scrubbing.rs  what the disk has damaged is found
 //! store/        what it keeps, behind one trait with an embedded and a provider's implementation
 //! http.rs, metrics.rs   for those who watch it · marks.rs  ids in the log · rates.rs  how often somebody may ask
 //! ```
@@ -42,6 +42,7 @@ mod recovering;
 mod resident;
 mod resting;
 mod run;
+mod scrubbing;
 mod serving;
 mod session;
 mod stating;
@@ -60,5 +61,5 @@ pub mod decisions {
 }
 
 pub use config::{ConfigError, LogFormat, LogLevel, RelayConfig};
-pub use run::{HostOptions, HostReady, run};
+pub use run::{HostOptions, HostReady, run, run_on};
 pub(crate) use serving::take_leave;

@@ -18,7 +18,9 @@ use super::door::HostDoor;
 use super::host::{Host, Parts};
 use super::store::RelayStore;
 use super::store::embedded::EmbeddedStore;
-use super::{asked, clients, folder, following, freeing, http, places, resting, serving, stating};
+use super::{
+    asked, clients, folder, following, freeing, http, places, resting, scrubbing, serving, stating,
+};
 use crate::control::{ControlError, DataLock, ErrorKind};
 use crate::net::{HostOptions as NetOptions, Incoming, Multiaddr, Net, NetConfig, Role};
 use crate::service::random;
@@ -53,6 +55,18 @@ pub async fn run(
     ready: impl FnOnce(HostReady) + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ControlError> {
+    let (folder, provider) = (options.data_dir.clone(), options.config.provider.clone());
+    let store = async move { open_store(&folder, &provider).await };
+    run_on(options, store, ready, shutdown).await
+}
+
+/// The same on what another store keeps, which is opened once the data folder is this process's.
+pub async fn run_on(
+    options: HostOptions,
+    store: impl Future<Output = Result<Arc<dyn RelayStore>, ControlError>> + Send,
+    ready: impl FnOnce(HostReady) + Send,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ControlError> {
     let HostOptions { data_dir, config } = options;
     let identity = folder::identity(&data_dir)?;
     let _lock = DataLock::acquire(&data_dir)?;
@@ -67,7 +81,7 @@ pub async fn run(
         .and_then(|listener| listener.local_addr().ok());
     let server = Server::bind(&data_dir)
         .map_err(|error| ControlError::io("open the control socket", &error))?;
-    let store = open_store(&data_dir, &config.provider).await?;
+    let store = store.await?;
     let mut serving = Serving::start(config, identity, store).await?;
     let host = serving.host.clone();
     if let Some(listener) = listener {
@@ -125,6 +139,7 @@ impl Serving {
         tasks.spawn(stating::run(host.clone(), to_state, stopping.clone()));
         tasks.spawn(freeing::run(host.clone(), stopping.clone()));
         tasks.spawn(following::run(host.clone(), stopping.clone()));
+        tasks.spawn(scrubbing::run(host.clone(), stopping.clone()));
         tasks.spawn(clients::run(host.clone(), to_look_at, stopping.clone()));
         tasks.spawn(resting::run(host.clone(), stopping));
         Ok(Serving {

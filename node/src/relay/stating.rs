@@ -102,7 +102,7 @@ pub fn next(snapshot: Snapshot, host: DeviceId, at_ms: u64) -> HostState {
         vault: snapshot.record.vault,
         host,
         store: StoreId(snapshot.record.epoch),
-        counter: snapshot.statement.map_or(0, |(counter, _)| counter) + 1,
+        counter: snapshot.counter + 1,
         at_ms,
         entries: snapshot.clock,
         entry_bytes: usage.entry_bytes,
@@ -117,7 +117,7 @@ pub async fn state_if_old(host: &Host, vault: VaultId) -> Result<(), StoreError>
     let Some(snapshot) = host.store.snapshot(vault).await? else {
         return Ok(());
     };
-    let at_ms = snapshot.statement.and_then(|(_, bytes)| {
+    let at_ms = snapshot.statement.and_then(|bytes| {
         let statement = HostStatement::read(&bytes, &vault, &host.id).ok()?;
         Some(statement.value().at_ms)
     });

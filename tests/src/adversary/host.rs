@@ -96,7 +96,7 @@ impl Host {
             sessions: BTreeMap::new(),
             unstated: snapshot.statement.is_none(),
         };
-        if let Some((_, statement)) = snapshot.statement {
+        if let Some(statement) = snapshot.statement {
             let id = host.id();
             host.replicator.held_changed(id, statement.to_vec(), None);
         }
@@ -300,7 +300,7 @@ impl Host {
     /// The last statement that it made.
     pub fn statement(&self) -> Option<Vec<u8>> {
         let snapshot = now(self.store.snapshot(self.vault))?;
-        snapshot.statement.map(|(_, bytes)| bytes.to_vec())
+        snapshot.statement.map(|bytes| bytes.to_vec())
     }
 
     /// The next messages to a device; `None` when there is nothing, or the session ends.

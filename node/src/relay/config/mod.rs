@@ -49,6 +49,8 @@ pub struct RelayConfig {
     pub max_vaults: u64,
     /// How long contents that no device names any more are kept.
     pub grace: Duration,
+    /// How often everything is read again, to find what the disk has damaged; zero for never.
+    pub check_every: Duration,
     /// Vaults held in memory at a time.
     pub resident: usize,
     /// A vault with no device connected leaves memory after this.

@@ -52,6 +52,7 @@ pub(super) fn blank() -> RelayConfig {
         invitation_valid: Duration::ZERO,
         max_vaults: 0,
         grace: Duration::ZERO,
+        check_every: Duration::ZERO,
         resident: 0,
         resident_idle: Duration::ZERO,
         connections: 0,
@@ -197,6 +198,15 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How long contents are kept after no device of their vault names them any more.",
         |config, value| {
             config.grace = value::duration(value, Duration::ZERO, 365 * DAY)?;
+            Ok(())
+        },
+    ),
+    one(
+        "vaults.check_every",
+        "\"30d\"",
+        "How often all contents are read again, slowly, to find what the disk has damaged: devices bring it anew.\nWhat is read for a device is checked in any case. \"0s\": never.",
+        |config, value| {
+            config.check_every = value::duration(value, Duration::ZERO, 365 * DAY)?;
             Ok(())
         },
     ),

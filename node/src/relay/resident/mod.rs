@@ -81,7 +81,7 @@ impl Resident {
             held.insert(statement.device, statement.counter);
             replicator.held_changed(statement.device, statement.bytes.to_vec(), None);
         }
-        if let Some((_, statement)) = snapshot.statement {
+        if let Some(statement) = snapshot.statement {
             replicator.held_changed(host.id, statement.to_vec(), None);
         }
         Ok(Arc::new(Resident {

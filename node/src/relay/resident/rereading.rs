@@ -48,7 +48,7 @@ impl Resident {
             }
         }
         if let Some(snapshot) = host.store.snapshot(self.vault).await?
-            && let Some((_, statement)) = snapshot.statement
+            && let Some(statement) = snapshot.statement
         {
             actions.extend(
                 inner

@@ -8,7 +8,7 @@ use coffer_protocol::identity::{DeviceId, Hash};
 use super::{
     Invitation, MAX_APPEND, MAX_APPEND_BYTES, MAX_CHECK, MAX_DEVICES, MAX_GRANT_BYTES, MAX_GRANTS,
     MAX_GRANTS_BYTES, MAX_IDS, MAX_INVITATIONS, MAX_PUT_BLOBS, MAX_PUT_BYTES, MAX_RECEIPT,
-    MAX_STATEMENT, NewEntry, Released, StoreError,
+    MAX_STATEMENT, MAX_VERIFY, NewEntry, Released, StoreError,
 };
 
 fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), StoreError> {
@@ -68,6 +68,10 @@ pub fn statement(bytes: &Bytes) -> Result<(), StoreError> {
 
 pub fn ids(ids: &[Hash]) -> Result<(), StoreError> {
     at_most("blobs", ids.len(), MAX_IDS)
+}
+
+pub fn verify(ids: &[Hash]) -> Result<(), StoreError> {
+    at_most("blobs", ids.len(), MAX_VERIFY)
 }
 
 pub fn put(blobs: &[(Hash, Bytes)]) -> Result<(), StoreError> {

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A store keeps bytes and refuses what breaks its own rules (a second entry at one number, more than a quota, an
-//! invitation used twice). It verifies no signature, hash or membership: that is the caller's, and happens before.
+//! invitation used twice). It verifies no signature or membership: that is the caller's, and happens before. Of hashes it
+//! compares only those of blobs, with [`verify`](RelayStore::verify): disks lose bits.
 //! It has no clock and no source of randomness that shows: times and ids are passed in.
 //!
 //! *What every store promises.*
@@ -81,6 +82,8 @@ pub const MAX_STATEMENT: usize = coffer_protocol::replication::MAX_STATEMENT;
 pub const MAX_CHECK: usize = 256;
 /// Most bytes of a receipt.
 pub const MAX_RECEIPT: usize = 4096;
+/// Most blobs in one [`RelayStore::verify`]: some hundred MiB are read for it, if all are of the largest size.
+pub const MAX_VERIFY: usize = 64;
 /// Most invitations at a time. One host's owner makes a handful a day; the rest is room.
 pub const MAX_INVITATIONS: usize = 65_536;
 
@@ -108,8 +111,10 @@ pub trait RelayStore: Send + Sync + 'static {
     /// Uses an invitation for `vault`, which is served from then on. Of two who ask at once with one invitation for two
     /// vaults, one gets it. A vault that is served already keeps what it has, and the larger of both quotas.
     ///
-    /// `epoch`, drawn at random by the caller, names the life of this vault's records here: it is kept if the vault is
-    /// new, and shows in [`VaultRecord::epoch`].
+    /// `epoch`, drawn at random by the caller, names the life of this vault's records here, and shows in
+    /// [`VaultRecord::epoch`]. One that is served already begins another life: devices compare nothing that the host says
+    /// from now on with what it said before, which a store that was put back cannot go on from. Its own statement is
+    /// gone, and the numbers of those to come are above `now_ms`, and so above all that it ever gave out.
     async fn consume_invitation(
         &self,
         id: Hash,
@@ -213,7 +218,7 @@ pub trait RelayStore: Send + Sync + 'static {
     /// What the host would state of a vault, all read at one moment. `None` if it is not served.
     async fn snapshot(&self, vault: VaultId) -> Result<Option<Snapshot>, StoreError>;
 
-    /// Keeps the host's own statement number `counter` if the one that is kept is the one before (0: none is kept). A
+    /// Keeps the host's own statement number `counter` if it is the next one (see [`Snapshot::counter`]). A
     /// statement that was refused must never leave the host: another process has stated something else under that
     /// number. Take a new [`snapshot`](Self::snapshot) then.
     async fn put_host_statement(
@@ -250,6 +255,11 @@ pub trait RelayStore: Send + Sync + 'static {
         offset: u64,
         len: u32,
     ) -> Result<Option<Bytes>, StoreError>;
+
+    /// Reads blobs again, and forgets those whose bytes cannot be had or are not those of the id: they are no longer
+    /// here, a [`have`](Self::have) says so, and a [`put`](Self::put) brings them again. Gives those that were
+    /// forgotten. One that is written anew at the same moment stays. At most [`MAX_VERIFY`].
+    async fn verify(&self, vault: VaultId, ids: Vec<Hash>) -> Result<Vec<Hash>, StoreError>;
 
     /// Ids of blobs above `after`, ascending, at most `max` and [`MAX_IDS`].
     async fn list(
@@ -292,6 +302,11 @@ pub trait RelayStore: Send + Sync + 'static {
     /// Does one piece of housekeeping, of some seconds at most: rewrites packs of which little is named, goes on with an
     /// interrupted erasure. Several processes may do it at once.
     async fn tidy(&self) -> Result<Tidied, StoreError>;
+
+    /// Whether other processes may be on the same records and blobs, and do what one does for all of them.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Whether the store can be read and written now.
     async fn ready(&self) -> Result<(), StoreError>;

@@ -122,8 +122,10 @@ pub struct Snapshot {
     pub record: VaultRecord,
     /// Its clock.
     pub clock: Clock,
-    /// The host's newest statement: counter and bytes.
-    pub statement: Option<(u64, Bytes)>,
+    /// The number of the host's last statement, or the one from which its statements go on.
+    pub counter: u64,
+    /// The host's newest statement, if it has made one in this life of the vault.
+    pub statement: Option<Bytes>,
 }
 
 /// What became of a blob that was to be kept.
@@ -188,7 +190,7 @@ impl Totals {
 }
 
 /// What one piece of housekeeping did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tidied {
     /// Packs that went.
     pub packs: u64,
@@ -198,6 +200,8 @@ pub struct Tidied {
     pub freed_bytes: u64,
     /// Whether there is more to do now.
     pub more: bool,
+    /// Vaults of which it found damaged blobs, which are no longer said to be here.
+    pub damaged: Vec<VaultId>,
 }
 
 /// What another process changed.

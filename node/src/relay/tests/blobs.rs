@@ -1,5 +1,7 @@
 //! Blobs come in whole and checked, go out to members, and go when everyone has let go of them.
 
+use std::sync::Arc;
+
 use coffer_protocol::blobs::{AnswerHeader, Request as Get};
 use coffer_protocol::grants::Role;
 use coffer_protocol::identity::{DeviceKey, Hash, StoreId};
@@ -13,6 +15,9 @@ use futures::AsyncWriteExt;
 use super::puppet::{Puppet, TestHost, TestVault, id_of, rest_of};
 use crate::net::write_frame;
 use crate::relay::freeing;
+use crate::relay::store::memory::MemoryStore;
+use crate::service::random;
+use crate::vault::identity::Identity;
 
 fn refusal(answer: Option<Answer>) -> Option<Refusal> {
     match answer {
@@ -43,6 +48,64 @@ async fn get(puppet: &Puppet, vault: &TestVault, ids: Vec<Hash>) -> Vec<(u16, Op
     }
     found.sort();
     found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_has_damaged_is_not_given_nor_confirmed_and_is_taken_anew() {
+    let store = Arc::new(MemoryStore::default());
+    let keys = Identity::generate(&mut random());
+    let host = TestHost::on("", store.clone(), keys).await;
+    let (vault, owner) = TestVault::bound_to(&host).await;
+    let mut session = owner.replicate(&vault, Clock::new()).await;
+    let blobs: Vec<Vec<u8>> = (0..200u8).map(|n| vec![n; 500]).collect();
+    let ids: Vec<Hash> = blobs.iter().map(|blob| id_of(blob)).collect();
+    owner.put(vault.id, &blobs).await;
+    session
+        .hear_that(&vault, host.id(), |state| state.blobs == 200)
+        .await;
+    let damage = |at: usize| {
+        let bytes = Some(vec![0xee; 500].into());
+        assert_eq!(store.damage(vault.id, ids[at], bytes), Ok(true));
+    };
+    // One is read for a device; the others nobody asks for.
+    for at in [3, 50, 120] {
+        damage(at);
+    }
+    let got = get(&owner, &vault, vec![ids[2], ids[3]]).await;
+    assert_eq!(got, [(0, Some(blobs[2].clone())), (1, None)]);
+    session
+        .hear_that(&vault, host.id(), |state| state.blobs == 197)
+        .await;
+    let have = Request::Have {
+        vault: vault.id,
+        ids: ids.clone(),
+        claim: true,
+    };
+    let Some(Answer::Have(bits)) = owner.ask(have).await else {
+        panic!("another answer");
+    };
+    let lacking: Vec<usize> = (0..200).filter(|at| !bits.get(*at)).collect();
+    assert_eq!(lacking, [3, 50, 120]);
+    owner
+        .put(
+            vault.id,
+            &[blobs[3].clone(), blobs[50].clone(), blobs[120].clone()],
+        )
+        .await;
+    let got = get(&owner, &vault, vec![ids[120]]).await;
+    assert_eq!(got, [(0, Some(blobs[120].clone()))]);
+    // Some bytes that are good are no proof of the rest.
+    let mut bytes = blobs[7].clone();
+    bytes[499] ^= 1;
+    store.damage(vault.id, ids[7], Some(bytes.into())).unwrap();
+    let range = Request::Range {
+        vault: vault.id,
+        id: ids[7],
+        offset: 0,
+        len: 16,
+    };
+    assert_eq!(owner.ask(range).await, Some(Answer::Range(None)));
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

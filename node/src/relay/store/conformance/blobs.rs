@@ -288,6 +288,85 @@ pub async fn parts_of_blobs_are_read(bench: &dyn Bench) {
     assert_eq!(store.range(vault(0), hash(9), 0, 9).await, Ok(None));
 }
 
+pub async fn damaged_bytes_are_forgotten_and_put_again(bench: &dyn Bench) {
+    let store = serving(bench, 10_000).await;
+    serve(&store, vault(1), PLENTY).await;
+    let blobs: Vec<_> = (0..4).map(|n| blob(n, 2500)).collect();
+    let ids: Vec<_> = blobs.iter().map(|(id, _)| *id).collect();
+    for one in &blobs {
+        store.put(vault(0), vec![one.clone()]).await.unwrap();
+    }
+    let other = vec![blob(7, 2500)];
+    store.put(vault(1), other.clone()).await.unwrap();
+    let verify = async |ids: &[Hash]| store.verify(vault(0), ids.to_vec()).await;
+    let asked = [&ids[..], &[hash(77), other[0].0, ids[0]]].concat();
+    assert_eq!(verify(&asked).await, Ok(Vec::new()));
+    bench.damage(vault(0), ids[1], Damage::Altered).await;
+    bench.damage(vault(1), other[0].0, Damage::Lost).await;
+    let release = store.release(vault(0), device(1), ids.clone(), NOW);
+    release.await.unwrap();
+    // Nobody has looked: they count as here.
+    let have = store.have(vault(0), ids.clone(), false).await;
+    assert_eq!(have, Ok(vec![true; 4]));
+    assert_eq!(verify(&asked).await, Ok(vec![ids[1]]));
+    let lost = store.verify(vault(1), vec![other[0].0]).await;
+    assert_eq!(lost, Ok(vec![other[0].0]));
+    let have = store.have(vault(0), ids.clone(), false).await;
+    assert_eq!(have, Ok(vec![true, false, true, true]));
+    assert_eq!(store.list(vault(0), None, 9).await.unwrap().len(), 3);
+    assert_eq!(store.range(vault(0), ids[1], 0, 9).await, Ok(None));
+    let left = released(&store).await;
+    assert!(left.len() == 3 && left.iter().all(|one| one.id != ids[1]));
+    let usage = store.vault(vault(0)).await.unwrap().unwrap().usage;
+    assert_eq!((usage.blobs, usage.blob_bytes), (3, 7500));
+    // There is room for them, and they are whole.
+    let put = store.put(vault(0), blobs.clone()).await.unwrap();
+    assert_eq!(put, [Put::Had, Put::Stored, Put::Had, Put::Had]);
+    let put = store.put(vault(1), other.clone()).await.unwrap();
+    assert_eq!(put, [Put::Stored]);
+    assert_eq!(verify(&asked).await, Ok(Vec::new()));
+    let found = all(&store, vault(0), ids).await.unwrap();
+    for (found, (_, bytes)) in found.iter().zip(&blobs) {
+        assert_eq!(found.bytes.as_ref(), Some(bytes));
+    }
+    let usage = store.vault(vault(0)).await.unwrap().unwrap().usage;
+    assert_eq!((usage.blobs, usage.blob_bytes), (4, 10_000));
+    let many = (0..=super::super::MAX_VERIFY as u64).map(hash).collect();
+    let refused = store.verify(vault(0), many).await;
+    assert!(matches!(refused, Err(StoreError::TooLarge { .. })));
+    let nobody = store.verify(vault(9), Vec::new()).await;
+    assert_eq!(nobody, Err(StoreError::NoVault(vault(9))));
+}
+
+pub async fn what_is_whole_survives_tidying_beside_what_is_damaged(bench: &dyn Bench) {
+    let store = serving(bench, PLENTY).await;
+    let blobs: Vec<_> = (0..12).map(|n| blob(n, 3 << 20)).collect();
+    for one in &blobs {
+        store.put(vault(0), vec![one.clone()]).await.unwrap();
+    }
+    let ids: Vec<_> = blobs.iter().map(|(id, _)| *id).collect();
+    bench.damage(vault(0), ids[0], Damage::Altered).await;
+    // Little is left of what lies together.
+    let go = ids.iter().enumerate().filter(|(at, _)| at % 4 != 0);
+    let go: Vec<_> = go.map(|(_, id)| *id).collect();
+    let release = store.release(vault(0), device(1), go.clone(), NOW);
+    release.await.unwrap();
+    store.free(vault(0), released(&store).await).await.unwrap();
+    while store.tidy().await.unwrap().more {}
+    store.verify(vault(0), vec![ids[0]]).await.unwrap();
+    let found = all(&store, vault(0), ids.clone()).await.unwrap();
+    for (at, found) in found.iter().enumerate() {
+        let is_here = at % 4 == 0 && at > 0;
+        assert!(
+            found.bytes.as_ref() == is_here.then_some(&blobs[at].1),
+            "{at}"
+        );
+    }
+    store.put(vault(0), vec![blobs[0].clone()]).await.unwrap();
+    let found = all(&store, vault(0), vec![ids[0]]).await.unwrap();
+    assert!(found[0].bytes.as_ref() == Some(&blobs[0].1));
+}
+
 pub async fn too_much_at_once_is_refused(bench: &dyn Bench) {
     let store = serving(bench, PLENTY).await;
     let big = vec![blob(1, MAX_PUT_BYTES / 2), blob(2, MAX_PUT_BYTES / 2 + 1)];

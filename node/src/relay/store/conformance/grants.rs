@@ -62,7 +62,7 @@ pub async fn a_host_states_each_number_once(bench: &dyn Bench) {
     let beside = bench.open_beside().await;
     let other = beside.as_ref().unwrap_or(&store);
     let before = store.snapshot(vault(0)).await.unwrap().unwrap();
-    assert_eq!(before.statement, None);
+    assert_eq!((before.counter, &before.statement), (0, &None));
     for counter in 1..8 {
         let (one, two) = tokio::join!(
             store.put_host_statement(vault(0), counter, content(1, 40_000)),
@@ -71,7 +71,7 @@ pub async fn a_host_states_each_number_once(bench: &dyn Bench) {
         assert_ne!(one, two, "{counter}");
         let kept = content(if one == Ok(true) { 1 } else { 2 }, 40_000);
         let after = other.snapshot(vault(0)).await.unwrap().unwrap();
-        assert_eq!(after.statement, Some((counter, kept)));
+        assert_eq!((after.counter, after.statement), (counter, Some(kept)));
         for wrong in [0, counter, counter + 2] {
             let refused = store.put_host_statement(vault(0), wrong, Bytes::new());
             assert_eq!(refused.await, Ok(false));

@@ -94,10 +94,46 @@ pub async fn a_vault_that_is_served_keeps_the_larger_quota(bench: &dyn Bench) {
         let Ok(Consumed::Now(record)) = used.await else {
             panic!("refused");
         };
-        assert_eq!(record.epoch, [1; 16]);
+        assert_eq!(record.epoch, [n as u8; 16]);
         quotas.push(record.quota);
     }
     assert_eq!(quotas, [500, 900, 900]);
+}
+
+pub async fn a_new_invitation_begins_another_life_of_a_vault(bench: &dyn Bench) {
+    let store = bench.open().await;
+    serve(&store, vault(0), 500).await;
+    store
+        .append(vault(0), vec![entry(1, 1, 0, 300)])
+        .await
+        .unwrap();
+    for counter in 1..=3 {
+        let stated = store.put_host_statement(vault(0), counter, content(counter, 300));
+        assert_eq!(stated.await, Ok(true));
+    }
+    store.add_invitation(invitation(1, 400)).await.unwrap();
+    let again = async || {
+        store
+            .consume_invitation(hash(1), vault(0), [9; 16], NOW)
+            .await
+    };
+    assert!(matches!(again().await, Ok(Consumed::Now(_))));
+    let snapshot = async || store.snapshot(vault(0)).await.unwrap().unwrap();
+    let after = snapshot().await;
+    assert_eq!((after.record.epoch, after.record.quota), ([9; 16], 500));
+    assert_eq!((after.counter, &after.statement), (NOW, &None));
+    assert_eq!(after.clock.len(), 1);
+    let old = store.put_host_statement(vault(0), 4, content(4, 300));
+    assert_eq!(old.await, Ok(false));
+    let next = store.put_host_statement(vault(0), NOW + 1, content(5, 300));
+    assert_eq!(next.await, Ok(true));
+    // An answer that was lost: asked again, it is the same life.
+    assert!(matches!(again().await, Ok(Consumed::Before(_))));
+    let after = snapshot().await;
+    assert_eq!(
+        (after.counter, after.statement),
+        (NOW + 1, Some(content(5, 300)))
+    );
 }
 
 pub async fn invitations_are_listed_and_removed(bench: &dyn Bench) {

@@ -28,6 +28,15 @@ pub use vaults::*;
 
 pub type Store = Arc<dyn RelayStore>;
 
+/// What happens to the bytes of a blob behind a store's back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Some of them are others.
+    Altered,
+    /// What they lie in is gone.
+    Lost,
+}
+
 /// Where a store under test keeps what it keeps: nothing at first, and gone with the bench.
 #[async_trait]
 pub trait Bench: Send + Sync {
@@ -37,6 +46,8 @@ pub trait Bench: Send + Sync {
     async fn open_beside(&self) -> Option<Store> {
         None
     }
+    /// Damages what is kept of a blob that was put by itself.
+    async fn damage(&self, vault: VaultId, id: Hash, damage: Damage);
 }
 
 /// Makes each behaviour a test. `$bench` is an expression that awaits a new bench; `$cases` is how many random histories
@@ -49,6 +60,7 @@ macro_rules! conformance {
             using_an_invitation_again_changes_nothing
             an_invitation_expires_and_is_forgotten
             a_vault_that_is_served_keeps_the_larger_quota
+            a_new_invitation_begins_another_life_of_a_vault
             invitations_are_listed_and_removed
             vaults_are_listed_in_pages
             members_and_their_visits_are_kept
@@ -84,6 +96,8 @@ macro_rules! conformance {
             freed_room_is_used_again
             what_stays_is_read_after_tidying
             parts_of_blobs_are_read
+            damaged_bytes_are_forgotten_and_put_again
+            what_is_whole_survives_tidying_beside_what_is_damaged
             too_much_at_once_is_refused
         );
         #[test]

@@ -30,7 +30,9 @@ pub fn put(
 ) -> Result<Vec<Put>, StoreError> {
     let ids: Arc<[(Hash, usize)]> = blobs.iter().map(|(id, bytes)| (*id, bytes.len())).collect();
     loop {
-        let plan = inner.shared.read(|read| plan_put(read, vault, &blobs))?;
+        let plan = inner
+            .shared
+            .read(|read| plan_put(inner, read, vault, &blobs))?;
         let places = match plan.new.is_empty() {
             true => Vec::new(),
             false => {
@@ -60,6 +62,7 @@ struct PutPlan {
 }
 
 fn plan_put(
+    inner: &Inner,
     read: &ReadTransaction,
     vault: VaultId,
     blobs: &[(Hash, Bytes)],
@@ -85,7 +88,7 @@ fn plan_put(
     let mut new: Vec<usize> = new.into_values().collect();
     new.sort_unstable();
     let bytes: usize = new.iter().map(|at| blobs[*at].1.len()).sum();
-    let (pack, pack_row) = open_pack(read, row.number, row.next_pack, bytes, new.len())?;
+    let (pack, pack_row) = open_pack(inner, read, row.number, row.next_pack, bytes, new.len())?;
     Ok(PutPlan {
         number: row.number,
         pack,
@@ -95,8 +98,10 @@ fn plan_put(
     })
 }
 
-/// The pack to which `count` blobs of `bytes` in all are appended: the newest if they fit, else a new one.
+/// The pack to which `count` blobs of `bytes` in all are appended: the newest if they fit, else a new one. One of which the
+/// disk has lost something is left as it is.
 pub fn open_pack(
+    inner: &Inner,
     read: &ReadTransaction,
     number: u32,
     next_pack: u32,
@@ -109,7 +114,7 @@ pub fn open_pack(
     {
         let row = PackRow::decode(row.value());
         let len = row.len as usize + bytes + count * HEADER as usize;
-        if len <= packs::FULL as usize {
+        if len <= packs::FULL as usize && inner.packs.has(number, pack, row) {
             return Ok((pack, row));
         }
     }

@@ -114,14 +114,36 @@ pub fn held(read: &ReadTransaction, vault: VaultId) -> Result<Vec<HeldStatement>
     Ok(statements)
 }
 
+/// The number of the last statement, and the statement if there is one in this life of the vault.
 pub fn host_statement(
     read: &ReadTransaction,
     number: u32,
-) -> Result<Option<(u64, Bytes)>, StoreError> {
+) -> Result<(u64, Option<Bytes>), StoreError> {
     let table = read.open_table(tables::STATEMENTS)?;
-    pieces::read(&table, &key(&[&number.to_be_bytes()]))?
-        .map(split)
-        .transpose()
+    match pieces::read(&table, &key(&[&number.to_be_bytes()]))? {
+        Some(row) => {
+            let (counter, bytes) = split(row)?;
+            Ok((counter, (!bytes.is_empty()).then_some(bytes)))
+        }
+        None => Ok((0, None)),
+    }
+}
+
+/// Has statements go on from above `counter`, with none that is kept.
+pub fn begin_statements(
+    write: &WriteTransaction,
+    number: u32,
+    counter: u64,
+) -> Result<(), StoreError> {
+    let mut table = write.open_table(tables::STATEMENTS)?;
+    let key: [u8; 6] = key(&[&number.to_be_bytes()]);
+    let last = match table.get(&key)? {
+        Some(row) => self::counter(row.value())?,
+        None => 0,
+    };
+    pieces::remove(&mut table, &key)?;
+    pieces::write(&mut table, &key, &counter.max(last).to_be_bytes())?;
+    Ok(())
 }
 
 pub fn put_host_statement(

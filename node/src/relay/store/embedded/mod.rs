@@ -6,6 +6,7 @@
 //! vaults.rs    invitations, vaults  grants.rs   grants and statements
 //! entries.rs   logs and clocks      blobs.rs    blobs and their releases
 //! tidy.rs      packs, erasures      repair.rs   what a crash or a lost file left
+//! verify.rs    bytes that the disk has damaged
 //! ```
 //!
 //! Bytes of blobs are durable in a pack before a row points to them, so a crash leaves at worst bytes that nothing
@@ -22,6 +23,7 @@ mod tables;
 mod tests;
 mod tidy;
 mod vaults;
+mod verify;
 mod writer;
 
 use std::io;
@@ -447,11 +449,15 @@ impl RelayStore for EmbeddedStore {
 
     async fn snapshot(&self, vault: VaultId) -> Result<Option<Snapshot>, StoreError> {
         self.read(move |read| match vaults::row(read, vault)? {
-            Some(row) => Ok(Some(Snapshot {
-                record: row.record(vault),
-                clock: entries::clock(read, row.number)?,
-                statement: grants::host_statement(read, row.number)?,
-            })),
+            Some(row) => {
+                let (counter, statement) = grants::host_statement(read, row.number)?;
+                Ok(Some(Snapshot {
+                    record: row.record(vault),
+                    clock: entries::clock(read, row.number)?,
+                    counter,
+                    statement,
+                }))
+            }
             None => Ok(None),
         })
         .await
@@ -518,6 +524,12 @@ impl RelayStore for EmbeddedStore {
         self.writer()?;
         let inner = Arc::clone(&self.inner);
         blocking(move || blobs::range(&inner, vault, id, offset, len)).await
+    }
+
+    async fn verify(&self, vault: VaultId, ids: Vec<Hash>) -> Result<Vec<Hash>, StoreError> {
+        bounds::verify(&ids)?;
+        let (writer, inner) = (self.writer()?, Arc::clone(&self.inner));
+        blocking(move || verify::verify(&inner, &writer, vault, &ids)).await
     }
 
     async fn list(

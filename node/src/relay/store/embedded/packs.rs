@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use coffer_protocol::identity::Hash;
 
-use super::rows::{PackRow, Place, u32_at};
+use super::rows::{PackRow, Place};
 
 /// Bytes from which a pack is not appended to: small enough to be rewritten at once, large enough that a terabyte is not
 /// a burden of files.
@@ -41,6 +41,12 @@ impl Packs {
     /// The file of a pack.
     pub fn file(&self, number: u32, pack: u32) -> PathBuf {
         self.folder(number).join(format!("{pack}.pack"))
+    }
+
+    /// Whether a pack has at least what its row counts.
+    pub fn has(&self, number: u32, pack: u32, row: PackRow) -> bool {
+        let found = self.file(number, pack).metadata();
+        found.is_ok_and(|found| found.len() >= u64::from(row.len))
     }
 
     /// Writes blobs into a pack after what its row counts, and gives their places and the length after them. Not durable
@@ -102,35 +108,6 @@ impl Packs {
         let mut bytes = vec![0; len];
         File::open(self.file(number, pack))?.read_exact_at(&mut bytes, u64::from(offset))?;
         Ok(bytes.into())
-    }
-
-    /// All blobs that are whole in the first `len` bytes of a pack, whether anything names them or not.
-    pub fn read_all(
-        &self,
-        number: u32,
-        pack: u32,
-        len: u32,
-    ) -> io::Result<Vec<(Hash, Place, Bytes)>> {
-        let all = self.read(number, pack, 0, len as usize)?;
-        let mut blobs = Vec::new();
-        let mut at = 0;
-        while all.len() - at >= HEADER as usize {
-            let id = Hash(super::rows::array_at(&all, at));
-            let size = u32_at(&all, at + 32);
-            let start = at + HEADER as usize;
-            let end = start + size as usize;
-            if end > all.len() {
-                break;
-            }
-            let place = Place {
-                pack,
-                offset: start as u32,
-                len: size,
-            };
-            blobs.push((id, place, all.slice(start..end)));
-            at = end;
-        }
-        Ok(blobs)
     }
 
     /// Removes a pack, and says how many bytes it had; one that is not there is no error.

@@ -14,6 +14,7 @@ use super::packs::Packs;
 use super::rows::{self, PackRow, Place, VaultRow, u32_at};
 use super::tables::{self, all_of};
 use super::tidy::remove_orphans;
+use super::verify;
 
 /// What was repaired when a store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub fn repair(database: &Database, packs: &Packs) -> Result<Repaired, StoreError
     }
     let mut lost = 0;
     if !short.is_empty() {
-        lost = forget_lost(database, packs, &short)?;
+        lost = forget_lost(database, &short)?;
         tracing::warn!(blobs = lost, "packs of the host's store were cut short");
     }
     Ok(Repaired { orphans, lost })
@@ -70,7 +71,6 @@ fn pack_rows(database: &Database) -> Result<BTreeMap<(u32, u32), PackRow>, Store
 /// Forgets blobs of which bytes are beyond what is left of their packs.
 fn forget_lost(
     database: &Database,
-    files: &Packs,
     short: &BTreeMap<u32, BTreeMap<u32, u64>>,
 ) -> Result<u64, StoreError> {
     let mut lost = 0;
@@ -108,16 +108,15 @@ fn forget_lost(
                 }
                 lost += 1;
             }
-            for (pack, left) in cut {
+            for pack in cut.keys() {
                 let key = pack_key(*number, *pack);
                 let row = packs.get(&key)?.map(|row| PackRow::decode(row.value()));
                 match row.filter(|row| row.live > 0) {
-                    // The next append goes behind the last blob that is whole.
+                    // The next append goes behind the last blob that is there.
                     Some(row) => {
-                        let left = u32::try_from(*left).unwrap_or(row.len);
-                        let whole = files.read_all(*number, *pack, left)?;
-                        let last = whole.last().map_or(0, |(_, place, _)| place.end());
-                        packs.insert(&key, &PackRow { len: last, ..row }.encode())?;
+                        let used = verify::used_of(&table, *number, *pack)?;
+                        let len = used.last().map_or(0, |(_, place)| place.end());
+                        packs.insert(&key, &PackRow { len, ..row }.encode())?;
                     }
                     None => drop(packs.remove(&key)?),
                 }

@@ -1,6 +1,9 @@
 //! Housekeeping: erasures that were interrupted, packs that nothing names, packs of which little is named.
 
-use coffer_protocol::identity::VaultId;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use coffer_protocol::identity::{Hash, VaultId};
 use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
 
 use super::super::{StoreError, Tidied};
@@ -9,7 +12,7 @@ use super::packs::{HEADER, Packs};
 use super::rows::{self, PackRow, Place, VaultRow, u32_at};
 use super::tables::{self, all_of};
 use super::writer::Writer;
-use super::{EmbeddedStore, Inner, vaults};
+use super::{EmbeddedStore, Inner, vaults, verify};
 
 /// Rows of each table that one transaction of an erasure takes away, so that others need not wait for long.
 const ERASE_ROWS: usize = 20_000;
@@ -35,6 +38,7 @@ pub async fn tidy(store: &EmbeddedStore) -> Result<Tidied, StoreError> {
         tidied.packs += done.packs;
         tidied.moved_bytes += done.moved_bytes;
         tidied.freed_bytes += done.freed_bytes;
+        tidied.damaged.extend(done.damaged);
     }
     tidied.more = many && tidied.packs > 0;
     Ok(tidied)
@@ -67,9 +71,18 @@ fn wasteful(read: &ReadTransaction) -> Result<Vec<(VaultId, u32)>, StoreError> {
     Ok(found)
 }
 
-/// Moves what is used of a pack to the newest, and removes it. Runs in the vault's turn.
-fn rewrite(inner: &Inner, writer: &Writer, vault: VaultId, old: u32) -> Result<Tidied, StoreError> {
-    let planned = inner.shared.read(|read| {
+/// What is left of a pack that is rewritten.
+struct Rest {
+    number: u32,
+    /// The pack to which it is appended.
+    to: (u32, PackRow),
+    whole: Vec<(Hash, Place, Bytes)>,
+    damaged: BTreeMap<Hash, Place>,
+}
+
+/// Reads what is used of a pack; `None` if it is gone.
+fn rest_of(inner: &Inner, vault: VaultId, old: u32) -> Result<Option<Rest>, StoreError> {
+    inner.shared.read(|read| {
         let Some(row) = vaults::row(read, vault)? else {
             return Ok(None);
         };
@@ -78,39 +91,39 @@ fn rewrite(inner: &Inner, writer: &Writer, vault: VaultId, old: u32) -> Result<T
             return Ok(None);
         };
         let pack = PackRow::decode(pack.value());
-        let table = read.open_table(tables::BLOBS)?;
-        let mut live = Vec::new();
+        let (mut whole, mut damaged) = (Vec::new(), BTreeMap::new());
         if pack.live > 0 {
-            for (id, place, bytes) in inner.packs.read_all(row.number, old, pack.len)? {
-                let now = table.get(&blob_key(row.number, &id))?;
-                if now.is_some_and(|now| Place::decode(now.value()) == place) {
-                    live.push((id, place, bytes));
+            let table = read.open_table(tables::BLOBS)?;
+            for (id, place) in verify::used_of(&table, row.number, old)? {
+                match inner.whole(row.number, &id, place)? {
+                    Some(bytes) => whole.push((id, place, bytes)),
+                    None => drop(damaged.insert(id, place)),
                 }
             }
         }
-        let used: u64 = live
-            .iter()
-            .map(|(_, place, _)| u64::from(HEADER + place.len))
-            .sum();
-        if used != u64::from(pack.live) {
-            // Its rows would point to nothing. Reading says what is damaged, when somebody asks for it.
-            tracing::warn!(
-                pack = old,
-                "a pack does not hold what its rows say; it stays"
-            );
-            return Ok(None);
-        }
-        let bytes: usize = live.iter().map(|(_, _, bytes)| bytes.len()).sum();
-        let mut to = open_pack(read, row.number, row.next_pack, bytes, live.len())?;
+        let bytes: usize = whole.iter().map(|(_, _, bytes)| bytes.len()).sum();
+        let mut to = open_pack(inner, read, row.number, row.next_pack, bytes, whole.len())?;
         if to.0 == old {
             to = (row.next_pack, PackRow::default());
         }
-        Ok(Some((row.number, to, live)))
-    })?;
-    let Some((number, (new, row), live)) = planned else {
+        Ok(Some(Rest {
+            number: row.number,
+            to,
+            whole,
+            damaged,
+        }))
+    })
+}
+
+/// Moves what is used of a pack to the newest, and removes it; what is damaged of it is forgotten. Runs in the vault's
+/// turn.
+fn rewrite(inner: &Inner, writer: &Writer, vault: VaultId, old: u32) -> Result<Tidied, StoreError> {
+    let Some(rest) = rest_of(inner, vault, old)? else {
         return Ok(Tidied::default());
     };
-    let blobs: Vec<_> = live
+    let (number, (new, row), damaged) = (rest.number, rest.to, rest.damaged);
+    let blobs: Vec<_> = rest
+        .whole
         .iter()
         .map(|(id, _, bytes)| (*id, bytes.clone()))
         .collect();
@@ -119,17 +132,19 @@ fn rewrite(inner: &Inner, writer: &Writer, vault: VaultId, old: u32) -> Result<T
         true => Vec::new(),
         false => inner.write_pack(number, new, row, &blobs)?,
     };
-    let moves: Vec<_> = live
+    let moves: Vec<_> = rest
+        .whole
         .iter()
         .zip(places)
         .map(|((id, from, _), to)| (blob_key(number, id), *from, to))
         .collect();
-    drop((live, blobs));
-    writer.write_blocking(move |write| {
+    drop((rest.whole, blobs));
+    let forgotten = writer.write_blocking(move |write| {
         let mut served = vaults::served(write, vault)?;
         if served.number != number {
             return Err(StoreError::NoVault(vault));
         }
+        let forgotten = verify::forget(write, &mut served, &damaged)?;
         let mut table = write.open_table(tables::BLOBS)?;
         let mut packs = write.open_table(tables::PACKS)?;
         let mut pack = row;
@@ -146,9 +161,9 @@ fn rewrite(inner: &Inner, writer: &Writer, vault: VaultId, old: u32) -> Result<T
         if !moves.is_empty() {
             packs.insert(&pack_key(number, new), &pack.encode())?;
             served.next_pack = served.next_pack.max(new + 1);
-            vaults::keep(write, vault, &served)?;
         }
-        Ok(())
+        vaults::keep(write, vault, &served)?;
+        Ok(forgotten)
     })?;
     inner.boundaries.at("before removal of a pack");
     let freed_bytes = inner.packs.remove(number, old)?;
@@ -157,6 +172,10 @@ fn rewrite(inner: &Inner, writer: &Writer, vault: VaultId, old: u32) -> Result<T
         moved_bytes,
         freed_bytes,
         more: false,
+        damaged: (!forgotten.is_empty())
+            .then_some(vault)
+            .into_iter()
+            .collect(),
     })
 }
 

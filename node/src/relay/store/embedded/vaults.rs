@@ -8,6 +8,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use super::super::{
     Consumed, Invitation, MAX_VAULTS_OF, StoreError, Totals, Usage, VaultRecord, bounds,
 };
+use super::grants;
 use super::rows::{self, InvitationRow, VaultRow};
 use super::tables::{self, all_of, key};
 
@@ -139,7 +140,10 @@ pub fn consume(
         None => invitation.used = Some((vault, now_ms)),
     }
     let mut row = match served {
-        Some(row) => row,
+        Some(row) => {
+            grants::begin_statements(write, row.number, now_ms)?;
+            VaultRow { epoch, ..row }
+        }
         None => VaultRow {
             number: next_number(write)?,
             epoch,

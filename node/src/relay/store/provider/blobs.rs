@@ -13,7 +13,8 @@ use super::super::runs::{self, Place, Run};
 use super::super::{Blob, Freed, Put, Released, StoreError, Usage, What, bounds, charge};
 use super::Inner;
 use super::database::{
-    connection, device_at, hash_at, keep_usage, kept, locked, number_at, row, rows, run, served,
+    VaultRow, connection, device_at, hash_at, keep_usage, kept, locked, number_at, row, rows, run,
+    served,
 };
 use super::listening::notify;
 use super::objects::HEADER;
@@ -365,10 +366,19 @@ pub async fn free(
         &[&vault.number, &keys(&going)],
     )
     .await?;
+    count_out(transaction, vault, &gone).await
+}
+
+/// Counts blobs no more that were deleted: `gone` are their packs and lengths.
+pub(super) async fn count_out(
+    transaction: &Transaction<'_>,
+    vault: VaultRow,
+    gone: &[Row],
+) -> Result<Freed, StoreError> {
     let mut freed = Freed::default();
     let mut usage = vault.record.usage;
     let mut packs: BTreeMap<i64, i64> = BTreeMap::new();
-    for row in &gone {
+    for row in gone {
         let len = number_at(row, 1)?;
         usage.remove_blob(len as usize);
         freed.blobs += 1;
@@ -389,7 +399,7 @@ pub async fn free(
 }
 
 /// Where blobs are, and the number of their vault.
-async fn places(
+pub(super) async fn places(
     inner: &Inner,
     vault: VaultId,
     ids: &[Hash],

@@ -314,15 +314,20 @@ pub async fn held(
         .collect()
 }
 
+/// The number of the last statement, and the statement if there is one in this life of the vault.
 pub async fn host_statement(
     client: &impl GenericClient,
     number: i64,
-) -> Result<Option<(u64, Bytes)>, StoreError> {
-    let sql = "SELECT statement_counter, statement FROM vaults \
-        WHERE number = $1 AND statement IS NOT NULL";
+) -> Result<(u64, Option<Bytes>), StoreError> {
+    let sql = "SELECT statement_counter, statement IS NULL, coalesce(statement, '') FROM vaults \
+        WHERE number = $1";
     match row(client, sql, &[&number]).await? {
-        Some(row) => Ok(Some((number_at(&row, 0)?, body_at(&row, 1)?))),
-        None => Ok(None),
+        Some(row) => {
+            let is_none: bool = row.try_get(1)?;
+            let statement = body_at(&row, 2)?;
+            Ok((number_at(&row, 0)?, (!is_none).then_some(statement)))
+        }
+        None => Ok((0, None)),
     }
 }
 

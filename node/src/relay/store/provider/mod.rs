@@ -6,6 +6,7 @@
 //! schema.sql    every table                    listening.rs   what other processes changed
 //! vaults.rs     invitations, vaults            entries.rs     grants, logs, statements
 //! blobs.rs      blobs and their releases       tidy.rs        packs, erasures
+//! verify.rs     bytes that the storage has damaged
 //! ```
 //!
 //! Any number of processes share one database and one bucket. Every change of a vault locks the vault's row first, so
@@ -25,6 +26,7 @@ mod tests;
 mod tidy;
 mod tls;
 mod vaults;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -319,11 +321,15 @@ impl RelayStore for ProviderStore {
 
     async fn snapshot(&self, vault: VaultId) -> Result<Option<Snapshot>, StoreError> {
         read!(self, read => match found(&read, vault).await? {
-            Some(row) => Some(Snapshot {
-                clock: entries::clock(&read, row.number).await?,
-                statement: entries::host_statement(&read, row.number).await?,
-                record: row.record,
-            }),
+            Some(row) => {
+                let (counter, statement) = entries::host_statement(&read, row.number).await?;
+                Some(Snapshot {
+                    clock: entries::clock(&read, row.number).await?,
+                    counter,
+                    statement,
+                    record: row.record,
+                })
+            }
             None => None,
         })
     }
@@ -376,6 +382,11 @@ impl RelayStore for ProviderStore {
         blobs::range(&self.inner, vault, id, offset, len).await
     }
 
+    async fn verify(&self, vault: VaultId, ids: Vec<Hash>) -> Result<Vec<Hash>, StoreError> {
+        bounds::verify(&ids)?;
+        verify::verify(&self.inner, vault, &ids).await
+    }
+
     async fn list(
         &self,
         vault: VaultId,
@@ -419,6 +430,10 @@ impl RelayStore for ProviderStore {
 
     async fn tidy(&self) -> Result<Tidied, StoreError> {
         tidy::tidy(&self.inner).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -24,7 +24,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    fn path(&self, number: i64, pack: u64) -> Path {
+    pub fn path(&self, number: i64, pack: u64) -> Path {
         Path::from(format!("{}packs/{number}/{pack}", self.prefix))
     }
 

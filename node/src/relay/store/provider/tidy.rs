@@ -2,13 +2,15 @@
 //! small packs that are better one. Several processes may do it at once: each step is safe to do twice.
 
 use bytes::Bytes;
+use coffer_protocol::blobs::is_blob;
 use coffer_protocol::identity::{Hash, VaultId};
 
+use super::super::runs::Place;
 use super::super::{StoreError, Tidied};
-use super::Inner;
 use super::blobs::{begin_pack, finish_pack};
 use super::database::{bytes32, connection, hash_at, kept, locked, number_at, row, rows, run};
 use super::objects::HEADER;
+use super::{Inner, verify};
 
 /// Packs that go in one piece of housekeeping.
 const GOING: i64 = 100;
@@ -91,21 +93,38 @@ async fn rewrite_some(inner: &Inner) -> Result<Tidied, StoreError> {
     for row in wasteful.iter().chain(&small) {
         let mut packs: Vec<i64> = row.try_get(1)?;
         packs.truncate(TOGETHER);
-        if let Some(moved) = rewrite(inner, row.try_get(0)?, &packs).await? {
-            tidied.moved_bytes += moved;
-            done += 1;
+        match rewrite(inner, row.try_get(0)?, &packs).await? {
+            Rewritten::Moved(bytes) => {
+                tidied.moved_bytes += bytes;
+                done += 1;
+            }
+            Rewritten::Damaged(vault) => {
+                done += vault.iter().count();
+                tidied.damaged.extend(vault);
+            }
+            Rewritten::Not => {}
         }
     }
     tidied.more = done > 0;
     Ok(tidied)
 }
 
-/// Writes what is used of some packs of a vault into a new one. `None` if the vault is gone or somebody else did it.
-async fn rewrite(inner: &Inner, number: i64, packs: &[i64]) -> Result<Option<u64>, StoreError> {
+/// What became of packs that were to be rewritten.
+enum Rewritten {
+    /// So many bytes are in a new one.
+    Moved(u64),
+    /// Some blobs were damaged, and are forgotten if they still lay there; the rest is for the next time.
+    Damaged(Option<VaultId>),
+    /// The vault is gone, or somebody else did it.
+    Not,
+}
+
+/// Writes what is used of some packs of a vault into a new one.
+async fn rewrite(inner: &Inner, number: i64, packs: &[i64]) -> Result<Rewritten, StoreError> {
     let client = connection(&inner.pool).await?;
     let sql = "SELECT vault FROM vaults WHERE number = $1";
     let Some(found) = row(&client, sql, &[&number]).await? else {
-        return Ok(None);
+        return Ok(Rewritten::Not);
     };
     let vault = VaultId(bytes32(&found, 0)?);
     let sql = "SELECT id, pack, place, len FROM blobs WHERE pack = ANY($1) ORDER BY pack, place";
@@ -117,17 +136,29 @@ async fn rewrite(inner: &Inner, number: i64, packs: &[i64]) -> Result<Option<u64
     drop(client);
     let mut blobs: Vec<(Hash, Bytes)> = Vec::with_capacity(live.len());
     let mut from: Vec<i64> = Vec::with_capacity(live.len());
+    let mut damaged = Vec::new();
     for row in &live {
         let (pack, len) = (number_at(row, 1)?, number_at(row, 3)?);
         let offset = u32::try_from(number_at(row, 2)?)
             .map_err(|_| StoreError::Damaged("the place of a blob".into()))?;
+        let id = hash_at(row, 0)?;
         let read = inner.objects.read(number, pack, offset, len as usize);
-        let Some(bytes) = read.await? else {
-            // Another process was faster; what was begun is found later.
-            return Ok(None);
-        };
-        blobs.push((hash_at(row, 0)?, bytes));
-        from.push(kept(pack));
+        match read.await {
+            Ok(Some(bytes)) if is_blob(&id, &bytes) => {
+                blobs.push((id, bytes));
+                from.push(kept(pack));
+            }
+            Ok(_) | Err(StoreError::Damaged(_)) => {
+                let len = u32::try_from(len).unwrap_or(u32::MAX);
+                damaged.push((id, Place { pack, offset, len }));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if !damaged.is_empty() {
+        // Or another process was faster: then they have other places, and stay. What was begun is found later.
+        let forgotten = verify::forget(inner, vault, number, &damaged).await?;
+        return Ok(Rewritten::Damaged((!forgotten.is_empty()).then_some(vault)));
     }
     let places = match new {
         Some(pack) => inner.objects.write(number, pack, &blobs).await?,
@@ -141,7 +172,7 @@ async fn rewrite(inner: &Inner, number: i64, packs: &[i64]) -> Result<Option<u64
     let transaction = client.transaction().await?;
     match locked(&transaction, vault).await {
         Ok(row) if row.number == number => {}
-        Ok(_) | Err(StoreError::NoVault(_)) => return Ok(None),
+        Ok(_) | Err(StoreError::NoVault(_)) => return Ok(Rewritten::Not),
         Err(error) => return Err(error),
     }
     if let Some(pack) = new {
@@ -166,10 +197,10 @@ async fn rewrite(inner: &Inner, number: i64, packs: &[i64]) -> Result<Option<u64
     let sql = "UPDATE packs SET state = 2, since = now() WHERE pack = ANY($1) AND state = 1";
     let retired = run(&transaction, sql, &[&packs]).await?;
     if retired < packs.len() as u64 {
-        return Ok(None);
+        return Ok(Rewritten::Not);
     }
     transaction.commit().await?;
-    Ok(Some(moved))
+    Ok(Rewritten::Moved(moved))
 }
 
 /// Goes on erasing all under a number that is served no more; says whether there is more to do.

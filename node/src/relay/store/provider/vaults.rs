@@ -163,7 +163,9 @@ pub async fn consume(
     run(
         transaction,
         "INSERT INTO vaults (vault, epoch, quota, added_ms) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (vault) DO UPDATE SET quota = greatest(vaults.quota, excluded.quota)",
+         ON CONFLICT (vault) DO UPDATE SET quota = greatest(vaults.quota, excluded.quota), \
+         epoch = excluded.epoch, statement = NULL, \
+         statement_counter = greatest(vaults.statement_counter, $4)",
         &[
             &&vault.0[..],
             &&epoch[..],

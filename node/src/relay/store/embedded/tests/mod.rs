@@ -1,13 +1,15 @@
 //! The embedded store: the conformance suite, and what is particular to it.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use coffer_protocol::identity::{Hash, VaultId};
 use tempfile::TempDir;
 
 use super::EmbeddedStore;
-use crate::relay::store::conformance::{Bench, Store, conformance};
+use crate::relay::store::conformance::{Bench, Damage, Store, conformance};
 
 mod crash;
 mod frozen;
@@ -29,6 +31,27 @@ impl Folder {
 impl Bench for Folder {
     async fn open(&self) -> Store {
         Arc::new(EmbeddedStore::open(self.path()).expect("a store"))
+    }
+
+    async fn damage(&self, _: VaultId, id: Hash, damage: Damage) {
+        for vault in fs::read_dir(self.path().join("packs")).expect("packs") {
+            for pack in fs::read_dir(vault.expect("a folder").path()).expect("packs") {
+                let pack = pack.expect("a pack").path();
+                let mut bytes = fs::read(&pack).expect("its bytes");
+                let Some(at) = bytes.windows(32).position(|part| part == id.0) else {
+                    continue;
+                };
+                match damage {
+                    // Of the header too: nothing may rely on it.
+                    Damage::Altered => bytes[at + 30..at + 40].fill(0xee),
+                    Damage::Lost => {
+                        fs::remove_file(pack).expect("it goes");
+                        return;
+                    }
+                }
+                fs::write(pack, bytes).expect("they are written");
+            }
+        }
     }
 }
 

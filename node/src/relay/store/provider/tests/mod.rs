@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use coffer_protocol::identity::{Hash, VaultId};
 use futures::StreamExt;
+use object_store::ObjectStoreExt;
 
 use super::{ProviderConfig, ProviderStore};
 use crate::relay::store::conformance::{
-    self, Bench, NOW, PLENTY, Store, blob, conformance, device, entry, serve, serving, vault,
+    self, Bench, Damage, NOW, PLENTY, Store, blob, conformance, device, entry, serve, serving,
+    vault,
 };
 use crate::relay::store::{Change, RelayStore, StoreError, What};
 use services::{Objects, database};
@@ -57,6 +60,23 @@ impl Bench for Services {
 
     async fn open_beside(&self) -> Option<Store> {
         Some(Arc::new(self.another().await))
+    }
+
+    async fn damage(&self, vault: VaultId, id: Hash, damage: Damage) {
+        let store = self.another().await;
+        let (number, places) = super::blobs::places(&store.inner, vault, &[id])
+            .await
+            .unwrap();
+        let objects = &store.inner.objects;
+        let path = objects.path(number, places[&id].pack);
+        if damage == Damage::Lost {
+            objects.storage.delete(&path).await.unwrap();
+            return;
+        }
+        let whole = objects.storage.get(&path).await.unwrap();
+        let mut bytes = whole.bytes().await.unwrap().to_vec();
+        bytes[places[&id].offset as usize] ^= 1;
+        objects.storage.put(&path, bytes.into()).await.unwrap();
     }
 }
 

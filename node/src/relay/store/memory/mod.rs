@@ -1,7 +1,9 @@
 //! The plain model of a store: maps in memory, nothing durable. Tests use it in a real one's place, and the
-//! conformance suite compares the others with it.
+//! conformance suite compares the others with it. What happens to one vault is in `vault.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod vault;
+
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -14,8 +16,9 @@ use tokio::sync::watch;
 
 use super::{
     Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
-    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, Usage, VaultRecord, bounds,
+    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord, bounds,
 };
+use vault::Vault;
 
 /// A store in memory.
 #[derive(Default)]
@@ -29,81 +32,6 @@ struct State {
     invitations: BTreeMap<Hash, Invitation>,
     vaults: BTreeMap<VaultId, Vault>,
     receipts: BTreeMap<VaultId, (u64, Bytes)>,
-}
-
-#[derive(Clone)]
-struct Vault {
-    epoch: [u8; 16],
-    quota: u64,
-    added_ms: u64,
-    usage: Usage,
-    members: BTreeSet<DeviceId>,
-    seen: BTreeMap<DeviceId, u64>,
-    grants: Vec<(Hash, Bytes)>,
-    logs: BTreeMap<WriterId, Vec<(Hash, Bytes)>>,
-    held: BTreeMap<DeviceId, HeldStatement>,
-    statement: Option<(u64, Bytes)>,
-    blobs: BTreeMap<Hash, Kept>,
-}
-
-#[derive(Clone)]
-struct Kept {
-    bytes: Bytes,
-    released: BTreeMap<DeviceId, u64>,
-}
-
-impl Vault {
-    fn record(&self, vault: VaultId) -> VaultRecord {
-        VaultRecord {
-            vault,
-            epoch: self.epoch,
-            quota: self.quota,
-            added_ms: self.added_ms,
-            usage: self.usage,
-            grants: self.grants.len() as u32,
-        }
-    }
-
-    fn clock(&self) -> Clock {
-        self.logs
-            .iter()
-            .filter_map(|(writer, log)| Some((*writer, (log.len() as u64, log.last()?.0))))
-            .collect()
-    }
-
-    fn append(&mut self, entry: NewEntry) -> Appended {
-        let log = self.logs.get(&entry.writer);
-        let there = |seq: u64| -> Option<Hash> {
-            let index = usize::try_from(seq.checked_sub(1)?).ok()?;
-            log.and_then(|log| log.get(index)).map(|(hash, _)| *hash)
-        };
-        if let Some(ours) = there(entry.seq) {
-            return match ours == entry.header {
-                true => Appended::Had,
-                false => Appended::Forked {
-                    seq: entry.seq,
-                    ours,
-                },
-            };
-        }
-        let last = log.map_or(0, |log| log.len() as u64);
-        if entry.seq != last + 1 {
-            return Appended::Gap { last };
-        }
-        if let Some(ours) = there(last).filter(|ours| *ours != entry.prev) {
-            return Appended::Forked { seq: last, ours };
-        }
-        if log.is_none() && self.logs.len() >= super::MAX_WRITERS {
-            return Appended::TooManyWriters;
-        }
-        if !self.usage.fits_entry(entry.bytes.len(), self.quota) {
-            return Appended::Full;
-        }
-        self.usage.add_entry(entry.bytes.len());
-        let log = self.logs.entry(entry.writer).or_default();
-        log.push((entry.header, entry.bytes));
-        Appended::Stored
-    }
 }
 
 impl MemoryStore {
@@ -141,8 +69,9 @@ impl MemoryStore {
             match bytes {
                 Some(bytes) => kept.bytes = bytes,
                 None => {
-                    vault.usage.remove_blob(kept.bytes.len());
+                    let len = kept.len;
                     vault.blobs.remove(&id);
+                    vault.usage.remove_blob(len);
                 }
             }
             Ok(true)
@@ -237,19 +166,13 @@ impl RelayStore for MemoryStore {
             None if now_ms >= invitation.expires_ms => return Ok(Consumed::Expired),
             None => invitation.used = Some((vault, now_ms)),
         }
-        let kept = vaults.entry(vault).or_insert_with(|| Vault {
-            epoch,
-            quota: 0,
-            added_ms: now_ms,
-            usage: Usage::default(),
-            members: BTreeSet::new(),
-            seen: BTreeMap::new(),
-            grants: Vec::new(),
-            logs: BTreeMap::new(),
-            held: BTreeMap::new(),
-            statement: None,
-            blobs: BTreeMap::new(),
-        });
+        let is_new = !vaults.contains_key(&vault);
+        let kept = vaults
+            .entry(vault)
+            .or_insert_with(|| Vault::new(epoch, now_ms));
+        if !is_new {
+            kept.begin_anew(epoch, now_ms);
+        }
         kept.quota = kept.quota.max(invitation.quota);
         Ok(Consumed::Now(kept.record(vault)))
     }
@@ -355,18 +278,7 @@ impl RelayStore for MemoryStore {
         grants: Vec<(Hash, Bytes)>,
     ) -> Result<usize, StoreError> {
         bounds::grants(&grants)?;
-        self.within(vault, |kept| {
-            let mut known: BTreeSet<Hash> = kept.grants.iter().map(|(id, _)| *id).collect();
-            let new: Vec<_> = grants
-                .into_iter()
-                .filter(|(id, _)| known.insert(*id))
-                .collect();
-            let there = kept.grants.iter().chain(&new).map(|(_, bytes)| bytes.len());
-            bounds::all_grants(known.len(), there.sum())?;
-            let count = new.len();
-            kept.grants.extend(new);
-            Ok(count)
-        })
+        self.within(vault, |kept| kept.put_grants(grants))
     }
 
     async fn grants(&self, vault: VaultId) -> Result<Vec<Bytes>, StoreError> {
@@ -398,19 +310,7 @@ impl RelayStore for MemoryStore {
         to: u64,
         max_bytes: usize,
     ) -> Result<Vec<StoredEntry>, StoreError> {
-        self.within(vault, |kept| {
-            let mut room = bounds::Room::new(max_bytes);
-            let log = kept.logs.get(&writer).map_or(&[][..], Vec::as_slice);
-            Ok((1u64..)
-                .zip(log)
-                .filter(|(seq, _)| (from..=to).contains(seq))
-                .take_while(|(_, (_, bytes))| room.takes(bytes.len()))
-                .map(|(seq, (_, bytes))| StoredEntry {
-                    seq,
-                    bytes: bytes.clone(),
-                })
-                .collect())
-        })
+        self.within(vault, |kept| Ok(kept.entries(&writer, from, to, max_bytes)))
     }
 
     async fn clock(&self, vault: VaultId) -> Result<Clock, StoreError> {
@@ -419,15 +319,7 @@ impl RelayStore for MemoryStore {
 
     async fn put_held(&self, vault: VaultId, statement: HeldStatement) -> Result<bool, StoreError> {
         bounds::statement(&statement.bytes)?;
-        self.within(vault, |kept| {
-            match kept.held.get(&statement.device) {
-                Some(old) if old.counter >= statement.counter => return Ok(false),
-                Some(_) => {}
-                None => bounds::one_more_device(kept.held.len())?,
-            }
-            kept.held.insert(statement.device, statement);
-            Ok(true)
-        })
+        self.within(vault, |kept| kept.put_held(statement))
     }
 
     async fn held(&self, vault: VaultId) -> Result<Vec<HeldStatement>, StoreError> {
@@ -439,6 +331,7 @@ impl RelayStore for MemoryStore {
         Ok(state.vaults.get(&vault).map(|kept| Snapshot {
             record: kept.record(vault),
             clock: kept.clock(),
+            counter: kept.counter,
             statement: kept.statement.clone(),
         }))
     }
@@ -450,14 +343,7 @@ impl RelayStore for MemoryStore {
         statement: Bytes,
     ) -> Result<bool, StoreError> {
         bounds::statement(&statement)?;
-        self.within(vault, |kept| {
-            let last = kept.statement.as_ref().map_or(0, |(counter, _)| *counter);
-            let next = last.checked_add(1) == Some(counter);
-            if next {
-                kept.statement = Some((counter, statement));
-            }
-            Ok(next)
-        })
+        self.within(vault, |kept| Ok(kept.state(counter, statement)))
     }
 
     async fn have(
@@ -467,40 +353,14 @@ impl RelayStore for MemoryStore {
         claim: bool,
     ) -> Result<Vec<bool>, StoreError> {
         bounds::ids(&ids)?;
-        self.within(vault, |kept| {
-            let look = |id| match kept.blobs.get_mut(id) {
-                Some(blob) => {
-                    if claim {
-                        blob.released.clear();
-                    }
-                    true
-                }
-                None => false,
-            };
-            Ok(ids.iter().map(look).collect())
-        })
+        self.within(vault, |kept| Ok(kept.have(&ids, claim)))
     }
 
     async fn put(&self, vault: VaultId, blobs: Vec<(Hash, Bytes)>) -> Result<Vec<Put>, StoreError> {
         bounds::put(&blobs)?;
         self.within(vault, |kept| {
-            let mut take = |id, bytes: Bytes| {
-                if let Some(blob) = kept.blobs.get_mut(&id) {
-                    blob.released.clear();
-                    return Put::Had;
-                }
-                if !kept.usage.fits_blob(bytes.len(), kept.quota) {
-                    return Put::Full;
-                }
-                kept.usage.add_blob(bytes.len());
-                let released = BTreeMap::new();
-                kept.blobs.insert(id, Kept { bytes, released });
-                Put::Stored
-            };
-            Ok(blobs
-                .into_iter()
-                .map(|(id, bytes)| take(id, bytes))
-                .collect())
+            let put = blobs.into_iter().map(|(id, bytes)| kept.put(id, bytes));
+            Ok(put.collect())
         })
     }
 
@@ -534,6 +394,11 @@ impl RelayStore for MemoryStore {
         })
     }
 
+    async fn verify(&self, vault: VaultId, ids: Vec<Hash>) -> Result<Vec<Hash>, StoreError> {
+        bounds::verify(&ids)?;
+        self.within(vault, |kept| Ok(kept.verify(ids)))
+    }
+
     async fn list(
         &self,
         vault: VaultId,
@@ -553,19 +418,7 @@ impl RelayStore for MemoryStore {
         now_ms: u64,
     ) -> Result<(), StoreError> {
         bounds::ids(&ids)?;
-        self.within(vault, |kept| {
-            for blob in ids.iter().filter_map(|id| kept.blobs.get(id)) {
-                if !blob.released.contains_key(&device) {
-                    bounds::one_more_device(blob.released.len())?;
-                }
-            }
-            for id in ids {
-                if let Some(blob) = kept.blobs.get_mut(&id) {
-                    blob.released.entry(device).or_insert(now_ms);
-                }
-            }
-            Ok(())
-        })
+        self.within(vault, |kept| kept.release(device, &ids, now_ms))
     }
 
     async fn released(
@@ -574,37 +427,12 @@ impl RelayStore for MemoryStore {
         after: Option<Hash>,
         max: usize,
     ) -> Result<Vec<Released>, StoreError> {
-        self.within(vault, |kept| {
-            Ok(page(&kept.blobs, after, usize::MAX)
-                .filter(|(_, blob)| !blob.released.is_empty())
-                .take(bounds::page(max))
-                .map(|(id, blob)| Released {
-                    id: *id,
-                    by: blob.released.iter().map(|(by, at)| (*by, *at)).collect(),
-                })
-                .collect())
-        })
+        self.within(vault, |kept| Ok(kept.released(after, bounds::page(max))))
     }
 
     async fn free(&self, vault: VaultId, blobs: Vec<Released>) -> Result<Freed, StoreError> {
         bounds::free(&blobs)?;
-        self.within(vault, |kept| {
-            let mut freed = Freed::default();
-            for Released { id, by } in blobs {
-                let Some(blob) = kept.blobs.get(&id) else {
-                    continue;
-                };
-                if by.is_empty() || !blob.released.iter().map(|(by, at)| (*by, *at)).eq(by) {
-                    continue;
-                }
-                let len = blob.bytes.len();
-                kept.blobs.remove(&id);
-                kept.usage.remove_blob(len);
-                freed.blobs += 1;
-                freed.bytes += super::charge(len);
-            }
-            Ok(freed)
-        })
+        self.within(vault, |kept| Ok(kept.free(blobs)))
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {
@@ -640,31 +468,4 @@ impl RelayStore for MemoryStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use async_trait::async_trait;
-
-    use super::MemoryStore;
-    use crate::relay::store::conformance::{self, Bench, Store};
-
-    struct Once;
-
-    #[async_trait]
-    impl Bench for Once {
-        async fn open(&self) -> Store {
-            Arc::new(MemoryStore::new())
-        }
-    }
-
-    #[tokio::test]
-    async fn the_model_does_what_the_suite_says() {
-        conformance::what_is_not_served_is_refused(&Once).await;
-        conformance::an_erased_vault_leaves_only_its_receipt(&Once).await;
-        conformance::entries_have_a_reserve_beyond_the_quota(&Once).await;
-        conformance::blobs_stop_at_the_quota(&Once).await;
-        conformance::a_release_alone_frees_nothing(&Once).await;
-        conformance::what_changed_since_is_not_freed(&Once).await;
-        conformance::a_closed_store_refuses(&Once).await;
-    }
-}
+mod tests;
