@@ -6,8 +6,10 @@
 //! *Reservations.* Every host in use is asked once it is connected and has said what it offers; a lost reservation is made
 //! anew at once, a refused one after 1, 2, 4 … 300 s. A host that does not answer is connected anew. libp2p renews what it has.
 //! *Circuits.* A wanted device that is not connected is dialled through the hosts that are connected, the nearest first, one
-//! after the other: [`HEAD_START`] after the direct dials began, then after 1, 2, 4 … 60 s. The device with the larger key
-//! waits a little longer, so that the two do not come up with a circuit each.
+//! after the other: [`HEAD_START`] after the direct dials began, then after 1, 2, 4 … 30 s. The device with the larger key
+//! waits a little longer, so that the two do not come up with a circuit each. It starts over when there is reason to think
+//! that it will succeed: a host is there or has agreed to take connections for us, the device was connected meanwhile, or
+//! somebody has heard of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,8 +18,12 @@ use std::{
 
 use super::{
     address::Device,
-    dialing::{FIRST_BACKOFF, MAX_BACKOFF, SETTLED, SOON, backoff, yielding},
+    dialing::{FIRST_BACKOFF, SETTLED, SOON, backoff, yielding},
 };
+
+/// Longest delay between dials through hosts. To ask a host for somebody who is not there costs some hundred bytes, so that
+/// it is done more often than direct dials: who comes back behind a router may have no other way to be found.
+pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Direct dials' head start: the handshakes of a path of 100 ms. A circuit that comes up needlessly costs little.
 pub(super) const HEAD_START: Duration = Duration::from_millis(400);
@@ -183,6 +189,7 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
             target.connections += 1;
             target.connected_at.get_or_insert(now);
             target.due = None;
+            target.attempts = 0;
             target.tried.clear();
         }
     }
@@ -241,13 +248,23 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
     }
 
     /// A host has agreed, for the first time or anew.
-    pub fn reserved(&mut self, device: &Device) {
+    pub fn reserved(&mut self, device: &Device, now: Instant) {
         if let Some(host) = self.hosts.get_mut(device)
             && let Reservation::Asked(listener) = host.reservation
         {
             host.reservation = Reservation::Held(listener);
             host.asked_at = None;
             host.refused = 0;
+            // It may have refused to dial for us until now, as it has not known us.
+            self.hurry(now);
+        }
+    }
+
+    /// Somebody else has heard of a device: it is up, and may be reachable now.
+    pub fn heard_of(&mut self, device: &Device, now: Instant) {
+        let own = self.own;
+        if let Some(target) = self.targets.get_mut(device) {
+            target.hurry(now, yielding(&own, device));
         }
     }
 
@@ -302,13 +319,7 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
     pub fn hurry(&mut self, now: Instant) {
         let own = self.own;
         for (device, target) in &mut self.targets {
-            if target.connections == 0 && target.under_way.is_none() {
-                target.attempts = 0;
-                target.tried.clear();
-                let at = now + yielding(&own, device);
-                // Not before the direct dials of a device that has just become wanted.
-                target.due = Some(target.due.map_or(at, |due| due.min(at + HEAD_START)));
-            }
+            target.hurry(now, yielding(&own, device));
         }
     }
 
@@ -402,6 +413,20 @@ impl<Listener: Copy + PartialEq> Circuits<Listener> {
 }
 
 impl Target {
+    /// Starts over with the delays.
+    fn hurry(&mut self, now: Instant, yielding: Duration) {
+        if self.connections > 0 {
+            return;
+        }
+        self.attempts = 0;
+        if self.under_way.is_none() {
+            self.tried.clear();
+            let at = now + yielding;
+            // Not before the direct dials of a device that has just become wanted.
+            self.due = Some(self.due.map_or(at, |due| due.min(at + HEAD_START)));
+        }
+    }
+
     fn give_up_for_now(&mut self, now: Instant) {
         self.tried.clear();
         self.attempts = self.attempts.saturating_add(1);

@@ -25,7 +25,7 @@ fn ready(now: Instant) -> Circuits<u32> {
         circuits.measured(&host, Duration::from_millis(away));
         assert!(circuits.due(now).contains(&Act::Reserve(host)));
         circuits.asked(&host, listener, now);
-        circuits.reserved(&host);
+        circuits.reserved(&host, now);
     }
     circuits
 }
@@ -99,7 +99,7 @@ fn a_host_that_cannot_be_asked_is_tried_again_and_one_that_does_not_answer_conne
     circuits.identified(&NEAR, now);
     assert_eq!(circuits.due(now), [Act::Reserve(NEAR)]);
     circuits.asked(&NEAR, 2, now);
-    circuits.reserved(&NEAR);
+    circuits.reserved(&NEAR, now);
     assert_eq!(circuits.next(), None);
 }
 
@@ -134,7 +134,50 @@ fn a_device_is_dialled_through_the_nearest_host_first_then_the_others_then_later
         circuits.settled(&OTHER, now);
         assert_eq!(circuits.due(now), [dial(FAR)]);
     }
-    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);
+}
+
+#[test]
+fn what_promises_success_starts_over() {
+    let failed = || {
+        let mut now = Instant::now();
+        let mut circuits = ready(now);
+        for _ in 0..20 {
+            now = circuits.next().expect("planned");
+            for _ in circuits.due(now) {
+                circuits.settled(&OTHER, now);
+            }
+        }
+        let next = circuits.next().expect("planned");
+        assert_eq!(next, now + MAX_BACKOFF);
+        (circuits, now)
+    };
+    // Somebody has heard of it.
+    let (mut circuits, now) = failed();
+    circuits.heard_of(&OTHER, now);
+    assert!(circuits.next().expect("planned") <= now + HEAD_START);
+    // A host agrees to take connections for us, as it does again after it was restarted.
+    let (mut circuits, now) = failed();
+    assert_eq!(circuits.unreserved(1, now), Some(NEAR));
+    assert!(circuits.due(now).contains(&Act::Reserve(NEAR)));
+    circuits.asked(&NEAR, 3, now);
+    circuits.reserved(&NEAR, now);
+    assert!(circuits.next().expect("planned") <= now + HEAD_START);
+    // It was connected for a moment: the next failures count from one.
+    let (mut circuits, now) = failed();
+    circuits.connected(&OTHER, now);
+    circuits.disconnected(&OTHER, 0, now);
+    let mut now = now + HEAD_START;
+    for _ in 0..2 {
+        assert_eq!(circuits.due(now).len(), 1);
+        circuits.settled(&OTHER, now);
+        now = circuits.next().expect("planned");
+    }
+    assert_eq!(now, circuits.next().expect("planned"));
+    assert!(circuits.due(now).len() == 1);
+    // One that is being dialled is not dialled twice, and its next failure is the first.
+    circuits.heard_of(&OTHER, now);
+    assert!(circuits.due(now + HEAD_START).is_empty());
 }
 
 #[test]

@@ -162,6 +162,13 @@ impl Dialing {
         }
     }
 
+    /// Somebody else has heard of a device: it is up, and may be reachable now.
+    pub fn heard_of(&mut self, device: Device, now: Instant) {
+        if let Some(target) = self.targets.get_mut(&device) {
+            target.hurry(target.addresses.clone(), now, yielding(&self.own, &device));
+        }
+    }
+
     /// The machine's addresses changed: whoever was unreachable may be reachable now.
     pub fn network_changed(&mut self, now: Instant) {
         for (device, target) in &mut self.targets {

@@ -81,6 +81,10 @@ pub(super) enum Command {
         while_connected: bool,
         done: oneshot::Sender<()>,
     },
+    HeardOf {
+        device: Device,
+        done: oneshot::Sender<()>,
+    },
     Close {
         device: Device,
         done: oneshot::Sender<()>,

@@ -47,6 +47,11 @@ impl Actor {
                 self.set_client(device, while_connected);
                 done.send(()).ok();
             }
+            Command::HeardOf { device, done } => {
+                self.dialing.heard_of(device, now);
+                self.circuits.heard_of(&device, now);
+                done.send(()).ok();
+            }
             Command::Close { device, done } => {
                 self.close_all(device, now);
                 done.send(()).ok();

@@ -225,7 +225,7 @@ impl Actor {
         if let relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } = event
             && let Some(host) = device_of(&relay_peer_id)
         {
-            self.circuits.reserved(&host);
+            self.circuits.reserved(&host, Instant::now());
             if self.roster.set_reserved(host, true) {
                 self.tell(NetEvent::Reservation { host, holds: true });
             }
