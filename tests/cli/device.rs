@@ -418,6 +418,16 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The same for what takes minutes by its nature: that is waited for with long looks.
+#[track_caller]
+pub fn in_time(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < within, "it never came about that {what}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
 /// Everything beneath a folder: relative path and content, folders with `None`. What coffer keeps for itself is left out.
 pub fn tree(dir: &Path) -> std::collections::BTreeMap<String, Option<Vec<u8>>> {
     fn walk(

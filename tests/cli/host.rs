@@ -88,6 +88,12 @@ impl Host {
         );
     }
 
+    /// Makes its key and data folder, for whoever runs it otherwise.
+    pub fn prepare(&self) {
+        let made = self.run(&["relay", "init"]);
+        assert_eq!(made.code, Some(0), "{made:?}");
+    }
+
     /// Ends it as a service manager does.
     pub fn stop(&mut self) {
         let mut process = self.process.take().expect("a running host");

@@ -16,6 +16,7 @@ mod folders;
 mod holding;
 mod host;
 mod ignoring;
+mod liar;
 mod listener;
 mod on_demand;
 mod pairing;

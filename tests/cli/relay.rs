@@ -201,6 +201,62 @@ fn a_host_that_was_put_back_to_an_earlier_state_is_named_and_filled_again() {
         warnings.to_string().contains("host-rolled-back"),
         "{warnings}"
     );
+    assert!(warnings.to_string().contains("relay add"), "{warnings}");
+}
+
+#[test]
+fn a_host_that_was_put_back_and_is_added_anew_is_as_good_as_new_on_every_device() {
+    let mut host = Host::started();
+    let (mut first, second) = pair_of_devices();
+    add(&first, &host, "1GiB");
+    first.ok(&["doc", "put", "notes", "ada", "{}"]);
+    for device in [&first, &second] {
+        eventually("it is known", || host_of(device)["name"] == "attic");
+        brought(device);
+    }
+    host.stop();
+    let copy = host.path("copy");
+    copy_folder(&host.data, &copy);
+    host.start();
+    let file = first.path("file.bin");
+    write(&file, noise(1, 1 << 20));
+    first.ok(&["file", "add", file.to_str().unwrap()]);
+    for number in 0..5 {
+        let id = format!("n{number}");
+        second.ok(&["doc", "put", "notes", &id, "{}"]);
+        brought(&second);
+    }
+    brought(&first);
+    host.stop();
+    std::fs::remove_dir_all(&host.data).unwrap();
+    std::fs::rename(&copy, &host.data).unwrap();
+    host.start();
+    let is_clean = |device: &Device| {
+        let row = host_of(device);
+        row["troubles"].as_array().is_none_or(Vec::is_empty)
+            && row["holding"]["everything"] == true
+            && !device.status()["warnings"].to_string().contains("host-")
+    };
+    for device in [&first, &second] {
+        eventually("it is found out", || {
+            host_of(device)["troubles"]
+                .to_string()
+                .contains("rolled-back")
+        });
+    }
+    add(&first, &host, "1GiB");
+    for device in [&first, &second] {
+        eventually("it is as good as new", || is_clean(device));
+    }
+    // What each remembers, and tells the other of what the host once said, changes nothing.
+    first.stop();
+    second.ok(&["doc", "put", "notes", "ben", "{}"]);
+    brought(&second);
+    first.start();
+    for device in [&first, &second] {
+        eventually("it stays so", || is_clean(device));
+    }
+    assert!(first.ok(&["relay", "list"]).contains("attic"));
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Hosts that have lost what they had confirmed, and how far what they confirm is relied on.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::device::{Device, eventually, noise, write};
+use crate::device::{Device, eventually, in_time, noise, pair_of_devices, write};
 use crate::host::Host;
+use crate::liar::Liar;
 
 const MB: usize = 1 << 20;
 
@@ -72,17 +74,74 @@ fn named_as(device: &Device, code: &str) {
     });
 }
 
+/// Waits until nothing is held against any host.
+#[track_caller]
+fn nothing_is_wrong(device: &Device) {
+    eventually("it is named no longer", || {
+        let hosts = device.status()["hosts"].clone();
+        let mut hosts = hosts.as_array().unwrap().iter();
+        hosts.all(|host| host["troubles"].as_array().is_none_or(Vec::is_empty))
+    });
+    let warnings = device.status()["warnings"].to_string();
+    assert!(!warnings.contains("host-"), "{warnings}");
+}
+
 #[test]
-fn a_host_whose_contents_are_damaged_is_named_soon_after_it_is_back() {
+fn a_host_whose_disk_damages_contents_is_named_and_gets_them_anew_and_is_named_no_longer() {
     let (device, mut host) = filled();
+    for seed in 2..8 {
+        add_file(&device, &format!("letter {seed}"), seed);
+    }
+    holds_everything(&device, 1);
     host.stop();
     for pack in packs(&host) {
         let len = std::fs::metadata(&pack).unwrap().len();
-        std::fs::write(&pack, noise(2, len as usize)).unwrap();
+        std::fs::write(&pack, noise(99, len as usize)).unwrap();
     }
     host.start();
+    // One of them is asked for; the others are found by the host, which reads all of them then.
     named_as(&device, "lost-contents");
-    assert!(device.ok(&["status"]).contains("no longer has contents"));
+    nothing_is_wrong(&device);
+    holds_everything(&device, 1);
+}
+
+#[test]
+fn a_host_that_holds_things_back_is_named_until_it_does_not() {
+    let liar = Liar::started();
+    let (mut first, mut second) = pair_of_devices();
+    add_file(&first, "letter", 1);
+    let invitation = liar.host.invite("1GiB");
+    first.ok(&["relay", "add", &invitation, "--name", "attic"]);
+    for device in [&first, &second] {
+        eventually("the host is known", || {
+            device.status()["hosts"][0]["name"] == "attic"
+        });
+        holds_everything(device, 1);
+    }
+    second.stop();
+    first.ok(&["doc", "put", "notes", "ada", r#"{"text":"kept back"}"#]);
+    holds_everything(&first, 1);
+    first.stop();
+    liar.lies(true);
+    second.start();
+    let troubles = |device: &Device| device.status()["hosts"][0]["troubles"].to_string();
+    in_time("it is named", Duration::from_secs(300), || {
+        let troubles = troubles(&second);
+        troubles.contains("withholds") && troubles.contains("unproven")
+    });
+    let said = second.ok(&["status"]);
+    assert!(said.contains("does not pass on everything"), "{said}");
+    assert!(said.contains("does not answer"), "{said}");
+    second.run(&["doc", "get", "notes", "ada"]).fails(3, "ada");
+    liar.lies(false);
+    in_time("it is named no longer", Duration::from_secs(120), || {
+        troubles(&second) == "[]"
+    });
+    assert!(
+        second
+            .ok(&["doc", "get", "notes", "ada"])
+            .contains("kept back")
+    );
 }
 
 #[test]

@@ -73,6 +73,25 @@ impl Lot {
         self.there.extend(blobs);
     }
 
+    /// What of its contents the host had confirmed and turns out not to have: to be noted before it is brought again, for
+    /// it counts as not confirmed from then on.
+    pub fn lost(&mut self, host: DeviceId) -> Vec<HostChange> {
+        let mut learnt = self.learnt(host);
+        learnt.retain(|change| !matches!(change, HostChange::Confirmed(..)));
+        let there = &self.there;
+        for content in &mut self.contents {
+            content.confirmed &= content.blobs.iter().all(|blob| there.contains(blob));
+        }
+        learnt
+    }
+
+    /// Contents that the host turned out to have whole.
+    pub fn whole(&self, host: DeviceId) -> Vec<HostChange> {
+        let mut learnt = self.learnt(host);
+        learnt.retain(|change| matches!(change, HostChange::Confirmed(..)));
+        learnt
+    }
+
     /// What was learnt of the host: contents that it has whole and had not confirmed before, and those that it had
     /// confirmed and does not have.
     pub fn learnt(&self, host: DeviceId) -> Vec<HostChange> {

@@ -20,7 +20,7 @@ pub mod setting;
 pub mod watch;
 
 pub use content::ContentKey;
-pub use memory::{Memory, Trouble, TroubleKind};
+pub use memory::{Added, Memory, Trouble, TroubleKind};
 pub use setting::Setting;
 
 use coffer_protocol::identity::DeviceId;
@@ -34,6 +34,10 @@ pub enum HostChange {
     Unconfirmed(DeviceId, Vec<ContentKey>),
     /// This is wrong with the host.
     Trouble(DeviceId, TroubleKind),
-    /// All that is known of the host is to be forgotten: it begins anew, or is not used any more.
+    /// It is over with what was wrong with the host.
+    Over(DeviceId, TroubleKind),
+    /// A person added the host, for the first time or anew: nothing that was known of it counts any more.
+    Begins(DeviceId, Added),
+    /// All that is known of the host is to be forgotten: it is not used any more.
     Forget(DeviceId),
 }

@@ -9,6 +9,7 @@ use coffer_protocol::relay::{HOST_NAME_MAX_LEN, MAX_HOST_ADDRESSES};
 use redb::ReadTransaction;
 use serde_json::{Value, json};
 
+use super::Added;
 use crate::index;
 use crate::store::documents::{DocumentKey, read_row};
 use crate::store::{StoreError, tables};
@@ -48,6 +49,14 @@ pub struct Erased {
 }
 
 impl Setting {
+    /// When a person added the host, and to what.
+    pub fn added(&self) -> Added {
+        Added {
+            at_ms: self.added_ms,
+            store: self.store,
+        }
+    }
+
     /// The document.
     pub fn to_json(&self) -> Value {
         let mut value = json!({

@@ -1,15 +1,22 @@
 //! Looking at a host: whether it withholds, and whether it still has what it confirmed. Pure: `service/hosts/look.rs`
 //! says when, and talks.
 
+use std::time::Duration;
+
 use coffer_protocol::identity::{DeviceId, Hash, VaultId};
 use coffer_protocol::relay::{Answer, MAX_RANGE, Request};
 use rand::{Rng, RngExt};
 
 use crate::vault::Core;
 
-/// Looks in a row, a minute apart, that find a connected host lagging before it is said to withhold: a first sync of much
-/// may bring nothing for some minutes.
-pub const MAY_LAG: u32 = 15;
+/// Looks in a row that find a connected host lagging before it is said to withhold; they are [`DOUBT_EVERY`] apart. A
+/// message of a MiB takes so long on a line of 10 kB/s, and what comes ends the doubt.
+pub const MAY_LAG: u32 = 8;
+/// Challenges in a row that a connected host may leave unanswered, or refuse, before it is said not to show what it holds;
+/// as far apart: a disk that is busy may fail some.
+pub const MAY_REFUSE: u32 = 8;
+/// Between two looks at a host that is in doubt.
+pub const DOUBT_EVERY: Duration = Duration::from_secs(15);
 
 /// Whether a host says, or has said to others, that it has more than it has sent to this device.
 pub fn lags(core: &Core, host: DeviceId) -> bool {
@@ -46,7 +53,7 @@ impl Lagging {
             return false;
         }
         self.looks += 1;
-        // The first was the beginning of the first minute.
+        // The first was the beginning of the time.
         let withholds = self.looks > MAY_LAG;
         if withholds {
             self.looks = 1;
@@ -54,10 +61,41 @@ impl Lagging {
         withholds
     }
 
+    /// Whether the last look found it lagging.
+    pub fn is_lagging(&self) -> bool {
+        self.looks > 0
+    }
+
     /// The same for what a core knows now.
     pub fn look_at(&mut self, core: &Core, host: DeviceId) -> bool {
         let entries = core.state().clock.iter().map(|(_, seq, _)| seq).sum();
         self.look(lags(core, host), entries)
+    }
+}
+
+/// How often in a row a connected host did not answer a challenge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusing(u32);
+
+impl Refusing {
+    /// It answered, rightly or not.
+    pub fn answered(&mut self) {
+        self.0 = 0;
+    }
+
+    /// It did not. Says whether that is to be said of it: once it has gone on for long, and now and then while it does.
+    pub fn refused(&mut self) -> bool {
+        self.0 += 1;
+        let is_long = self.0 >= MAY_REFUSE;
+        if is_long {
+            self.0 = 1;
+        }
+        is_long
+    }
+
+    /// Whether the last challenge was not answered.
+    pub fn is_refusing(&self) -> bool {
+        self.0 > 0
     }
 }
 
@@ -125,10 +163,27 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_refuses_each_challenge_is_named_and_one_answer_is_enough_not_to_be() {
+        let mut refusing = Refusing::default();
+        for _ in 1..MAY_REFUSE {
+            assert!(!refusing.refused());
+        }
+        assert!(refusing.refused() && refusing.is_refusing());
+        for _ in 0..10 {
+            for _ in 2..MAY_REFUSE {
+                assert!(!refusing.refused());
+            }
+            refusing.answered();
+            assert!(!refusing.refused());
+        }
+    }
+
+    #[test]
     fn one_that_catches_up_or_sends_something_does_not() {
         let mut lagging = Lagging::default();
         for look in 0..10 * u64::from(MAY_LAG) {
             assert!(!lagging.look(true, look / 5), "entries come");
+            assert!(lagging.is_lagging());
         }
         for look in 0..10 * MAY_LAG {
             assert!(!lagging.look(look % MAY_LAG != 0, 30), "it catches up");

@@ -175,6 +175,24 @@ impl Work<'_, '_> {
                     }
                 }
                 HostChange::Trouble(host, kind) => self.trouble(host, *kind)?,
+                HostChange::Over(host, kind) => {
+                    let hosts = Arc::make_mut(&mut self.core.state.hosts);
+                    if let Some(memory) = hosts.get_mut(host) {
+                        memory.over(*kind);
+                        let stored = memory.encode();
+                        self.write_host(host, &stored)?;
+                        self.done.hosts_changed = true;
+                    }
+                }
+                HostChange::Begins(host, added) => {
+                    let hosts = Arc::make_mut(&mut self.core.state.hosts);
+                    let memory = hosts.entry(*host).or_default();
+                    memory.begins(*added);
+                    let stored = memory.encode();
+                    self.write_host(host, &stored)?;
+                    self.forget_confirmed(host)?;
+                    self.done.hosts_changed = true;
+                }
                 HostChange::Forget(host) => {
                     Arc::make_mut(&mut self.core.state.hosts).remove(host);
                     let mut table = self.transaction.open_table(tables::HOSTS)?;

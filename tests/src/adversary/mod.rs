@@ -51,6 +51,7 @@ fn name_of(kind: TroubleKind) -> &'static str {
         TroubleKind::Withholds => "withholds",
         TroubleKind::LostContents => "lost contents",
         TroubleKind::Forged => "forged",
+        TroubleKind::Unproven => "unproven",
     }
 }
 

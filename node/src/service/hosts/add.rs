@@ -72,7 +72,8 @@ pub async fn add(
         in_use: true,
         erased: None,
     };
-    write(&running, host, &setting, vec![HostChange::Forget(host)]).await?;
+    let begins = HostChange::Begins(host, setting.added());
+    write(&running, host, &setting, vec![begins]).await?;
     running.vault.members_changed();
     Ok(Reply::HostAdded {
         host: Box::new(rows::row(node, &running, host, &setting).await?),

@@ -12,13 +12,14 @@ use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::relay::{Answer, MAX_PUT, MAX_PUT_BYTES, Request};
 use redb::ReadableDatabase;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::super::random;
 use super::super::running::Running;
 use super::At;
 use super::gather::{self, Scope};
+use super::losses::{Asking, Losses};
 use super::talk::{Talk, TalkError};
 use crate::blobs::{BlobsError, Filled};
 use crate::hosts::HostChange;
@@ -26,7 +27,7 @@ use crate::hosts::lot::Lot;
 use crate::net::Net;
 use crate::store::StoreError;
 use crate::vault::hosts::Confirmed;
-use crate::vault::{Changes, CommitError, CommitRequest};
+use crate::vault::{Changes, CommitError, CommitRequest, wall_ms};
 
 /// After a change, how long more of them are let come.
 const GATHER: Duration = Duration::from_millis(100);
@@ -92,19 +93,20 @@ impl Due {
     }
 }
 
-/// Brings everything, and again whenever something changes; never ends. When the host has `lost` something, it is asked
-/// about everything again.
+/// Brings everything, and again whenever something changes; never ends. When the host has lost something, or says that it
+/// has less than before, it is asked about everything again.
 pub async fn run(
     running: Arc<Running>,
     net: Net,
     host: DeviceId,
     at: watch::Sender<At>,
-    lost: Arc<Notify>,
+    losses: Arc<Losses>,
 ) {
     let mut due = Due {
         scope: Scope::All,
         again_at: Instant::now(),
     };
+    let mut asking = Asking::new();
     let mut changes = running.vault.subscribe();
     let mut news = running.vault.hosts_news();
     let mut sessions = running.vault.sessions_changed();
@@ -120,6 +122,9 @@ pub async fn run(
             due.add(Ok(change));
         }
         news.borrow_and_update();
+        if let Some(again_at) = asking.if_less(&running, host).await {
+            due.again_at = due.again_at.min(again_at);
+        }
         let again = Instant::now() >= due.again_at;
         if again {
             due.scope = Scope::All;
@@ -127,27 +132,43 @@ pub async fn run(
         let paused = async {
             let _ = limits.wait_for(|limits| limits.paused).await;
         };
+        let began_ms = wall_ms();
         at.send_modify(|at| at.working = true);
         let outcome = tokio::select! {
-            outcome = pass(&running, &net, host, &due.scope, again, &at) => Some(outcome),
+            outcome = async {
+                pass(&running, &net, host, &due.scope, again, &at).await?;
+                if again {
+                    asking.asked(began_ms);
+                }
+                if at.borrow().lacks != (0, 0) {
+                    return Ok(None);
+                }
+                let settled = asking.settle(&running, &net, host, &losses).await;
+                Ok::<_, BringError>(settled.unwrap_or_else(|error| {
+                    tracing::debug!(%host, %error, "a host does not show what it has again");
+                    Some(asking.after_a_loss())
+                }))
+            } => Some(outcome),
             () = paused => None,
         };
         at.send_modify(|at| at.working = false);
         let after = match outcome {
             None => continue,
-            Some(Ok(())) => {
+            Some(Ok(once_more)) => {
                 if again {
                     due.again_at = Instant::now() + AGAIN_EVERY;
                 }
+                due.again_at = once_more.unwrap_or(due.again_at).min(due.again_at);
                 // What is lacking may be brought by somebody else, or may have come here meanwhile.
                 let lacks = at.borrow().lacks != (0, 0);
                 due.scope = match lacks {
                     true => Scope::All,
                     false => Scope::Files(Vec::new()),
                 };
+                let again_in = due.again_at.saturating_duration_since(Instant::now());
                 match lacks {
-                    true => RETRY_AFTER,
-                    false => due.again_at.saturating_duration_since(Instant::now()),
+                    true => RETRY_AFTER.min(again_in),
+                    false => again_in,
                 }
             }
             Some(Err(error)) => {
@@ -155,7 +176,7 @@ pub async fn run(
                 BROKEN_AFTER
             }
         };
-        let wake = tokio::time::Instant::now() + after;
+        let mut wake = Instant::now() + after;
         loop {
             tokio::select! {
                 change = changes.recv() => {
@@ -172,14 +193,18 @@ pub async fn run(
                 }
                 // It has room again, or does not have any more what it had.
                 _ = news.changed() => {
+                    if let Some(again_at) = asking.if_less(&running, host).await {
+                        due.again_at = due.again_at.min(again_at);
+                        wake = wake.min(again_at);
+                    }
                     if at.borrow().full || void(&running, host).await {
                         due.scope = Scope::All;
                         break;
                     }
                 }
-                () = lost.notified() => {
-                    due.again_at = Instant::now();
-                    break;
+                () = losses.more() => {
+                    due.again_at = due.again_at.min(asking.after_a_loss());
+                    wake = wake.min(due.again_at);
                 }
                 () = tokio::time::sleep_until(wake) => break,
             }
@@ -235,7 +260,7 @@ async fn pass(
                 none => none.insert(Talk::open(net, host, vault).await?),
             };
             let brought = bring(running, talk, host, &mut read.lot, full).await;
-            note(running, host, &read.lot).await?;
+            note_all(running, host, read.lot.whole(host)).await?;
             for content in read.lot.split().1 {
                 lacks.0 += 1;
                 lacks.1 += content.bytes;
@@ -253,9 +278,11 @@ async fn pass(
     Ok(())
 }
 
-/// Notes what a host has whole, and what it has lost.
-async fn note(running: &Arc<Running>, host: DeviceId, lot: &Lot) -> Result<(), CommitError> {
-    let hosts = lot.learnt(host);
+async fn note_all(
+    running: &Arc<Running>,
+    host: DeviceId,
+    hosts: Vec<HostChange>,
+) -> Result<(), CommitError> {
     if hosts.is_empty() {
         return Ok(());
     }
@@ -270,7 +297,8 @@ async fn note(running: &Arc<Running>, host: DeviceId, lot: &Lot) -> Result<(), C
     running.vault.commit(request).await.map(drop)
 }
 
-/// Asks about a lot, and gives what is lacking and here. Says whether the host turned out to be full.
+/// Asks about a lot, notes what of it the host has lost, and gives what is lacking and here. Says whether the host turned
+/// out to be full.
 async fn bring(
     running: &Arc<Running>,
     talk: &mut Talk,
@@ -281,6 +309,7 @@ async fn bring(
     let blobs = lot.blobs(&mut random());
     let (there, lacking) = talk.have(&blobs, true).await?;
     lot.has(there);
+    note_all(running, host, lot.lost(host)).await?;
     if lacking.is_empty() || full {
         return Ok(full);
     }

@@ -4,15 +4,18 @@
 //! - `add.rs`, `remove.rs`, `rows.rs`: requests · `talk.rs`: conversations with a host
 //! - `keep.rs`: which contents hosts keep, for what may be dropped here and for what is at risk
 //! - `link.rs`: replication · `bring.rs`, `gather.rs`: contents to it · `look.rs`: challenges, withholding, releases
+//! - `alive.rs`: devices of which a host has brought news · `losses.rs`: what it turned out to have lost, until it has shown that it has it again
 //!
 //! [`run`] has one task for each host in use, and ends it when the host is not in use any more.
 
 mod add;
+mod alive;
 mod bring;
 mod gather;
 mod keep;
 mod link;
 mod look;
+mod losses;
 mod remove;
 mod rows;
 mod talk;
@@ -27,14 +30,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use coffer_protocol::identity::DeviceId;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::running::Running;
 use super::{Node, stopped};
 use crate::control::ControlError;
 use crate::hosts::setting::DOCTYPE;
-use crate::hosts::{HostChange, Setting, TroubleKind};
+use crate::hosts::{HostChange, Setting};
 use crate::net::Net;
 use crate::vault::CommitRequest;
 
@@ -79,6 +82,7 @@ fn network(node: &Node) -> Result<&Net, ControlError> {
 pub async fn run(running: Arc<Running>, net: Net, mut stop: watch::Receiver<bool>) {
     let _ = running.hosts.net.set(net.clone());
     let mut tasks = JoinSet::new();
+    tasks.spawn(alive::run(running.clone(), net.clone()));
     let mut in_use: BTreeMap<DeviceId, AbortHandle> = BTreeMap::new();
     let mut members = running.vault.members();
     let mut changes = running.vault.subscribe();
@@ -118,27 +122,24 @@ pub async fn run(running: Arc<Running>, net: Net, mut stop: watch::Receiver<bool
     }
 }
 
-/// Forgets what was known of a host that is not in use any more, or was added anew since: a person knows of it.
+/// Forgets what was known of a host that is not in use any more, or was added (anew) since: a person knows of it.
 async fn settle(running: &Arc<Running>, hosts: &[(DeviceId, Setting)]) {
     let known = running.vault.inspect(|core| core.state().hosts.clone());
     let Ok(known) = known.await else { return };
-    let over = hosts.iter().filter(|(host, setting)| {
-        known.get(host).is_some_and(|memory| {
-            let mut troubles = memory.troubles.iter();
-            let told = memory.record.told.as_ref().map(|told| told.value().store);
-            !setting.in_use
-                || troubles.any(|trouble| {
-                    trouble.last_ms < setting.added_ms
-                        || trouble.kind == TroubleKind::BeganAnew && told == setting.store
-                })
-        })
-    });
-    let forget: Vec<HostChange> = over.map(|(host, _)| HostChange::Forget(*host)).collect();
-    if forget.is_empty() {
+    let mut changes = Vec::new();
+    for (host, setting) in hosts {
+        let memory = known.get(host);
+        if !setting.in_use {
+            changes.extend(memory.map(|_| HostChange::Forget(*host)));
+        } else if memory.and_then(|memory| memory.added) != Some(setting.added()) {
+            changes.push(HostChange::Begins(*host, setting.added()));
+        }
+    }
+    if changes.is_empty() {
         return;
     }
     let request = CommitRequest {
-        hosts: forget,
+        hosts: changes,
         ..Default::default()
     };
     if let Err(error) = running.vault.commit(request).await {
@@ -174,12 +175,12 @@ fn adapt(
         let (sender, receiver) = watch::channel(At::default());
         at.insert(*host, receiver);
         let (running, net, id) = (running.clone(), net.clone(), *host);
-        let lost = Arc::new(Notify::new());
+        let losses = Arc::new(losses::Losses::default());
         let task = tasks.spawn(async move {
             tokio::join!(
                 link::run(running.clone(), net.clone(), id),
-                bring::run(running.clone(), net.clone(), id, sender, lost.clone()),
-                look::run(running, net, id, lost),
+                bring::run(running.clone(), net.clone(), id, sender, losses.clone()),
+                look::run(running, net, id, losses),
             );
         });
         in_use.insert(*host, task);

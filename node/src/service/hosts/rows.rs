@@ -157,6 +157,10 @@ fn troubles(memory: &Memory) -> Vec<HostTrouble> {
                     "lost-contents",
                     "no longer has contents that it had confirmed",
                 ),
+                TroubleKind::Unproven => (
+                    "unproven",
+                    "does not answer when it is to show that it still holds what it had confirmed",
+                ),
                 TroubleKind::Forged => (
                     "forged",
                     "passed on something that was altered, or that nobody wrote; it was refused",
@@ -184,13 +188,23 @@ pub fn warnings(hosts: &[HostRow]) -> Vec<Warning> {
     for host in hosts {
         let name = &host.name;
         for trouble in &host.troubles {
+            let way_out = match trouble.code.as_str() {
+                "lost-contents" => {
+                    "Your devices bring it what it lacks; this goes once it has shown that it holds everything again. If \
+                     it comes back, use another host and \"coffer relay remove\" this one."
+                }
+                "withholds" | "unproven" => {
+                    "This goes when it does so again. If it stays, ask who runs it, or use another host and \
+                     \"coffer relay remove\" this one."
+                }
+                _ => {
+                    "Your devices bring it what it lacks; if you do not trust it any more, use another one and \
+                     \"coffer relay remove\" it, else add it anew: \"coffer relay add\" with a new invitation."
+                }
+            };
             warn(
                 &format!("host-{}", trouble.code),
-                format!(
-                    "The host \"{name}\" {}. Your devices bring it what it lacks; if you do not trust it any more, \
-                     use another one and \"coffer relay remove\" it, else add it anew with \"coffer relay add\".",
-                    trouble.text
-                ),
+                format!("The host \"{name}\" {}. {way_out}", trouble.text),
             );
         }
         match host.holding.as_ref().map(|holding| holding.fill) {
