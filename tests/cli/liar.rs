@@ -62,10 +62,11 @@ impl Liar {
         let thread = std::thread::spawn(move || {
             let store = async move {
                 let honest = EmbeddedStore::open(&folder).expect("a store");
-                Ok(Arc::new(LyingStore {
+                let store = LyingStore {
                     honest,
                     lies: lying,
-                }) as Arc<dyn RelayStore>)
+                };
+                Ok(Arc::new(Bounded::new(store)) as Arc<dyn RelayStore>)
             };
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
             let ran = runtime.block_on(run_on(

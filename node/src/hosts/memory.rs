@@ -169,10 +169,10 @@ impl Memory {
     /// Reads the stored form. `None` for one that cannot be read: it is replaceable, but for the troubles.
     pub fn decode(bytes: &[u8]) -> Option<Memory> {
         let with_none;
-        let bytes = match bytes.first()? {
-            &VERSION => bytes,
+        let bytes = match *bytes.first()? {
+            VERSION => bytes,
             // An option that is not there.
-            &WITHOUT_ADDITION => {
+            WITHOUT_ADDITION => {
                 with_none = [bytes, &[0]].concat();
                 &with_none
             }

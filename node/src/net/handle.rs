@@ -29,7 +29,7 @@ use super::{
 pub struct Net {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<NetEvent>,
-    roster: Arc<Roster>,
+    pub(super) roster: Arc<Roster>,
     peer: PeerId,
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -52,7 +52,7 @@ impl Net {
         Self::start_with(config, Patience::default()).await
     }
 
-    async fn start_with(
+    pub(super) async fn start_with(
         config: NetConfig,
         patience: Patience,
     ) -> Result<(Net, Incoming), StartError> {

@@ -1,7 +1,8 @@
 //! Networks on loopback, with real sockets.
 
-use std::{future::Future, net::TcpListener, time::Duration};
+use std::{collections::BTreeMap, future::Future, net::TcpListener, time::Duration};
 
+use super::limits::Patience;
 use super::*;
 use futures::{
     StreamExt,

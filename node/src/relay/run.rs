@@ -16,8 +16,8 @@ use super::config::provider::Overrides;
 use super::control::{HostRequest, Server};
 use super::door::HostDoor;
 use super::host::{Host, Parts};
-use super::store::RelayStore;
 use super::store::embedded::EmbeddedStore;
+use super::store::{Bounded, RelayStore};
 use super::{
     asked, clients, folder, following, freeing, http, places, resting, scrubbing, serving, stating,
 };
@@ -269,7 +269,7 @@ async fn open_provider(
         Err(error) => Err(error),
     };
     let store = opened.map_err(|error| asked::store_error(&error))?;
-    Ok(Arc::new(store))
+    Ok(Arc::new(Bounded::new(store)))
 }
 
 #[cfg(not(feature = "provider"))]
@@ -300,5 +300,5 @@ async fn open_store(
     let store = opened
         .map_err(|error| ControlError::internal(error.to_string()))?
         .map_err(|error| asked::store_error(&error))?;
-    Ok(Arc::new(store))
+    Ok(Arc::new(Bounded::new(store)))
 }

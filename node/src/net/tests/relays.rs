@@ -1,5 +1,7 @@
 //! Devices that reach each other through a host.
 
+use tokio::sync::broadcast;
+
 use super::*;
 
 /// A device that has no direct way to others unless it is told one.

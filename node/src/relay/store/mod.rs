@@ -6,7 +6,7 @@
 //! error.rs     why a store could not do as asked
 //! logs.rs      what becomes of an entry
 //! runs.rs      which reads answer a request for many blobs
-//! bounds.rs    how much may be asked for at once
+//! bounds.rs    how much may be asked for at once · bounded.rs  a store that refuses more
 //! embedded/    redb and pack files, for a host on one machine
 //! provider/     PostgreSQL and S3-compatible objects, for several processes (cargo feature `provider`)
 //! conformance/ what every store must do, as tests
@@ -23,10 +23,12 @@
 //!   error, all or nothing of it may be there; asking again is always safe, for every write is idempotent.
 //! - **Atomic.** Each method is one step for every other, in this process and in others on the same store. Only
 //!   [`get`](RelayStore::get) is not: it reads each blob at its own moment.
-//! - **Bounded.** Arguments over the bounds below are refused with [`StoreError::TooLarge`] before anything is written.
+//! - **Bounded.** Arguments over the bounds below are refused with [`StoreError::TooLarge`] before anything is written: a
+//!   host has its store behind [`Bounded`].
 //! - **Cancelled** calls (dropped futures) leave the store whole; the write may or may not happen.
 //! - A vault that is not served gives [`StoreError::NoVault`], unless said otherwise.
 
+mod bounded;
 mod bounds;
 #[cfg(test)]
 mod conformance;
@@ -46,6 +48,7 @@ use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
 use coffer_protocol::log::Clock;
 use futures::stream::BoxStream;
 
+pub use bounded::Bounded;
 pub use error::StoreError;
 pub use quota::{MIN_CHARGE, Usage, charge, entry_limit};
 pub use records::{

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Blob, Consumed, Invitation, NewEntry, RelayStore, StoreError};
+use super::{Blob, Bounded, Consumed, Invitation, NewEntry, RelayStore, StoreError};
 
 pub use blobs::*;
 pub use entries::*;

@@ -204,7 +204,7 @@ where
     let outcome = TestRunner::new(config).run(&steps(), |steps| {
         runtime.block_on(async {
             let bench = bench().await;
-            let model: Store = Arc::new(MemoryStore::new());
+            let model: Store = Arc::new(Bounded::new(MemoryStore::new()));
             let mut store = bench.open().await;
             let (mut stale_model, mut stale) = (Vec::new(), Vec::new());
             for step in &steps {

@@ -42,7 +42,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
     Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
-    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord, bounds,
+    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord,
 };
 use packs::Packs;
 pub use repair::Repaired;
@@ -290,7 +290,6 @@ through_redb_error!(
 #[async_trait]
 impl RelayStore for EmbeddedStore {
     async fn add_invitation(&self, invitation: Invitation) -> Result<(), StoreError> {
-        bounds::invitation(&invitation)?;
         self.write(|write| vaults::add_invitation(write, invitation))
             .await
     }
@@ -350,7 +349,6 @@ impl RelayStore for EmbeddedStore {
     }
 
     async fn set_members(&self, vault: VaultId, members: Vec<DeviceId>) -> Result<(), StoreError> {
-        bounds::members(&members)?;
         self.write(move |write| vaults::set_members(write, vault, members))
             .await
     }
@@ -374,7 +372,6 @@ impl RelayStore for EmbeddedStore {
     }
 
     async fn erase(&self, vault: VaultId, receipt: Bytes, now_ms: u64) -> Result<bool, StoreError> {
-        bounds::receipt(&receipt)?;
         self.in_turn(vault, move |inner, writer| {
             let begun = writer
                 .write_blocking(move |write| vaults::begin_erasing(write, vault, &receipt, now_ms));
@@ -401,7 +398,6 @@ impl RelayStore for EmbeddedStore {
         vault: VaultId,
         grants: Vec<(Hash, Bytes)>,
     ) -> Result<usize, StoreError> {
-        bounds::grants(&grants)?;
         self.write(move |write| grants::put(write, vault, grants))
             .await
     }
@@ -415,7 +411,6 @@ impl RelayStore for EmbeddedStore {
         vault: VaultId,
         entries: Vec<NewEntry>,
     ) -> Result<Vec<Appended>, StoreError> {
-        bounds::append(&entries)?;
         self.write(move |write| entries::append(write, vault, entries))
             .await
     }
@@ -438,7 +433,6 @@ impl RelayStore for EmbeddedStore {
     }
 
     async fn put_held(&self, vault: VaultId, statement: HeldStatement) -> Result<bool, StoreError> {
-        bounds::statement(&statement.bytes)?;
         self.write(move |write| grants::put_held(write, vault, &statement))
             .await
     }
@@ -469,7 +463,6 @@ impl RelayStore for EmbeddedStore {
         counter: u64,
         statement: Bytes,
     ) -> Result<bool, StoreError> {
-        bounds::statement(&statement)?;
         self.write(move |write| grants::put_host_statement(write, vault, counter, &statement))
             .await
     }
@@ -480,7 +473,6 @@ impl RelayStore for EmbeddedStore {
         ids: Vec<Hash>,
         claim: bool,
     ) -> Result<Vec<bool>, StoreError> {
-        bounds::ids(&ids)?;
         if claim {
             let (ids, released) = self
                 .read(move |read| {
@@ -500,7 +492,6 @@ impl RelayStore for EmbeddedStore {
     }
 
     async fn put(&self, vault: VaultId, blobs: Vec<(Hash, Bytes)>) -> Result<Vec<Put>, StoreError> {
-        bounds::put(&blobs)?;
         self.in_turn(vault, move |inner, writer| {
             blobs::put(inner, writer, vault, blobs)
         })
@@ -508,7 +499,7 @@ impl RelayStore for EmbeddedStore {
     }
 
     fn get(&self, vault: VaultId, ids: Vec<Hash>) -> BoxStream<'static, Result<Blob, StoreError>> {
-        match bounds::ids(&ids).and_then(|()| self.writer()) {
+        match self.writer() {
             Ok(_) => blobs::get(Arc::clone(&self.inner), vault, ids),
             Err(error) => stream::iter([Err(error)]).boxed(),
         }
@@ -527,7 +518,6 @@ impl RelayStore for EmbeddedStore {
     }
 
     async fn verify(&self, vault: VaultId, ids: Vec<Hash>) -> Result<Vec<Hash>, StoreError> {
-        bounds::verify(&ids)?;
         let (writer, inner) = (self.writer()?, Arc::clone(&self.inner));
         blocking(move || verify::verify(&inner, &writer, vault, &ids)).await
     }
@@ -549,7 +539,6 @@ impl RelayStore for EmbeddedStore {
         ids: Vec<Hash>,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        bounds::ids(&ids)?;
         self.write(move |write| blobs::release(write, vault, device, &ids, now_ms))
             .await
     }
@@ -565,7 +554,6 @@ impl RelayStore for EmbeddedStore {
     }
 
     async fn free(&self, vault: VaultId, blobs: Vec<Released>) -> Result<Freed, StoreError> {
-        bounds::free(&blobs)?;
         self.write(move |write| blobs::free(write, vault, blobs))
             .await
     }

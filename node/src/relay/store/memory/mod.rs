@@ -112,7 +112,6 @@ fn page<K: Ord + Copy, V>(
 #[async_trait]
 impl RelayStore for MemoryStore {
     async fn add_invitation(&self, invitation: Invitation) -> Result<(), StoreError> {
-        bounds::invitation(&invitation)?;
         let mut state = self.state()?;
         if !state.invitations.contains_key(&invitation.id) {
             bounds::one_more_invitation(state.invitations.len() as u64)?;
@@ -204,7 +203,6 @@ impl RelayStore for MemoryStore {
     }
 
     async fn set_members(&self, vault: VaultId, members: Vec<DeviceId>) -> Result<(), StoreError> {
-        bounds::members(&members)?;
         self.within(vault, |kept| {
             kept.members = members.into_iter().collect();
             Ok(())
@@ -248,7 +246,6 @@ impl RelayStore for MemoryStore {
     }
 
     async fn erase(&self, vault: VaultId, receipt: Bytes, now_ms: u64) -> Result<bool, StoreError> {
-        bounds::receipt(&receipt)?;
         let mut state = self.state()?;
         let was = state.vaults.remove(&vault).is_some();
         if was {
@@ -277,7 +274,6 @@ impl RelayStore for MemoryStore {
         vault: VaultId,
         grants: Vec<(Hash, Bytes)>,
     ) -> Result<usize, StoreError> {
-        bounds::grants(&grants)?;
         self.within(vault, |kept| kept.put_grants(grants))
     }
 
@@ -293,7 +289,6 @@ impl RelayStore for MemoryStore {
         vault: VaultId,
         entries: Vec<NewEntry>,
     ) -> Result<Vec<Appended>, StoreError> {
-        bounds::append(&entries)?;
         self.within(vault, |kept| {
             Ok(entries
                 .into_iter()
@@ -318,7 +313,6 @@ impl RelayStore for MemoryStore {
     }
 
     async fn put_held(&self, vault: VaultId, statement: HeldStatement) -> Result<bool, StoreError> {
-        bounds::statement(&statement.bytes)?;
         self.within(vault, |kept| kept.put_held(statement))
     }
 
@@ -342,7 +336,6 @@ impl RelayStore for MemoryStore {
         counter: u64,
         statement: Bytes,
     ) -> Result<bool, StoreError> {
-        bounds::statement(&statement)?;
         self.within(vault, |kept| Ok(kept.state(counter, statement)))
     }
 
@@ -352,12 +345,10 @@ impl RelayStore for MemoryStore {
         ids: Vec<Hash>,
         claim: bool,
     ) -> Result<Vec<bool>, StoreError> {
-        bounds::ids(&ids)?;
         self.within(vault, |kept| Ok(kept.have(&ids, claim)))
     }
 
     async fn put(&self, vault: VaultId, blobs: Vec<(Hash, Bytes)>) -> Result<Vec<Put>, StoreError> {
-        bounds::put(&blobs)?;
         self.within(vault, |kept| {
             let put = blobs.into_iter().map(|(id, bytes)| kept.put(id, bytes));
             Ok(put.collect())
@@ -365,11 +356,9 @@ impl RelayStore for MemoryStore {
     }
 
     fn get(&self, vault: VaultId, ids: Vec<Hash>) -> BoxStream<'static, Result<Blob, StoreError>> {
-        let read = bounds::ids(&ids).and_then(|()| {
-            self.within(vault, |kept| {
-                let bytes = |id| kept.blobs.get(id).map(|blob| blob.bytes.clone());
-                Ok(ids.iter().map(bytes).collect::<Vec<_>>())
-            })
+        let read = self.within(vault, |kept| {
+            let bytes = |id| kept.blobs.get(id).map(|blob| blob.bytes.clone());
+            Ok(ids.iter().map(bytes).collect::<Vec<_>>())
         });
         match read {
             Ok(all) => stream::iter(all.into_iter().enumerate())
@@ -395,7 +384,6 @@ impl RelayStore for MemoryStore {
     }
 
     async fn verify(&self, vault: VaultId, ids: Vec<Hash>) -> Result<Vec<Hash>, StoreError> {
-        bounds::verify(&ids)?;
         self.within(vault, |kept| Ok(kept.verify(ids)))
     }
 
@@ -417,7 +405,6 @@ impl RelayStore for MemoryStore {
         ids: Vec<Hash>,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        bounds::ids(&ids)?;
         self.within(vault, |kept| kept.release(device, &ids, now_ms))
     }
 
@@ -431,7 +418,6 @@ impl RelayStore for MemoryStore {
     }
 
     async fn free(&self, vault: VaultId, blobs: Vec<Released>) -> Result<Freed, StoreError> {
-        bounds::free(&blobs)?;
         self.within(vault, |kept| Ok(kept.free(blobs)))
     }
 

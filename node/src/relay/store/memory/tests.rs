@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use coffer_protocol::identity::{Hash, VaultId};
 
 use super::MemoryStore;
+use crate::relay::store::Bounded;
 use crate::relay::store::conformance::{self, Bench, Damage, Store};
 
 /// One store: every opening begins anew.
@@ -17,7 +18,7 @@ impl Bench for Once {
     async fn open(&self) -> Store {
         let store = Arc::new(MemoryStore::new());
         *self.0.lock().unwrap() = Some(Arc::clone(&store));
-        store
+        Arc::new(Bounded::shared(store))
     }
 
     async fn damage(&self, vault: VaultId, id: Hash, damage: Damage) {

@@ -43,7 +43,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
-    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord, What, bounds,
+    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord, What,
 };
 pub use config::ProviderConfig;
 use database::{connection, found, moment};
@@ -166,7 +166,6 @@ fn always<T>(_: &T) -> bool {
 #[async_trait]
 impl RelayStore for ProviderStore {
     async fn add_invitation(&self, invitation: Invitation) -> Result<(), StoreError> {
-        bounds::invitation(&invitation)?;
         write!(self, write => vaults::add_invitation(&write, &invitation).await?)
     }
 
@@ -220,7 +219,6 @@ impl RelayStore for ProviderStore {
     }
 
     async fn set_members(&self, vault: VaultId, members: Vec<DeviceId>) -> Result<(), StoreError> {
-        bounds::members(&members)?;
         write!(self, write => vaults::set_members(&write, vault, &members).await?)
     }
 
@@ -242,7 +240,6 @@ impl RelayStore for ProviderStore {
     }
 
     async fn erase(&self, vault: VaultId, receipt: Bytes, now_ms: u64) -> Result<bool, StoreError> {
-        bounds::receipt(&receipt)?;
         let begun: Result<_, StoreError> = write!(self, vault, What::Vault, Option::is_some, write => {
             vaults::begin_erasing(&write, vault, &receipt, now_ms).await?
         });
@@ -266,7 +263,6 @@ impl RelayStore for ProviderStore {
         vault: VaultId,
         grants: Vec<(Hash, Bytes)>,
     ) -> Result<usize, StoreError> {
-        bounds::grants(&grants)?;
         let some = |new: &usize| *new > 0;
         write!(self, vault, What::Grants, some, write => {
             entries::put_grants(&write, vault, grants).await?
@@ -282,7 +278,6 @@ impl RelayStore for ProviderStore {
         vault: VaultId,
         entries: Vec<NewEntry>,
     ) -> Result<Vec<Appended>, StoreError> {
-        bounds::append(&entries)?;
         let any_stored = |outcomes: &Vec<_>| outcomes.contains(&Appended::Stored);
         write!(self, vault, What::Entries, any_stored, write => {
             entries::append(&write, vault, &entries).await?
@@ -308,7 +303,6 @@ impl RelayStore for ProviderStore {
     }
 
     async fn put_held(&self, vault: VaultId, statement: HeldStatement) -> Result<bool, StoreError> {
-        bounds::statement(&statement.bytes)?;
         let newer = |newer: &bool| *newer;
         write!(self, vault, What::Statements, newer, write => {
             entries::put_held(&write, vault, &statement).await?
@@ -340,7 +334,6 @@ impl RelayStore for ProviderStore {
         counter: u64,
         statement: Bytes,
     ) -> Result<bool, StoreError> {
-        bounds::statement(&statement)?;
         let next = |next: &bool| *next;
         write!(self, vault, What::Statements, next, write => {
             entries::put_host_statement(&write, vault, counter, &statement).await?
@@ -353,7 +346,6 @@ impl RelayStore for ProviderStore {
         ids: Vec<Hash>,
         claim: bool,
     ) -> Result<Vec<bool>, StoreError> {
-        bounds::ids(&ids)?;
         match claim {
             true => write!(self, write => blobs::claim(&write, vault, &ids).await?),
             false => read!(self, read => blobs::have(&read, vault, &ids).await?),
@@ -361,15 +353,11 @@ impl RelayStore for ProviderStore {
     }
 
     async fn put(&self, vault: VaultId, blobs: Vec<(Hash, Bytes)>) -> Result<Vec<Put>, StoreError> {
-        bounds::put(&blobs)?;
         blobs::put(&self.inner, vault, blobs).await
     }
 
     fn get(&self, vault: VaultId, ids: Vec<Hash>) -> BoxStream<'static, Result<Blob, StoreError>> {
-        match bounds::ids(&ids) {
-            Ok(()) => blobs::get(Arc::clone(&self.inner), vault, ids),
-            Err(error) => stream::iter([Err(error)]).boxed(),
-        }
+        blobs::get(Arc::clone(&self.inner), vault, ids)
     }
 
     async fn range(
@@ -383,7 +371,6 @@ impl RelayStore for ProviderStore {
     }
 
     async fn verify(&self, vault: VaultId, ids: Vec<Hash>) -> Result<Vec<Hash>, StoreError> {
-        bounds::verify(&ids)?;
         verify::verify(&self.inner, vault, &ids).await
     }
 
@@ -403,7 +390,6 @@ impl RelayStore for ProviderStore {
         ids: Vec<Hash>,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        bounds::ids(&ids)?;
         write!(self, write => blobs::release(&write, vault, device, &ids, now_ms).await?)
     }
 
@@ -417,7 +403,6 @@ impl RelayStore for ProviderStore {
     }
 
     async fn free(&self, vault: VaultId, blobs: Vec<Released>) -> Result<Freed, StoreError> {
-        bounds::free(&blobs)?;
         let some = |freed: &Freed| freed.blobs > 0;
         write!(self, vault, What::Blobs, some, write => {
             blobs::free(&write, vault, blobs).await?

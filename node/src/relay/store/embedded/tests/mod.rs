@@ -9,6 +9,7 @@ use coffer_protocol::identity::{Hash, VaultId};
 use tempfile::TempDir;
 
 use super::EmbeddedStore;
+use crate::relay::store::Bounded;
 use crate::relay::store::conformance::{Bench, Damage, Store, conformance};
 
 mod crash;
@@ -30,7 +31,8 @@ impl Folder {
 #[async_trait]
 impl Bench for Folder {
     async fn open(&self) -> Store {
-        Arc::new(EmbeddedStore::open(self.path()).expect("a store"))
+        let store = EmbeddedStore::open(self.path()).expect("a store");
+        Arc::new(Bounded::new(store))
     }
 
     async fn damage(&self, _: VaultId, id: Hash, damage: Damage) {

@@ -16,7 +16,7 @@ use crate::relay::store::conformance::{
     self, Bench, Damage, NOW, PLENTY, Store, blob, conformance, device, entry, serve, serving,
     vault,
 };
-use crate::relay::store::{Change, RelayStore, StoreError, What};
+use crate::relay::store::{Bounded, Change, RelayStore, StoreError, What};
 use services::{Objects, database};
 
 /// A database and a bucket of one test.
@@ -55,11 +55,11 @@ impl Services {
 #[async_trait]
 impl Bench for Services {
     async fn open(&self) -> Store {
-        Arc::new(self.another().await)
+        Arc::new(Bounded::new(self.another().await))
     }
 
     async fn open_beside(&self) -> Option<Store> {
-        Some(Arc::new(self.another().await))
+        Some(Arc::new(Bounded::new(self.another().await)))
     }
 
     async fn damage(&self, vault: VaultId, id: Hash, damage: Damage) {
