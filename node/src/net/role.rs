@@ -74,10 +74,12 @@ impl Default for HostOptions {
     }
 }
 
-/// Requests that one device may make in a burst, and how soon it may make one more: a link that flaps once a second for a
-/// minute stays within it.
+/// Requests that one device may make in a burst, and how soon it may make one more reservation: a link that flaps once a
+/// second for a minute stays within it.
 const BURST: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 const ANOTHER_AFTER: Duration = Duration::from_secs(5);
+/// How soon it may ask for one more circuit: thirty devices that are away are asked for twice a minute each.
+const ANOTHER_CIRCUIT_AFTER: Duration = Duration::from_secs(1);
 
 impl Role {
     pub(super) fn is_host(&self) -> bool {
@@ -131,6 +133,6 @@ impl HostOptions {
             circuit_src_rate_limiters: vec![clients_only()],
         }
         .reservation_rate_per_peer(BURST, ANOTHER_AFTER)
-        .circuit_src_per_peer(BURST, ANOTHER_AFTER)
+        .circuit_src_per_peer(BURST, ANOTHER_CIRCUIT_AFTER)
     }
 }

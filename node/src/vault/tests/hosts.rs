@@ -9,7 +9,7 @@ use coffer_protocol::replication::{Action, Message};
 use redb::ReadableDatabase;
 
 use super::*;
-use crate::hosts::{ContentKey, HostChange, TroubleKind};
+use crate::hosts::{Added, ContentKey, HostChange, TroubleKind};
 use crate::vault::Admission;
 use crate::vault::hosts::Confirmed;
 use crate::vault::state::State;
@@ -168,6 +168,34 @@ fn a_host_that_is_forgotten_begins_anew() {
     assert!(troubles(&core).is_empty() && !is_confirmed(&core));
     let (state, _) = State::read(core.database(), core.device()).unwrap();
     assert!(state.hosts.is_empty());
+}
+
+#[test]
+fn what_is_over_and_what_was_before_a_host_was_added_anew_is_held_against_it_no_longer() {
+    let mut core = with_host();
+    let host = key(9).id();
+    let first = statement(&core, 5, 5);
+    says(&mut core, host, first);
+    for kind in [TroubleKind::LostContents, TroubleKind::Forged] {
+        change(&mut core, HostChange::Trouble(host, kind));
+    }
+    change(&mut core, HostChange::Over(host, TroubleKind::LostContents));
+    assert_eq!(troubles(&core), [TroubleKind::Forged]);
+    change(&mut core, HostChange::Confirmed(host, vec![CONTENT]));
+    let added = |store: u8| Added {
+        at_ms: 8,
+        store: Some(StoreId([store; 16])),
+    };
+    // To the store that it has told of already: that stays known.
+    change(&mut core, HostChange::Begins(host, added(4)));
+    assert!(troubles(&core).is_empty() && !is_confirmed(&core));
+    let known = |core: &Core| core.state().hosts[&host].clone();
+    assert!(known(&core).record.told.is_some());
+    change(&mut core, HostChange::Begins(host, added(5)));
+    assert_eq!(known(&core).record.told, None);
+    let (state, _) = State::read(core.database(), core.device()).unwrap();
+    assert_eq!(state.hosts[&host], known(&core));
+    assert_eq!(state.hosts[&host].added, Some(added(5)));
 }
 
 #[test]
