@@ -79,6 +79,11 @@ pub enum Command {
     #[command(subcommand)]
     Relay(commands::relay::Relay),
     Relock(commands::relock::Relock),
+    Lock(commands::lock::Lock),
+    Unlock(commands::unlock::Unlock),
+    /// The passphrase of this device
+    #[command(subcommand)]
+    Passphrase(commands::passphrase::PassphraseCommand),
     /// Documents: notes, contacts, bills, anything that is JSON
     #[command(subcommand)]
     Doc(commands::doc::Doc),

@@ -10,6 +10,7 @@ mod conversation;
 mod error;
 mod log;
 mod output;
+mod passphrase;
 mod places;
 mod qr;
 mod units;

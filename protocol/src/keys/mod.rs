@@ -6,16 +6,18 @@
 //! derivation under a context of [`domain`], never by the secret itself.
 //!
 //! Sealing of both to one recipient (HPKE) is in [`sealing`], the set of keys that a device holds in
-//! [`keyring`]. Secrets are wiped from memory when dropped and do not print.
+//! [`keyring`], how a device's own keys are sealed on its disk in [`locked`]. Secrets are wiped from memory when dropped and do not print.
 
 mod cipher;
 mod keyring;
+mod locked;
 mod sealing;
 
 pub(crate) use cipher::{BOX_OVERHEAD, open_box, seal_box};
 pub use cipher::{CannotOpen, TAG_LEN};
 pub(crate) use cipher::{one_time_key, open_in_place, seal_in_place};
 pub use keyring::{KEYRING_MAX_EPOCHS, Keyring, KeyringError};
+pub use locked::{LOCKED_LEN, LockKey};
 pub use sealing::{BadSealingKey, SEALED_OVERHEAD, SealingKey, SealingPublic};
 
 use std::fmt;
