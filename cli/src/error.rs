@@ -148,7 +148,9 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
             "try again; whoever has forgotten it puts the device out with `coffer device revoke` on another one, and joins anew with an empty data folder"
         }
         "too-many-tries" => "wait, and try again",
-        "short-passphrase" => "several words that have nothing to do with each other make a good one",
+        "short-passphrase" => {
+            "several words that have nothing to do with each other make a good one"
+        }
         "bad-passphrase" => "it is the first line of the file, as text",
         "no-password-store" => {
             "log in to a desktop with a password store, or use `coffer passphrase set` instead"

@@ -5,9 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
-use coffer_node::control::{
-    Answer, ControlError, ErrorKind, MAX_PASSPHRASE, Passphrase, Question,
-};
+use coffer_node::control::{Answer, ControlError, ErrorKind, MAX_PASSPHRASE, Passphrase, Question};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
@@ -58,7 +56,12 @@ pub fn read(path: &Path) -> Result<Passphrase, Failure> {
             read_line(&mut io::BufReader::new(file))
         })
     };
-    let failed = |error| ControlError::io(format_args!("read the passphrase in {}", path.display()), &error);
+    let failed = |error| {
+        ControlError::io(
+            format_args!("read the passphrase in {}", path.display()),
+            &error,
+        )
+    };
     checked(line.map_err(failed)?)
 }
 
@@ -100,7 +103,8 @@ fn checked(mut bytes: Zeroizing<Vec<u8>>) -> Result<Passphrase, Failure> {
     while matches!(bytes.last(), Some(b'\n' | b'\r')) {
         bytes.pop();
     }
-    let usage = |message: &str| Failure::from(ControlError::usage(message).with_code("bad-passphrase"));
+    let usage =
+        |message: &str| Failure::from(ControlError::usage(message).with_code("bad-passphrase"));
     if bytes.len() > MAX_PASSPHRASE {
         return Err(usage("the passphrase is too long"));
     }
@@ -223,8 +227,14 @@ mod tests {
             let mut input = bytes;
             checked(read_line(&mut input).unwrap()).map(|passphrase| passphrase.text().to_owned())
         };
-        assert_eq!(read(b"open sesame\r\nmore").ok().as_deref(), Some("open sesame"));
-        assert_eq!(read(b" with blanks ").ok().as_deref(), Some(" with blanks "));
+        assert_eq!(
+            read(b"open sesame\r\nmore").ok().as_deref(),
+            Some("open sesame")
+        );
+        assert_eq!(
+            read(b" with blanks ").ok().as_deref(),
+            Some(" with blanks ")
+        );
         assert!(read(b"\n").is_err());
         assert!(read(b"").is_err());
         assert!(read(&[0xff, 0xfe]).is_err());

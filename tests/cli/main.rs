@@ -16,7 +16,10 @@ mod folders;
 mod holding;
 mod host;
 mod ignoring;
+mod leaks;
 mod listener;
+mod locking;
+mod login;
 mod on_demand;
 mod pairing;
 #[cfg(feature = "provider-tests")]
@@ -27,6 +30,7 @@ mod relay_host;
 mod revoking;
 mod scenarios;
 mod scripts;
+mod search;
 mod secrets;
 mod starting;
 mod transfers;

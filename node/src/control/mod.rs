@@ -28,6 +28,7 @@ mod status;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod wiped;
 
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};

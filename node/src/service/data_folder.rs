@@ -128,9 +128,9 @@ fn layout(path: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vault::identity::Identity;
     use crate::service::random;
     use crate::store;
+    use crate::vault::identity::Identity;
 
     fn folder_with(parts: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use dbus_secret_service::{EncryptionType, Error, Item, SecretService};
 use rand::Rng;
-use secret_service::{EncryptionType, Error, Item, SecretService};
 use zeroize::Zeroizing;
 
 use super::random;
@@ -32,21 +32,19 @@ pub async fn keep(data_dir: &Path) -> Result<(Id, Zeroizing<[u8; 32]>), ControlE
     rng.fill_bytes(&mut id);
     rng.fill_bytes(&mut secret[..]);
     let label = format!("coffer: {}", data_dir.display());
-    within(FOR_PERSON, async {
-        let store = connect().await?;
-        let collection = match store.get_default_collection().await {
-            Ok(collection) => collection,
+    let kept = secret.clone();
+    within(FOR_PERSON, move || {
+        let store = connect(FOR_PERSON)?;
+        let collection = match store.get_default_collection() {
             // A store that was never used has none.
-            Err(Error::NoResult) => store.get_any_collection().await?,
-            Err(error) => return Err(error),
+            Err(Error::NoResult) => store.get_any_collection()?,
+            other => other?,
         };
-        if collection.is_locked().await? {
-            collection.unlock().await?;
+        if collection.is_locked()? {
+            collection.unlock()?;
         }
         let name = hex::encode(id);
-        collection
-            .create_item(&label, attributes(&name), &secret[..], true, CONTENT_TYPE)
-            .await?;
+        collection.create_item(&label, attributes(&name), &kept[..], true, CONTENT_TYPE)?;
         Ok(())
     })
     .await?;
@@ -60,15 +58,17 @@ pub async fn keep(data_dir: &Path) -> Result<(Id, Zeroizing<[u8; 32]>), ControlE
 
 /// The secret of this name.
 pub async fn find(id: &Id, wait: Duration) -> Result<Zeroizing<[u8; 32]>, ControlError> {
-    let bytes = within(wait, async {
-        let store = connect().await?;
-        let item = item(&store, id).await?;
-        Ok(Zeroizing::new(item.get_secret().await?))
+    let id = *id;
+    let bytes = within(wait, move || {
+        let store = connect(wait)?;
+        Ok(Zeroizing::new(item(&store, &id)?.get_secret()?))
     })
     .await?;
     let mut secret = Zeroizing::new([0; 32]);
     if bytes.len() != secret.len() {
-        return Err(failed("what it keeps for this device is not what was put there"));
+        return Err(failed(
+            "what it keeps for this device is not what was put there",
+        ));
     }
     secret.copy_from_slice(&bytes);
     Ok(secret)
@@ -76,26 +76,29 @@ pub async fn find(id: &Id, wait: Duration) -> Result<Zeroizing<[u8; 32]>, Contro
 
 /// Takes a secret out of the store.
 pub async fn forget(id: &Id) -> Result<(), ControlError> {
-    within(FOR_PERSON, async {
-        let store = connect().await?;
-        item(&store, id).await?.delete().await
+    let id = *id;
+    within(FOR_PERSON, move || {
+        let store = connect(FOR_PERSON)?;
+        item(&store, &id)?.delete()
     })
     .await
 }
 
-async fn connect<'a>() -> Result<SecretService<'a>, Error> {
-    SecretService::connect(EncryptionType::Dh).await
+/// A session that is not encrypted: what goes over the socket of the user's own D-Bus nobody sees who could not ask the
+/// store for it as well.
+fn connect(wait: Duration) -> Result<SecretService, Error> {
+    SecretService::connect_with_max_prompt_timeout(EncryptionType::Plain, wait.as_secs())
 }
 
 /// The item of this name, unlocked.
-async fn item<'a>(store: &'a SecretService<'_>, id: &Id) -> Result<Item<'a>, Error> {
+fn item<'a>(store: &'a SecretService, id: &Id) -> Result<Item<'a>, Error> {
     let name = hex::encode(id);
-    let mut found = store.search_items(attributes(&name)).await?;
+    let mut found = store.search_items(attributes(&name))?;
     if let Some(item) = found.unlocked.pop() {
         return Ok(item);
     }
     let item = found.locked.pop().ok_or(Error::NoResult)?;
-    item.unlock().await?;
+    item.unlock()?;
     Ok(item)
 }
 
@@ -103,19 +106,21 @@ fn attributes(name: &str) -> HashMap<&str, &str> {
     HashMap::from([APPLICATION, (DEVICE, name)])
 }
 
-async fn within<T>(
+/// Talks to the store on a thread of its own: it waits for a person.
+async fn within<T: Send + 'static>(
     wait: Duration,
-    work: impl Future<Output = Result<T, Error>>,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, ControlError> {
-    match tokio::time::timeout(wait, work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(failed(&match error {
+    match tokio::time::timeout(wait, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(Ok(done))) => Ok(done),
+        Ok(Ok(Err(error))) => Err(failed(&match error {
             Error::Unavailable => "there is none in this session".into(),
             Error::NoResult => "it has nothing for this device".into(),
             Error::Locked => "it is locked".into(),
-            Error::Prompt | Error::PromptDisconnected => "it was not opened".to_owned(),
+            Error::Prompt => "it was not opened".to_owned(),
             other => other.to_string(),
         })),
+        Ok(Err(error)) => Err(ControlError::internal(error.to_string())),
         Err(_) => Err(failed("it does not answer")),
     }
 }

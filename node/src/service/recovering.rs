@@ -160,9 +160,7 @@ pub(super) async fn recover(
     let mut last = None;
     for keeper in keepers {
         let all = back.grants.clone();
-        let asked = ask(&net, (me, keeper), kit.vault, &kit.key, |_| {
-            Ok(Some(all))
-        });
+        let asked = ask(&net, (me, keeper), kit.vault, &kit.key, |_| Ok(Some(all)));
         match asked.await {
             Ok(()) => bound.push(keeper),
             Err(error) => last = Some(error),

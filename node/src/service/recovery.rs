@@ -186,10 +186,16 @@ async fn ask_hosts(node: &Arc<Node>, running: &Running, kit: &Kit) -> Result<u64
             continue;
         }
         let mut given = Vec::new();
-        let asked = recovering::ask(&net, (running.vault.device(), *host), kit.vault, &kit.key, |grants| {
-            given = grants;
-            Ok(None)
-        });
+        let asked = recovering::ask(
+            &net,
+            (running.vault.device(), *host),
+            kit.vault,
+            &kit.key,
+            |grants| {
+                given = grants;
+                Ok(None)
+            },
+        );
         let shown = match asked.await {
             Ok(()) => Membership::from_bytes(kit.vault, &given),
             Err(RecoverError::Busy | RecoverError::Disconnected) => continue,

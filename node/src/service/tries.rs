@@ -65,10 +65,7 @@ mod tests {
             assert_eq!(tries.check(now), Ok(()));
             waits.push(wait.as_secs());
         }
-        assert_eq!(
-            waits,
-            [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
-        );
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
         tries.was_right();
         tries.was_wrong(now);
         assert_eq!(tries.check(now), Ok(()), "counted anew after a right one");

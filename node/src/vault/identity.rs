@@ -102,8 +102,8 @@ impl Identity {
 /// [`StoreError::Damaged`] and [`StoreError::Newer`], or that the file cannot be read.
 pub fn read(data_dir: &Path) -> Result<Option<Stored>, StoreError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN as usize));
-    let read = File::open(path(data_dir))
-        .and_then(|file| file.take(MAX_LEN).read_to_end(&mut bytes));
+    let read =
+        File::open(path(data_dir)).and_then(|file| file.take(MAX_LEN).read_to_end(&mut bytes));
     match read {
         Ok(_) => parse(&bytes).map(Some),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -209,7 +209,11 @@ impl<'a> Replacing<'a> {
 /// Takes away what a replacement left that was not finished: it may hold keys as they are.
 pub fn remove_unfinished(data_dir: &Path) {
     let place = temporary(data_dir);
-    let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open(&place) else {
+    let Ok(file) = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&place)
+    else {
         return;
     };
     if std::fs::remove_file(&place).is_ok() {

@@ -131,10 +131,7 @@ impl Keyring {
     ) -> Result<Self, KeyringError> {
         let stored: Sealed =
             codec::decode_versioned(bytes, SEALED_MAX_LEN, version::SEALED_KEYRING)?;
-        let (salt, sealed) = stored
-            .sealed
-            .split_at_checked(SALT_LEN)
-            .ok_or(CannotOpen)?;
+        let (salt, sealed) = stored.sealed.split_at_checked(SALT_LEN).ok_or(CannotOpen)?;
         let mut plain = Zeroizing::new(sealed.to_vec());
         let key = one_time_key(&at_rest_key(device), &[salt]);
         let len = open_in_place(&key, &vault.0, &mut plain)?.len();

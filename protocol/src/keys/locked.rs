@@ -8,8 +8,8 @@
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::cipher::{BOX_OVERHEAD, CannotOpen, open_box, seal_box};
 use super::SealingKey;
+use super::cipher::{BOX_OVERHEAD, CannotOpen, open_box, seal_box};
 use crate::domain;
 use crate::identity::DeviceKey;
 

@@ -36,11 +36,7 @@ impl PassphraseCommand {
 }
 
 /// Has this device protected otherwise, and says how it is.
-async fn protect(
-    context: &Context,
-    by: Protection,
-    mut answers: Answers,
-) -> Result<(), Failure> {
+async fn protect(context: &Context, by: Protection, mut answers: Answers) -> Result<(), Failure> {
     let reply = converse(context, &Request::Protect { by }, &mut answers).await?;
     let Reply::Protected { by, before } = &reply else {
         return Err(unexpected());

@@ -248,7 +248,8 @@ async fn by_link(
         ControlError::unavailable(format!("the other device cannot be reached: {error}"))
             .with_code("inviter-unreachable")
     })?;
-    let (joiner, steps) = Joiner::by_link(node.device()?, inviter, invitation, device, &mut random());
+    let (joiner, steps) =
+        Joiner::by_link(node.device()?, inviter, invitation, device, &mut random());
     let welcome = converse(net, inviter, joiner, steps, session)
         .await
         .map_err(|(error, _)| pairing_error(error))?;
