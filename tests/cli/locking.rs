@@ -209,6 +209,8 @@ fn killed_while_the_passphrase_changes_one_of_the_two_opens_it() {
         std::thread::sleep(Duration::from_millis(round * 190));
         device.kill();
         let said_so = changing.wait().expect("it ends").code() == Some(0);
+        // A command that found no coffer running starts one, which is locked.
+        device.run(&["stop"]);
         assert_eq!(device.start_with(&[])["locked"], true);
         let opens = |passphrase: &String| {
             device

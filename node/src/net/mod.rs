@@ -88,7 +88,7 @@ pub struct Protocol {
 #[derive(Clone)]
 pub struct NetConfig {
     /// Ed25519 secret (seed) of this device.
-    pub key: [u8; 32],
+    pub key: Box<[u8; 32]>,
     /// Where to listen; taken ports are replaced by free ones, all by the same distance if possible. See
     /// [`NetConfig::default_listen`].
     pub listen: Vec<Multiaddr>,
@@ -313,7 +313,7 @@ impl Net {
         patience: Patience,
     ) -> Result<(Net, Incoming), StartError> {
         // Which wipes it where it was.
-        let keypair = libp2p::identity::Keypair::ed25519_from_bytes(&mut config.key)
+        let keypair = libp2p::identity::Keypair::ed25519_from_bytes(&mut config.key[..])
             .map_err(|e| StartError::Config(e.to_string()))?;
         let peer = keypair.public().to_peer_id();
         let own = device_of(&peer)

@@ -54,7 +54,11 @@ async fn unless_locked(
             node.locking.check()?;
             let ends = node.locking.ends_requests();
             tokio::select! {
-                result = answer(node, request, session) => result,
+                // What ended because the vault did says why.
+                result = answer(node, request, session) => match node.locking.check() {
+                    Err(locked) if result.is_err() => Err(locked),
+                    _ => result,
+                },
                 () = ends => Err(super::awake::locked()),
             }
         }

@@ -144,6 +144,8 @@ pub async fn lock(node: &Arc<Node>) -> Result<Reply, ControlError> {
     // Requests end, and with them whoever holds up the beginning of a vault.
     let already = node.locking.shut.send_replace(true);
     let _founding = node.founding.lock().await;
+    // An unlock that was under way has just ended.
+    node.locking.shut.send_replace(true);
     if node.awake().is_err() {
         return Ok(Reply::Locked { already: true });
     }

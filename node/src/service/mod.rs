@@ -341,7 +341,7 @@ async fn start_network(
     };
     let config = NetConfig {
         door: None,
-        key: *identity.key.secret_bytes(),
+        key: identity.key.boxed_secret(),
         listen,
         mdns: options.discover,
         protocols: vec![

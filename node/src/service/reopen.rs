@@ -109,7 +109,9 @@ pub async fn keep_open(node: Arc<Node>) {
             }
         }
         node.closed.set(None);
-        tracing::info!("the data folder is open again");
+        if node.locking.check().is_ok() {
+            tracing::info!("the data folder is open again");
+        }
     }
 }
 

@@ -159,7 +159,7 @@ impl Keyring {
 
     /// Reads what [`to_bytes`](Self::to_bytes) made.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyringError> {
-        let mut stored: Stored = codec::decode_versioned(bytes, MAX_LEN, version::KEYRING)?;
+        let mut stored: Stored = codec::decode_secret(bytes, MAX_LEN, version::KEYRING)?;
         let epochs: BTreeMap<_, _> = stored
             .epochs
             .iter()
