@@ -248,13 +248,14 @@ fn passphrase_words_and_keys_are_nowhere_to_be_found() {
     only_the_owners(&device.data);
 }
 
-/// Every file of a folder is closed to others, and every folder in it.
-fn only_the_owners(path: &Path) {
-    let about = path.symlink_metadata().expect("an entry");
-    assert_eq!(about.permissions().mode() & 0o077, 0, "{}", path.display());
-    if about.is_dir() {
-        for entry in std::fs::read_dir(path).expect("a folder") {
-            only_the_owners(&entry.expect("an entry").path());
-        }
+/// A folder is closed to others, and so is every file and folder in it: whatever modes stand further below, nobody gets there.
+fn only_the_owners(dir: &Path) {
+    let entries = std::fs::read_dir(dir).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    for path in paths.chain([dir.to_path_buf()]) {
+        let about = path.symlink_metadata().expect("an entry");
+        let wanted = if about.is_dir() { 0o700 } else { 0o600 };
+        let mode = about.permissions().mode() & 0o777;
+        assert_eq!(mode, wanted, "{mode:o} of {}", path.display());
     }
 }

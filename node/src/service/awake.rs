@@ -76,7 +76,11 @@ impl Node {
         let mut notes = Vec::new();
         let mut incoming = None;
         let net = if self.options.network {
-            let (net, streams) = start_network(&self.options, &identity).await?;
+            let (options, keys) = (self.options.clone(), identity.clone());
+            let runtime = tokio::runtime::Handle::current();
+            // libp2p moves the device's key about by value while it is set up.
+            let started = apart(move || runtime.block_on(start_network(&options, &keys)));
+            let (net, streams) = started.await??;
             incoming = Some(streams);
             notes.extend(other_port(&self.options, &net));
             Some(net)
@@ -120,6 +124,26 @@ impl Node {
             awake.close().await;
         }
     }
+}
+
+/// Works with secrets on a thread of its own, which ends with it: what moving them about leaves on its stack goes back to
+/// the system with the thread. The stacks of the runtime's threads would keep it for as long as nothing overwrites it.
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ControlError> {
+    let (done, doing) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("secrets".into())
+        .spawn(move || {
+            let _ = done.send(work());
+        })
+        .map_err(|error| ControlError::io("start a thread", &error))?;
+    let result = doing
+        .await
+        .map_err(|_| ControlError::internal("work with secrets ended early"));
+    // It has nothing left to do.
+    let _ = thread.join();
+    result
 }
 
 /// The answer to whoever needs what is locked.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::awake::locked;
+use super::awake::{apart, locked};
 use super::running::Running;
 use super::tries::Tries;
 use super::{Node, data_folder, login, memory, random, store_error};
@@ -111,7 +111,9 @@ pub async fn open_at_start(
     let dir = options.data_dir.clone();
     identity::remove_unfinished(&dir);
     let passphrase = options.passphrase.take();
-    let Some(stored) = identity::read(&dir).map_err(store_error)? else {
+    let place = dir.clone();
+    let read = apart(move || identity::read(&place)).await?;
+    let Some(stored) = read.map_err(store_error)? else {
         let identity = Identity::generate(&mut random());
         identity.save(&dir).map_err(store_error)?;
         return Ok((Some(identity), Protection::Nothing, Vec::new()));
@@ -344,15 +346,13 @@ async fn replace(
     bytes: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, ControlError> + Send + 'static,
 ) -> Result<(), ControlError> {
     let (node, database) = (node.clone(), running.vault.database().clone());
-    let replaced = tokio::task::spawn_blocking(move || {
+    apart(move || {
         let bytes = bytes()?;
         swap(node.data_dir(), &database, &bytes).map_err(store_error)?;
         *lock_of(&node.locking.protected_by) = by;
         Ok(())
-    });
-    replaced
-        .await
-        .map_err(|error| ControlError::internal(error.to_string()))?
+    })
+    .await?
 }
 
 /// The order in which it is safe against an end at any moment: the new file durable under another name, the vault told
@@ -406,13 +406,11 @@ async fn guarded(
 }
 
 async fn try_passphrase(sealed: Locked, passphrase: Passphrase) -> Result<Identity, ControlError> {
-    let tried = tokio::task::spawn_blocking(move || {
+    apart(move || {
         let text = normal(&passphrase)?;
         sealed.open_with_passphrase(&text).map_err(refused)
-    });
-    tried
-        .await
-        .map_err(|error| ControlError::internal(error.to_string()))?
+    })
+    .await?
 }
 
 async fn open_by_login(

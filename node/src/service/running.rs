@@ -264,6 +264,8 @@ impl Contents {
         unclean: bool,
     ) -> Result<Contents, ControlError> {
         let database = vault.database().clone();
+        closed_to_others(&dir.join("blobs"))
+            .map_err(|error| ControlError::io("close the contents' folder to others", &error))?;
         let blobs = Blobs::open(&dir.join("blobs"), id, database.clone(), keyring)
             .await
             .map_err(blobs_error)?;
@@ -301,6 +303,18 @@ impl Contents {
                 })
             }
         }
+    }
+}
+
+/// Makes a folder that only its owner may look into. What the store of contents puts there is readable for all by itself.
+fn closed_to_others(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let made = std::fs::DirBuilder::new().mode(0o700).create(dir);
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        }
+        made => made,
     }
 }
 
