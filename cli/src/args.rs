@@ -28,7 +28,7 @@ pub const DATA_DIR_VARIABLE: &str = "COFFER_DATA_DIR";
         coffer join LINK                       on the new device\n  \
         coffer folder add ~/Documents          keep a folder in sync\n  \
         coffer status                          what is in sync, and what is not yet\n\n\
-        Exit codes are listed by `coffer help exit-codes`.",
+        `coffer help exit-codes` lists the exit codes; `coffer completions` is for your shell.",
     disable_help_subcommand = false,
     propagate_version = true
 )]
@@ -79,6 +79,11 @@ pub enum Command {
     #[command(subcommand)]
     Relay(commands::relay::Relay),
     Relock(commands::relock::Relock),
+    Lock(commands::lock::Lock),
+    Unlock(commands::unlock::Unlock),
+    /// The passphrase of this device
+    #[command(subcommand)]
+    Passphrase(commands::passphrase::PassphraseCommand),
     /// Documents: notes, contacts, bills, anything that is JSON
     #[command(subcommand)]
     Doc(commands::doc::Doc),
@@ -108,7 +113,9 @@ pub enum Command {
     /// Start coffer whenever you log in
     #[command(subcommand)]
     Service(commands::service::Service),
+    #[command(hide = true)]
     Completions(commands::completions::Completions),
+    #[command(hide = true)]
     ExitCodes(commands::exit_codes::ExitCodes),
 }
 

@@ -1,13 +1,15 @@
 //! Reaching the running node, and starting one in the background where a person would expect it.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use coffer_node::control::{Client, ControlError, DataLock, ErrorKind, NewVault, Ready, Request};
+use coffer_node::control::{
+    Client, ControlError, DataLock, ErrorKind, NewVault, Passphrase, Ready, Request,
+};
 use coffer_node::service::{has_vault, look};
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +49,7 @@ pub async fn connect(context: &Context) -> Result<Client, Failure> {
                 let message = format!("there is no vault in {} yet", context.data_dir.display());
                 return Err(ControlError::new(ErrorKind::NoVault, message).into());
             }
-            start(context, &Start::default(), NewVault::Wait).await?;
+            start(context, &Start::default(), NewVault::Wait, None).await?;
             Ok(Client::connect(&context.data_dir).await?)
         }
         Err(error) => Err(error.into()),
@@ -60,10 +62,11 @@ pub async fn start(
     context: &Context,
     options: &Start,
     new_vault: NewVault,
+    passphrase: Option<Passphrase>,
 ) -> Result<Option<Ready>, Failure> {
     let data_dir = &context.data_dir;
     create_data_dir(data_dir)?;
-    let mut child = spawn(context, options, new_vault)?;
+    let mut child = spawn(context, options, new_vault, passphrase)?;
     match outcome(&mut child) {
         Ok(Outcome::Ready(ready)) => Ok(Some(ready)),
         Ok(Outcome::Error(error)) if error.kind == ErrorKind::AlreadyRunning => {
@@ -114,7 +117,12 @@ pub fn create_data_dir(data_dir: &Path) -> Result<(), Failure> {
         })
 }
 
-fn spawn(context: &Context, options: &Start, new_vault: NewVault) -> Result<Child, Failure> {
+fn spawn(
+    context: &Context,
+    options: &Start,
+    new_vault: NewVault,
+    passphrase: Option<Passphrase>,
+) -> Result<Child, Failure> {
     let data_dir = &context.data_dir;
     let failed = |what: &str, error: &io::Error| Failure::from(ControlError::io(what, error));
     let program =
@@ -138,12 +146,26 @@ fn spawn(context: &Context, options: &Start, new_vault: NewVault) -> Result<Chil
     // Standard input and output of the command must not stay open in the node: whoever reads them waits for their end.
     command
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(if passphrase.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .stderr(log);
-    command
+    if passphrase.is_some() {
+        command.arg("--passphrase-file=-");
+    }
+    let mut child = command
         .spawn()
-        .map_err(|error| failed("start coffer in the background", &error))
+        .map_err(|error| failed("start coffer in the background", &error))?;
+    if let (Some(passphrase), Some(mut input)) = (passphrase, child.stdin.take()) {
+        // A process that ended at once says why by itself.
+        let _ = input
+            .write_all(passphrase.text().as_bytes())
+            .and_then(|()| input.write_all(b"\n"));
+    }
+    Ok(child)
 }
 
 /// Waits for the one line. The process goes on by itself after it.

@@ -323,6 +323,7 @@ fn words(question: &Question) -> (String, String) {
             ),
             "Delete?".to_owned(),
         ),
+        Question::Passphrase { .. } => (String::new(), "which passphrase?".to_owned()),
         Question::RecoveryWords { positions, .. } => (
             String::new(),
             format!(

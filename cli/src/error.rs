@@ -41,6 +41,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
         16,
         "made by a newer version of coffer, or another version is running",
     ),
+    (17, "this device is locked"),
     (70, "a defect of coffer"),
     (130, "ended before it was done"),
     (CLOSED_PIPE, "whoever read the output stopped reading"),
@@ -68,6 +69,7 @@ impl Failure {
             ErrorKind::Permission => 14,
             ErrorKind::Damaged => 15,
             ErrorKind::NewerVersion => 16,
+            ErrorKind::Locked => 17,
             ErrorKind::Internal => 70,
             ErrorKind::Cancelled => 130,
         }
@@ -141,6 +143,22 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "needs-terminal" => {
             "run it in a terminal; the words are neither piped nor written to a file"
         }
+        "no-passphrase" => "give it one with `coffer passphrase set`",
+        "wrong-passphrase" => {
+            "try again; whoever has forgotten it puts the device out with `coffer device revoke` on another one, and joins anew with an empty data folder"
+        }
+        "too-many-tries" => "wait, and try again",
+        "short-passphrase" => {
+            "several words that have nothing to do with each other make a good one"
+        }
+        "bad-passphrase" => "it is the first line of the file, as text",
+        "no-password-store" => {
+            "log in to a desktop with a password store, or use `coffer passphrase set` instead"
+        }
+        "wrong-login" => {
+            "put the password store back from a backup, or join anew with an empty data folder"
+        }
+        "changed-meanwhile" => "try again",
         "vault-exists" => {
             "to join another vault, use an empty data folder: --data-dir DIR; to leave this one, `coffer export` first"
         }
@@ -228,6 +246,7 @@ fn by_kind(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::DiskFull => "make room on the disk and try again; what was saved before is safe",
         ErrorKind::Permission => "check who owns the folder, and run coffer as that user",
         ErrorKind::Damaged => "copy it again, complete and unchanged",
+        ErrorKind::Locked => "unlock it with `coffer unlock`",
         ErrorKind::NewerVersion => "update coffer on this device",
         ErrorKind::Internal => {
             "please report it, with the last lines of coffer.log in the data folder"
@@ -265,6 +284,7 @@ mod tests {
             ErrorKind::Damaged,
             ErrorKind::NewerVersion,
             ErrorKind::Internal,
+            ErrorKind::Locked,
             ErrorKind::Cancelled,
         ];
         let mut codes: Vec<u8> = kinds

@@ -10,6 +10,7 @@ mod conversation;
 mod error;
 mod log;
 mod output;
+mod passphrase;
 mod places;
 mod qr;
 mod units;
@@ -25,6 +26,10 @@ use args::{Cli, Context};
 use error::Failure;
 
 fn main() -> ExitCode {
+    // Every command may come to have a passphrase, the words or a link in its memory.
+    if let Err(error) = coffer_node::keep_memory_private() {
+        eprintln!("other programs of this user may read the memory of this one: {error}");
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

@@ -27,6 +27,8 @@ mod recovering;
 pub mod relay;
 pub mod service;
 pub mod store;
+mod undumpable;
 pub mod vault;
 
 pub use coffer_crdt::files::date;
+pub use undumpable::keep_memory_private;

@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 
 use serde::de::{self, DeserializeOwned, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// Why bytes were not taken for what they should have been.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +75,28 @@ pub fn decode_versioned<T: Serialize + DeserializeOwned>(
 ) -> Result<T, CodecError> {
     check_version(bytes, supported)?;
     decode(bytes, max)
+}
+
+/// Like [`decode_versioned`], for a value that is secret: what it is encoded into again is wiped.
+pub(crate) fn decode_secret<T: Serialize + DeserializeOwned>(
+    bytes: &[u8],
+    max: usize,
+    supported: u16,
+) -> Result<T, CodecError> {
+    check_version(bytes, supported)?;
+    if bytes.len() > max {
+        return Err(CodecError::TooLong {
+            len: bytes.len(),
+            max,
+        });
+    }
+    let value: T = postcard::from_bytes(bytes).map_err(|_| CodecError::Malformed)?;
+    // It does not grow where it is as long as it must be.
+    let again = Zeroizing::new(encode_onto(&value, Vec::with_capacity(bytes.len())));
+    if again[..] != *bytes {
+        return Err(CodecError::NotCanonical);
+    }
+    Ok(value)
 }
 
 /// Reads a value at the front of `bytes`, which this program encoded itself and has kept since; gives

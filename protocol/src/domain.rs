@@ -83,8 +83,17 @@ pub const RECOVERY_AT_REST: &str = "coffer 2026-11 recovery key at rest";
 
 // Keys below a device's secret.
 
+/// Key below which the keys of a vault are sealed in a device's database.
+pub const KEYRING_AT_REST: &str = "coffer 2026-11 keyring at rest";
 /// The X-Wing seed of a device, where it is derived and not stored on its own.
 pub const DEVICE_SEALING: &str = "coffer 2026-11 device sealing key";
+
+// What seals a device's own keys at rest.
+
+/// Key below which they are sealed, from a stretched passphrase.
+pub const DEVICE_BY_PASSPHRASE: &str = "coffer 2026-11 device keys under a passphrase";
+/// Key below which they are sealed, from a secret that the system keeps for who is logged in.
+pub const DEVICE_BY_LOGIN: &str = "coffer 2026-11 device keys under a login";
 
 // Pairing.
 

@@ -176,7 +176,7 @@ fn seal_packed(
     packed: &mut Vec<u8>,
 ) -> FrameIds {
     let frame = secret.frame_id(&packed[..padded::HEADER_LEN], &payload_id);
-    let key = keys::one_time_key(&epoch.frames, &[&frame.0]);
+    let key = keys::one_time_key(epoch.frames(), &[&frame.0]);
     keys::seal_in_place(&key, &[], packed, 0);
     FrameIds {
         chunk,
@@ -197,7 +197,7 @@ pub fn open_frame<'a>(
     if sealed.len() > MAX_SEALED {
         return Err(FrameError::TooLong(sealed.len()));
     }
-    let key = keys::one_time_key(&epoch.frames, &[&expected.frame.0]);
+    let key = keys::one_time_key(epoch.frames(), &[&expected.frame.0]);
     let packed = keys::open_in_place(&key, &[], sealed).map_err(|_| FrameError::CannotOpen)?;
     let unpacked = padded::unpack(packed, MAX_CHUNK).map_err(|_| FrameError::Malformed)?;
     let payload_id = secret.chunk_id(unpacked.payload);
@@ -337,7 +337,7 @@ mod tests {
         // Who has the keys can seal anything with the frame's key; the id gives it away.
         let mut forged = Vec::new();
         padded::pack(b"forged", false, &mut forged);
-        let key = keys::one_time_key(&epoch.frames, &[&honest.ids.frame.0]);
+        let key = keys::one_time_key(epoch.frames(), &[&honest.ids.frame.0]);
         keys::seal_in_place(&key, &[], &mut forged, 0);
         assert_eq!(
             open(&forged, &honest.ids.expected()),

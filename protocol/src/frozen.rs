@@ -10,7 +10,7 @@ use crate::frame::{self, Expected};
 use crate::grants::{self, Cutoff, Founded, Membership, NewDevice, Opener, Role, SignedGrant};
 use crate::held::{Held, HeldStatement};
 use crate::identity::{DeviceId, DeviceKey, Hash, SpaceId, VaultId, WriterId};
-use crate::keys::{EpochKey, Keyring, SealingKey, SpaceSecret};
+use crate::keys::{EpochKey, Keyring, LockKey, SealingKey, SpaceSecret};
 use crate::log::{self, Body, Change, Clock, Entry, EntryParams};
 use crate::recovery::RecoveryKey;
 
@@ -26,6 +26,8 @@ const HELD: &str = include_str!("../frozen/v2/held.hex");
 const FRAME: &str = include_str!("../frozen/v1/frame.hex");
 const FRAME_ZSTD: &str = include_str!("../frozen/v1/frame-zstd.hex");
 const KEYRING: &str = include_str!("../frozen/v1/keyring.hex");
+const KEYRING_SEALED: &str = include_str!("../frozen/v1/keyring-sealed.hex");
+const DEVICE_LOCKED: &str = include_str!("../frozen/v1/device-locked.hex");
 const RECOVERY: &str = include_str!("../frozen/v1/recovery.hex");
 
 /// The wrapped hex of a file as bytes.
@@ -265,6 +267,14 @@ fn what_is_stored_is_written_and_read_as_in_version_1() {
     let keyring = Keyring::new(SpaceId::HOME, secret(), epoch());
     assert_frozen("keyring", &keyring.to_bytes(), KEYRING);
     assert!(Keyring::from_bytes(&bytes(KEYRING)).is_ok());
+    let ((key, sealing), vault) = (device(1), VaultId([7; 32]));
+    let sealed = keyring.seal_at_rest(&key, &vault);
+    assert_frozen("sealed keyring", &sealed, KEYRING_SEALED);
+    assert!(Keyring::open_at_rest(&bytes(KEYRING_SEALED), &key, &vault).is_ok());
+    let lock = LockKey::of_passphrase(&[8; 32]);
+    let locked = lock.seal(&key, &sealing, b"about", &mut rng(9));
+    assert_frozen("a device's keys", &locked, DEVICE_LOCKED);
+    assert!(lock.open(&bytes(DEVICE_LOCKED), b"about").is_ok());
 
     let (key, _) = device(1);
     let recovery = RecoveryKey::generate(&mut rng(5));

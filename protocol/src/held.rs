@@ -217,7 +217,7 @@ impl Held {
         let mut packed = Zeroizing::new(Vec::new());
         padded::pack(&plain, true, &mut packed);
         let associated_data = statement.associated_data();
-        statement.sealed = keys::seal_box(&epoch.held, &associated_data, &packed, rng);
+        statement.sealed = keys::seal_box(epoch.held(), &associated_data, &packed, rng);
         Ok(HeldStatement::sign(statement, key)?)
     }
 }
@@ -255,8 +255,12 @@ impl HeldStatement {
         if statement.epoch != epoch.id() {
             return Err(HeldError::WrongEpoch(statement.epoch));
         }
-        let packed = keys::open_box(&epoch.held, &statement.associated_data(), &statement.sealed)
-            .map_err(|_| HeldError::CannotOpen)?;
+        let packed = keys::open_box(
+            epoch.held(),
+            &statement.associated_data(),
+            &statement.sealed,
+        )
+        .map_err(|_| HeldError::CannotOpen)?;
         let unpacked = padded::unpack(&packed, PLAIN_MAX_LEN).map_err(|_| HeldError::CannotOpen)?;
         let mut unpressed = Zeroizing::new(Vec::new());
         let bytes = if unpacked.compressed {

@@ -248,27 +248,34 @@ impl DeviceId {
     }
 }
 
-/// A device's signing key. Wiped from memory when dropped.
+/// A device's signing key. Wiped from memory when dropped; on the heap, so that moving it leaves no copy behind.
 #[derive(Clone)]
-pub struct DeviceKey(SigningKey);
+pub struct DeviceKey(Box<SigningKey>);
 
 impl DeviceKey {
     /// A fresh key.
     pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *secret);
-        Self(SigningKey::from_bytes(&secret))
+        Self(Box::new(SigningKey::from_bytes(&secret)))
     }
 
     /// The key with this RFC 8032 secret.
     pub fn from_secret(secret: [u8; 32]) -> Self {
         let secret = Zeroizing::new(secret);
-        Self(SigningKey::from_bytes(&secret))
+        Self(Box::new(SigningKey::from_bytes(&secret)))
     }
 
     /// The RFC 8032 secret, for the identity file and libp2p's keypair.
     pub fn secret_bytes(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The same on the heap, for who wipes it there: moving it leaves no copy behind.
+    pub fn boxed_secret(&self) -> Box<[u8; 32]> {
+        let mut secret = Box::new([0; 32]);
+        secret.copy_from_slice(&self.secret_bytes()[..]);
+        secret
     }
 
     /// The device that has this key.

@@ -35,6 +35,8 @@ pub const KIT: u16 = 1;
 pub const RECOVER: u16 = 1;
 /// A keyring at rest. 1: one space's epochs and secret.
 pub const KEYRING: u16 = 1;
+/// A keyring as it lies in a device's database. 1: sealed under the device's secret.
+pub const SEALED_KEYRING: u16 = 1;
 /// Messages of replication. 1: hello, grants, entries, held statements, clocks, questions.
 pub const REPLICATION: u16 = 1;
 /// Messages of pairing. 1: by link or typed code.

@@ -225,7 +225,9 @@ impl Device {
         );
         let said: Value = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("{error} in {line}; {}", self.log()));
-        self.port = port_of(&said["ready"]);
+        if said["ready"]["locked"] != true {
+            self.port = port_of(&said["ready"]);
+        }
         said["ready"].clone()
     }
 

@@ -244,7 +244,7 @@ impl Internet {
                 .expect("a runtime");
             runtime.block_on(async {
                 let config = NetConfig {
-                    key: [seed; 32],
+                    key: Box::new([seed; 32]),
                     listen: NetConfig::default_listen(PORT)[..2].to_vec(),
                     mdns: false,
                     door: None,

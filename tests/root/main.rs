@@ -1,4 +1,4 @@
-//! What needs root: cutting the power of a file system, filling one, being a user whom nobody knows, a network without
+//! What needs root: cutting the power of a file system, filling one, being a user whom nobody knows or another one, a network without
 //! multicast, and paths through routers. Runs with
 //! `cargo test -p coffer --features root-tests --test root`, as root; without root it fails and says so.
 //!
@@ -11,6 +11,7 @@ mod device;
 mod disk;
 mod full_disk;
 mod internet;
+mod memory;
 mod no_home;
 mod no_multicast;
 mod paths;

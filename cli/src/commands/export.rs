@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::places::absolute;
 use crate::units::{bytes, count};
 
-/// Write everything as plain files and JSON, for leaving or for a copy that needs no coffer to read
+/// Write everything as plain files and JSON, to leave or to read without coffer
 ///
 /// Files keep their folders and names; each document becomes one JSON file. Nothing is removed from the vault.
 #[derive(Debug, Args)]

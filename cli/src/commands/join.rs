@@ -54,7 +54,7 @@ impl Join {
         let (client, started) = match Client::connect(&context.data_dir).await {
             Ok(client) => (client, false),
             Err(error) if error.kind == ErrorKind::NotRunning => {
-                let started = background::start(context, &Default::default(), NewVault::Wait)
+                let started = background::start(context, &Default::default(), NewVault::Wait, None)
                     .await?
                     .is_some();
                 (Client::connect(&context.data_dir).await?, started)

@@ -12,7 +12,9 @@ pub mod folder;
 pub mod init;
 pub mod join;
 pub mod limits;
+pub mod lock;
 pub mod pair;
+pub mod passphrase;
 pub mod pause;
 pub mod recover;
 pub mod recovery;
@@ -25,6 +27,7 @@ pub mod status;
 pub mod stop;
 pub mod storage;
 pub mod trash;
+pub mod unlock;
 pub mod versions;
 
 use std::future::Future;
@@ -47,6 +50,9 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Recover(args) => one_thread(args.run(context)),
         Command::Recovery(args) => one_thread(args.run(context)),
         Command::Device(args) => one_thread(args.run(context)),
+        Command::Lock(args) => one_thread(args.run(context)),
+        Command::Unlock(args) => one_thread(args.run(context)),
+        Command::Passphrase(args) => one_thread(args.run(context)),
         Command::Relock(args) => one_thread(args.run(context)),
         Command::Doc(args) => one_thread(args.run(context)),
         Command::File(args) => one_thread(args.run(context)),

@@ -46,7 +46,7 @@ impl Recover {
         let (client, started) = match Client::connect(&context.data_dir).await {
             Ok(client) => (client, false),
             Err(error) if error.kind == ErrorKind::NotRunning => {
-                let started = background::start(context, &Default::default(), NewVault::Wait)
+                let started = background::start(context, &Default::default(), NewVault::Wait, None)
                     .await?
                     .is_some();
                 (Client::connect(&context.data_dir).await?, started)

@@ -2,16 +2,21 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use coffer_node::control::{ErrorKind, NewVault, Options, Ready, leave_session};
+use coffer_node::control::{
+    DataLock, ErrorKind, NewVault, Options, Passphrase, Protection, Ready, leave_session,
+};
+use coffer_node::service::protection;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Context;
 use crate::background::{self, Outcome, create_data_dir};
 use crate::error::Failure;
-use crate::log;
+use crate::output::is_interactive;
+use crate::{log, passphrase};
 
 /// Threads of a node: hashing and sealing have their own, these only carry messages.
 const MAX_WORKERS: usize = 4;
@@ -47,6 +52,11 @@ pub struct Start {
     /// Create no vault on the first start, to join another one
     #[arg(long)]
     pub without_vault: bool,
+    /// Where this device has a passphrase, read it from the first line of a file, or of standard input (-)
+    ///
+    /// Without it coffer asks in a terminal, and elsewhere starts locked, until `coffer unlock`.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
     /// Set for the process that `--background` starts
     #[arg(long, hide = true)]
     pub detached: bool,
@@ -72,7 +82,8 @@ impl Start {
 
     async fn start_background(self, context: &Context) -> Result<(), Failure> {
         let new_vault = self.new_vault();
-        match background::start(context, &self, new_vault).await? {
+        let passphrase = self.passphrase(context)?;
+        match background::start(context, &self, new_vault, passphrase).await? {
             Some(ready) => {
                 say_ready(context, &ready);
                 Ok(())
@@ -103,6 +114,7 @@ impl Start {
     }
 
     fn run_node(self, context: &Context, ready: impl FnOnce(Ready) + Send) -> Result<(), Failure> {
+        let passphrase = self.passphrase(context)?;
         coffer_node::service::bound_heaps();
         let workers = std::thread::available_parallelism()
             .map_or(2, usize::from)
@@ -112,7 +124,8 @@ impl Start {
             .enable_all()
             .build()
             .map_err(super::no_runtime)?;
-        let options = self.options(context);
+        let mut options = self.options(context);
+        options.passphrase = passphrase;
         let result = runtime.block_on(async {
             let shutdown = told_to_end(END_WITHIN)?;
             coffer_node::service::run(options, ready, shutdown)
@@ -121,6 +134,22 @@ impl Start {
         });
         runtime.shutdown_background();
         result
+    }
+
+    /// The passphrase to start with, where there is one and somebody to give it. Nothing that was typed: it starts locked.
+    fn passphrase(&self, context: &Context) -> Result<Option<Passphrase>, Failure> {
+        let dir = &context.data_dir;
+        if protection(dir)? != Protection::Passphrase {
+            return Ok(None);
+        }
+        if let Some(path) = &self.passphrase_file {
+            return passphrase::read(path).map(Some);
+        }
+        // One that runs already, or that nobody sees, asks nobody.
+        if self.detached || !is_interactive() || DataLock::holder(dir).is_some() {
+            return Ok(None);
+        }
+        passphrase::ask_or_none("Passphrase of this device (nothing: stay locked): ")
     }
 
     fn new_vault(&self) -> NewVault {
@@ -206,6 +235,10 @@ fn say_ready(context: &Context, ready: &Ready) {
 fn ready_line(context: &Context, ready: &Ready) -> String {
     let place = ready.data_dir.display();
     match &ready.vault {
+        _ if ready.locked => format!(
+            "ready: {place}, locked; unlock it with `{}`",
+            context.command("unlock")
+        ),
         None => format!(
             "ready: {place}, without a vault yet; join one with `{}`",
             context.command("join LINK")

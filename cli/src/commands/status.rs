@@ -1,6 +1,7 @@
 //! `coffer status`: the honest sync state in words.
 
 mod hosts;
+mod locked;
 mod words;
 
 pub use hosts::describe_host;
@@ -59,6 +60,11 @@ impl Status {
         let state = loop {
             match state(context).await {
                 Ok(state) if self.wait.is_none_or(|wait| wait.is_so(&state)) => break state,
+                // It comes about once somebody unlocks it, which may be never.
+                Ok(state) if state.locked => {
+                    let message = "coffer is locked on this device";
+                    return Err(ControlError::new(ErrorKind::Locked, message).into());
+                }
                 Ok(_) => {}
                 Err(Failure::Control(error)) if error.kind == ErrorKind::NotRunning => {
                     if self.wait.is_none() {
@@ -91,6 +97,9 @@ impl Status {
             value["running"] = json!(true);
             return context.output.object(&value);
         }
+        if state.locked {
+            return context.output.text(&locked::describe(&state, context));
+        }
         context
             .output
             .text(&words::describe(&state, crate::units::now_ms()))
@@ -100,7 +109,7 @@ impl Status {
 impl Wait {
     fn is_so(self, state: &State) -> bool {
         match self {
-            Wait::Idle => state.idle,
+            Wait::Idle => state.idle && !state.locked,
             Wait::InSync => state.in_sync,
             Wait::Connected => state
                 .devices

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::lines::{FromClient, FromNode, LineError, LineReader, Opening, push_line, write_out};
+use super::wiped::Wiped;
 use super::{
     Answer, ControlError, DocLine, ErrorKind, MAX_LINE, Reply, Request, socket, socket_path,
 };
@@ -26,7 +26,7 @@ pub struct Call {
 
 /// The receiving half of a [`Call`].
 pub struct CallReader {
-    lines: LineReader<BufReader<OwnedReadHalf>>,
+    lines: LineReader<Wiped<OwnedReadHalf>>,
     ended: bool,
 }
 
@@ -66,7 +66,7 @@ impl Client {
         let (input, output) = self.stream.into_split();
         let mut call = Call {
             reader: CallReader {
-                lines: LineReader::new(BufReader::with_capacity(64 * 1024, input)),
+                lines: LineReader::new(Wiped::with_capacity(64 * 1024, input)),
                 ended: false,
             },
             writer: CallWriter {

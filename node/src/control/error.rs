@@ -41,6 +41,8 @@ pub enum ErrorKind {
     NotRunning,
     /// This data folder belongs to no vault yet.
     NoVault,
+    /// This device is locked: its keys are sealed.
+    Locked,
     /// Reading or writing failed.
     Io,
     /// No space left.

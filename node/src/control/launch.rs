@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::ControlError;
+use super::{ControlError, Passphrase};
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Options {
     pub discover: bool,
     /// Whether to use the network at all; `false` while only a vault is to be created.
     pub network: bool,
+    /// What unlocks this device, where it has a passphrase; it starts locked if absent.
+    pub passphrase: Option<Passphrase>,
 }
 
 impl Options {
@@ -34,6 +36,7 @@ impl Options {
             listen: Vec::new(),
             discover: true,
             network: true,
+            passphrase: None,
         }
     }
 }
@@ -56,6 +59,9 @@ pub struct Ready {
     pub vault: Option<String>,
     /// Whether the vault was created just now.
     pub created: bool,
+    /// Whether it waits to be unlocked: nothing is in sync until then.
+    #[serde(default)]
+    pub locked: bool,
     /// This device's name, where there is a vault.
     pub device_name: Option<String>,
     /// How many devices the vault has, this one included; 0 where there is none.

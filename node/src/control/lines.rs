@@ -11,6 +11,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroize;
 
 use super::reply::Ask;
 use super::{Answer, ControlError, DocLine, Item, Progress, Reply, Request};
@@ -122,10 +123,7 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
             if complete {
                 let parsed = serde_json::from_slice(&self.buffer)
                     .map_err(|error| LineError::Malformed(error.to_string()));
-                self.buffer.clear();
-                if self.buffer.capacity() > KEEP_BUFFER {
-                    self.buffer = Vec::new();
-                }
+                forget(&mut self.buffer);
                 return parsed;
             }
         }
@@ -165,11 +163,17 @@ pub(crate) async fn write_out<W: AsyncWrite + Unpin>(
 ) -> io::Result<()> {
     output.write_all(buffer).await?;
     output.flush().await?;
+    forget(buffer);
+    Ok(())
+}
+
+/// Empties a buffer, and wipes what was in it: it may have been a passphrase or the recovery words.
+fn forget(buffer: &mut Vec<u8>) {
+    buffer.as_mut_slice().zeroize();
     buffer.clear();
     if buffer.capacity() > KEEP_BUFFER {
         *buffer = Vec::new();
     }
-    Ok(())
 }
 
 impl Opening<&Request> {

@@ -18,6 +18,7 @@ mod keeping;
 mod launch;
 pub(crate) mod lines;
 mod lock;
+mod locking;
 mod reply;
 mod request;
 pub(crate) mod server;
@@ -27,6 +28,7 @@ mod status;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod wiped;
 
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
@@ -37,6 +39,7 @@ pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
 pub use launch::{NewVault, Options, Ready, StartError, default_data_dir, leave_session};
 pub use lines::{FromClient, FromNode, MAX_DOCUMENT_TEXT, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
+pub use locking::{MAX_PASSPHRASE, Passphrase, Protection};
 pub use reply::{
     Ack, AckResult, Ask, Content, DocumentReply, DocumentRow, Event, FileEvent, FileRevision,
     FileRow, FolderMerge, FolderRow, IgnoreRule, IgnoredRow, Item, Progress, Reply, Revision,

@@ -44,6 +44,23 @@ pub enum Reply {
         /// The device that let it in.
         via: DeviceRow,
     },
+    /// The device is locked.
+    Locked {
+        /// It was locked before.
+        already: bool,
+    },
+    /// The device is unlocked.
+    Unlocked {
+        /// It was unlocked before.
+        already: bool,
+    },
+    /// The device's keys are sealed so.
+    Protected {
+        /// With what.
+        by: super::Protection,
+        /// With what they were sealed before.
+        before: super::Protection,
+    },
     /// The words were typed back and are on no device any more.
     RecoveryConfirmed,
     /// The kit would work today.

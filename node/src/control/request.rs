@@ -94,6 +94,16 @@ pub enum Request {
     },
     /// Who was let in, put out or given another role, by whom and when. → `Reply::DeviceLog`
     DeviceLog,
+    /// Stop syncing and forget all keys, until `Unlock`. → `Reply::Locked`; `Conflict` where nothing seals the keys.
+    Lock,
+    /// Open what is locked. Asks `Question::Passphrase` where that is what locks it. → `Reply::Unlocked`
+    Unlock,
+    /// Seal this device's keys otherwise. Asks `Question::Passphrase` for the present passphrase and for a new one, where
+    /// there are such. → `Reply::Protected`
+    Protect {
+        /// With what.
+        by: super::Protection,
+    },
     /// Change the key under which the vault is written from now on. → `Reply::KeyRotated`
     KeyRotate,
 
@@ -419,6 +429,9 @@ impl Request {
             Request::DeviceRevoke { .. } => "device-revoke",
             Request::DeviceRole { .. } => "device-role",
             Request::DeviceLog => "device-log",
+            Request::Lock => "lock",
+            Request::Unlock => "unlock",
+            Request::Protect { .. } => "protect",
             Request::KeyRotate => "key-rotate",
             Request::DocPut { .. } => "doc-put",
             Request::DocEdit { .. } => "doc-edit",
@@ -603,6 +616,11 @@ pub enum Question {
         /// Their bytes.
         bytes: u64,
     },
+    /// Type a passphrase of this device. Answer `Passphrase`.
+    Passphrase {
+        /// A new one, rather than the present one.
+        new: bool,
+    },
     /// Type these words of the 24 back. Answer `Words`, in the order of `positions`.
     RecoveryWords {
         /// Positions from 1 to 24.
@@ -622,4 +640,6 @@ pub enum Answer {
     No,
     /// Words that were typed.
     Words(Vec<String>),
+    /// A passphrase.
+    Passphrase(super::Passphrase),
 }

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::BufReader;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::lines::{FromClient, FromNode, LineError, LineReader, Opening, push_line, write_out};
+use super::wiped::Wiped;
 use super::{ControlError, ErrorKind, Gone, PROTOCOL, Reply, Request, Session, socket};
 
 /// Connections at once. Each costs a task and two small queues; scripts that follow events keep theirs.
@@ -110,7 +110,7 @@ async fn connection(stream: UnixStream, service: Arc<dyn Service>, ending: watch
         return refuse(stream, error).await;
     }
     let (input, output) = stream.into_split();
-    let mut lines = LineReader::new(BufReader::with_capacity(16 * 1024, input));
+    let mut lines = LineReader::new(Wiped::with_capacity(16 * 1024, input));
     let mut output = output;
     match tokio::time::timeout(REQUEST_TIMEOUT, lines.next::<Opening<Value>>()).await {
         Err(_) | Ok(Err(LineError::Closed | LineError::Io(_))) => {}
@@ -167,7 +167,7 @@ fn unreadable(error: LineError) -> ControlError {
 /// Carries one conversation to its end: the service's future, what it sends, and what the client sends, side by side.
 async fn converse(
     request: Request,
-    lines: LineReader<BufReader<OwnedReadHalf>>,
+    lines: LineReader<Wiped<OwnedReadHalf>>,
     mut output: OwnedWriteHalf,
     service: Arc<dyn Service>,
     ending: watch::Receiver<bool>,
@@ -251,7 +251,7 @@ fn is_last(message: &FromNode) -> bool {
 
 /// Passes on what the client sends, until it hangs up or talks nonsense.
 async fn read_messages(
-    mut lines: LineReader<BufReader<OwnedReadHalf>>,
+    mut lines: LineReader<Wiped<OwnedReadHalf>>,
     received: mpsc::Sender<FromClient>,
 ) {
     while let Ok(message) = lines.next::<FromClient>().await {

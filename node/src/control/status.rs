@@ -16,6 +16,12 @@ pub struct Status {
     pub uptime_s: u64,
     /// The data folder.
     pub data_dir: PathBuf,
+    /// Whether this device is locked: nothing of the vault is known then, and nothing is in sync.
+    #[serde(default)]
+    pub locked: bool,
+    /// What this device's keys are sealed with.
+    #[serde(default)]
+    pub protected_by: super::Protection,
     /// Bytes free on the data folder's file system, where it tells.
     pub free_bytes: Option<u64>,
     /// Addresses listened on, `HOST:PORT/transport`.

@@ -53,10 +53,11 @@ impl Net {
     }
 
     pub(super) async fn start_with(
-        config: NetConfig,
+        mut config: NetConfig,
         patience: Patience,
     ) -> Result<(Net, Incoming), StartError> {
-        let keypair = libp2p::identity::Keypair::ed25519_from_bytes(config.key)
+        // Which wipes it where it was.
+        let keypair = libp2p::identity::Keypair::ed25519_from_bytes(&mut config.key[..])
             .map_err(|e| StartError::Config(e.to_string()))?;
         let peer = keypair.public().to_peer_id();
         let own = device_of(&peer)

@@ -76,7 +76,7 @@ pub struct Protocol {
 #[derive(Clone)]
 pub struct NetConfig {
     /// Ed25519 secret (seed) of this device.
-    pub key: [u8; 32],
+    pub key: Box<[u8; 32]>,
     /// Where to listen; taken ports are replaced by free ones, all by the same distance if possible. See
     /// [`NetConfig::default_listen`].
     pub listen: Vec<Multiaddr>,

@@ -50,7 +50,7 @@ impl Setup {
     async fn start(self) -> Node {
         let config = NetConfig {
             door: None,
-            key: [self.seed; 32],
+            key: Box::new([self.seed; 32]),
             listen: self.listen,
             mdns: false,
             protocols: vec![Protocol {

@@ -189,7 +189,7 @@ async fn start_network(
             .collect()
     };
     let started = Net::start(NetConfig {
-        key: *identity.key.secret_bytes(),
+        key: identity.key.boxed_secret(),
         listen,
         mdns: false,
         protocols: serving::protocols(),

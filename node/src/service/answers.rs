@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Node, check, conflicts, devices, documents, events, export, files, folders, hosts, limits,
-    lines, pairing, recovering, recovery, status, storage, trash, unsyncing, versions,
+    lines, locking, pairing, recovering, recovery, status, storage, trash, unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -20,7 +20,7 @@ impl Service for Answers {
         session: Session,
     ) -> Pin<Box<dyn Future<Output = Result<Reply, ControlError>> + Send + '_>> {
         Box::pin(async {
-            let result = answer(&self.0, request, session).await;
+            let result = unless_locked(&self.0, request, session).await;
             if let Err(error) = &result
                 && matches!(error.kind, ErrorKind::Io | ErrorKind::DiskFull)
                 && let Ok(running) = self.0.vault().await
@@ -32,6 +32,36 @@ impl Service for Answers {
             }
             result
         })
+    }
+}
+
+/// A locked device answers next to nothing; what is under way when it is locked ends with it.
+async fn unless_locked(
+    node: &Arc<Node>,
+    request: Request,
+    session: Session,
+) -> Result<Reply, ControlError> {
+    match request {
+        Request::Status | Request::Stop | Request::Lock | Request::Unlock => {
+            answer(node, request, session).await
+        }
+        // It holds up a lock until it is done: a file half replaced would be of no use to anybody.
+        Request::Protect { .. } => {
+            node.locking.check()?;
+            answer(node, request, session).await
+        }
+        _ => {
+            node.locking.check()?;
+            let ends = node.locking.ends_requests();
+            tokio::select! {
+                // What ended because the vault did says why.
+                result = answer(node, request, session) => match node.locking.check() {
+                    Err(locked) if result.is_err() => Err(locked),
+                    _ => result,
+                },
+                () = ends => Err(super::awake::locked()),
+            }
+        }
     }
 }
 
@@ -92,6 +122,9 @@ async fn answer(
         } => devices::role(node, device, role, words).await,
         Request::DeviceLog => devices::log(node).await,
         Request::KeyRotate => devices::rotate(node).await,
+        Request::Lock => locking::lock(node).await,
+        Request::Unlock => locking::unlock(node, session).await,
+        Request::Protect { by } => locking::protect(node, by, session).await,
         Request::DocPut {
             doctype,
             id,

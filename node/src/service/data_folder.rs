@@ -12,10 +12,10 @@ use std::path::Path;
 use redb::ReadableDatabase;
 
 use super::store_error;
-use crate::control::{ControlError, DataLock, ErrorKind};
+use crate::control::{ControlError, DataLock, ErrorKind, Protection};
 use crate::store::{StoreError, records, tables};
 use crate::vault::founding::DATABASE;
-use crate::vault::identity::Identity;
+use crate::vault::identity;
 
 /// What is made with a vault, beside its database.
 const BESIDE: [&str; 2] = ["blobs", "index.sqlite"];
@@ -83,9 +83,20 @@ pub fn look(dir: &Path) -> Result<bool, ControlError> {
         return Ok(true);
     };
     check_whole(dir)?;
-    Identity::load(dir).map_err(store_error)?;
+    identity::read(dir).map_err(store_error)?;
     layout(&dir.join(DATABASE)).map_err(store_error)?;
     Ok(true)
+}
+
+/// What seals the keys of a data folder; nothing where there are none.
+///
+/// # Errors
+/// As [`look`].
+pub fn protection(dir: &Path) -> Result<Protection, ControlError> {
+    let stored = identity::read(dir).map_err(store_error)?;
+    Ok(stored
+        .as_ref()
+        .map_or_else(Protection::default, super::locking::protection_of))
 }
 
 /// A data folder that is something else.
@@ -119,6 +130,7 @@ mod tests {
     use super::*;
     use crate::service::random;
     use crate::store;
+    use crate::vault::identity::Identity;
 
     fn folder_with(parts: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();

@@ -290,8 +290,12 @@ fn read_log(core: &Core) -> Vec<LogRow> {
             GrantBody::Epoch(epoch) => {
                 let devices = epoch.seals.iter();
                 let devices = devices.filter(|seal| seal.recipient != Recipient::Recovery);
+                let what = match devices.count() {
+                    1 => "changed the lock, for 1 device".to_owned(),
+                    devices => format!("changed the lock, for {devices} devices"),
+                };
                 LogRow {
-                    what: format!("changed the lock, for {} devices", devices.count()),
+                    what,
                     ..row(id, by, "")
                 }
             }

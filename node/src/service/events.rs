@@ -31,7 +31,7 @@ pub async fn events(
     let running = node.vault().await?;
     let mut changes = running.vault.subscribe();
     let mut activity = running.vault.activity();
-    let mut net = node.net.as_ref().map(crate::net::Net::events);
+    let mut net = node.net().as_ref().map(crate::net::Net::events);
     let mut stop = running.stopping();
     let mut sync = None;
     let mut tree_changes = running.vault.subscribe_tree();

@@ -1,11 +1,13 @@
 //! A whole node: what starts, what stops, and in which order.
 //!
 //! Start: data folder and its lock, the device's keys, the control socket, the network; then, once the data folder holds
-//! a vault, the vault's own parts ([`Running`]). Stop is the reverse: nobody is let in, requests end, folders stop,
+//! a vault, the vault's own parts ([`Running`]). Where the keys are sealed, it starts locked, and what follows the keys
+//! comes when it is unlocked (`locking.rs`). Stop is the reverse: nobody is let in, requests end, folders stop,
 //! sessions end, the vault answers what it had begun and closes cleanly, the network goes last. Every task that is
 //! started here is awaited here.
 
 mod answers;
+mod awake;
 mod check;
 mod collecting;
 mod conflicts;
@@ -22,6 +24,8 @@ mod ignored;
 mod keeper;
 mod limits;
 mod lines;
+mod locking;
+mod login;
 pub(crate) mod memory;
 mod pairing;
 mod recovering;
@@ -34,6 +38,7 @@ mod sparing;
 pub(crate) mod status;
 mod storage;
 mod trash;
+mod tries;
 mod unsyncing;
 mod versions;
 
@@ -55,7 +60,7 @@ use crate::vault::founding::{self, DATABASE, FoundingError};
 use crate::vault::identity::{Identity, binding};
 use crate::vault::wall_ms;
 
-pub use data_folder::{has_vault, look};
+pub use data_folder::{has_vault, look, protection};
 pub use memory::bound_heaps;
 pub use running::Running;
 
@@ -77,8 +82,10 @@ type Streams = Arc<Mutex<mpsc::Receiver<(Device, Stream)>>>;
 pub struct Node {
     options: Options,
     started: std::time::Instant,
-    device: DeviceId,
-    net: Option<Net>,
+    /// What there is while the keys of this device are open.
+    awake: std::sync::RwLock<Option<Arc<awake::Awake>>>,
+    /// How this device is locked and unlocked.
+    locking: locking::Locking,
     /// The vault's parts, once there is a vault.
     running: RwLock<Option<Arc<Running>>>,
     /// Why the vault that is there is closed, while the disk fails it: see `reopen.rs`.
@@ -87,9 +94,6 @@ pub struct Node {
     founding: Mutex<()>,
     /// The invitation that is open, if one is.
     inviting: Mutex<Option<pairing::Open>>,
-    blob_streams: Option<Streams>,
-    replicate_streams: Option<Streams>,
-    recover_streams: Option<Streams>,
     stop: watch::Sender<bool>,
 }
 
@@ -103,6 +107,7 @@ impl Node {
             return Ok(running);
         }
         self.closed.check()?;
+        self.awake()?;
         Err(ControlError::new(
             ErrorKind::NoVault,
             "this data folder belongs to no vault yet",
@@ -114,9 +119,45 @@ impl Node {
     }
 
     fn identity(&self) -> Result<Identity, ControlError> {
-        Identity::load(self.data_dir())
-            .map_err(store_error)?
-            .ok_or_else(|| ControlError::internal("this device's keys are missing"))
+        Ok(self.awake()?.identity.clone())
+    }
+
+    /// This device's id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`].
+    pub fn device(&self) -> Result<DeviceId, ControlError> {
+        Ok(self.awake()?.identity.key.id())
+    }
+
+    /// Whether the data folder holds a vault.
+    async fn holds_vault(&self) -> Result<bool, ControlError> {
+        let path = self.data_dir().join(DATABASE);
+        if !path.exists() {
+            return Ok(false);
+        }
+        let looked = tokio::task::spawn_blocking(move || -> Result<bool, StoreError> {
+            let database = store::open(&path)?;
+            Ok(founding::vault_of(&database)?.is_some())
+        });
+        looked
+            .await
+            .map_err(|error| ControlError::internal(error.to_string()))?
+            .map_err(store_error)
+    }
+
+    /// Starts the vault of the data folder, or begins one where that is wanted. Says whether it began one.
+    async fn open_vault(&self) -> Result<bool, ControlError> {
+        if self.holds_vault().await? {
+            self.start_vault().await?;
+        } else if data_folder::has_remains(self.data_dir()) {
+            let why = "the file vault.redb holds nothing of it";
+            return Err(data_folder::damaged(self.data_dir(), why));
+        } else if self.options.new_vault == NewVault::Create {
+            self.found(None).await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Begins a vault in this data folder.
@@ -173,85 +214,34 @@ impl Node {
 /// [`ErrorKind::DiskFull`], [`ErrorKind::NewerVersion`] or [`ErrorKind::Damaged`] when it cannot be used;
 /// [`ErrorKind::Io`] when the disk failed it later, and only a new process can open it again.
 pub async fn run(
-    options: Options,
+    mut options: Options,
     ready: impl FnOnce(Ready),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let started = std::time::Instant::now();
     prepare_data_dir(&options.data_dir)?;
     let _lock = DataLock::acquire(&options.data_dir)?;
-    let mut notes = Vec::new();
     data_folder::check_whole(&options.data_dir)?;
-    let identity = match Identity::load(&options.data_dir).map_err(store_error)? {
-        Some(identity) => identity,
-        None => {
-            let identity = Identity::generate(&mut random());
-            identity.save(&options.data_dir).map_err(store_error)?;
-            identity
-        }
-    };
-    let mut incoming = None;
-    let net = if options.network {
-        let (net, streams) = start_network(&options, &identity).await?;
-        incoming = Some(streams);
-        notes.extend(other_port(&options, &net));
-        Some(net)
-    } else {
-        notes.push("it does not connect to other devices (--no-network)".to_string());
-        None
-    };
-    let mut take = |name: &'static str| {
-        incoming
-            .as_mut()
-            .and_then(|incoming| incoming.take(&StreamProtocol::new(name)))
-    };
-    let (blob_streams, replicate_streams, pair_streams, recover_streams) = (
-        take(version::BLOBS),
-        take(version::REPLICATE),
-        take(version::PAIR),
-        take(version::RECOVER_PROTOCOL),
-    );
+    let (opened, protected_by, mut notes) = locking::open_at_start(&mut options).await?;
     let node = Arc::new(Node {
         started,
-        device: identity.key.id(),
-        net,
+        awake: std::sync::RwLock::new(None),
+        locking: locking::Locking::new(protected_by, opened.is_none()),
         running: RwLock::new(None),
         closed: reopen::Closed::default(),
         founding: Mutex::new(()),
         inviting: Mutex::new(None),
-        blob_streams: blob_streams.map(|streams| Arc::new(Mutex::new(streams))),
-        replicate_streams: replicate_streams.map(|streams| Arc::new(Mutex::new(streams))),
-        recover_streams: recover_streams.map(|streams| Arc::new(Mutex::new(streams))),
         stop: watch::channel(false).0,
         options,
     });
-    drop(identity);
+    let open = opened.is_some();
+    if let Some(identity) = opened {
+        notes.extend(node.wake(identity).await?);
+    }
     let server = Server::bind(node.data_dir())
         .map_err(|error| ControlError::io("open the control socket", &error))?;
-    let holds_vault = {
-        let path = node.data_dir().join(DATABASE);
-        path.exists() && {
-            let database = tokio::task::spawn_blocking(move || store::open(&path)).await;
-            let database = database
-                .map_err(|error| ControlError::internal(error.to_string()))?
-                .map_err(store_error)?;
-            founding::vault_of(&database)
-                .map_err(store_error)?
-                .is_some()
-        }
-    };
-    let mut created = false;
-    if holds_vault {
-        node.start_vault().await?;
-    } else if data_folder::has_remains(node.data_dir()) {
-        let why = "the file vault.redb holds nothing of it";
-        return Err(data_folder::damaged(node.data_dir(), why));
-    } else if node.options.new_vault == NewVault::Create {
-        node.found(None).await?;
-        created = true;
-    }
+    let created = open && node.open_vault().await?;
     let reopening = tokio::spawn(reopen::keep_open(node.clone()));
-    let pairing = pair_streams.map(|streams| tokio::spawn(pairing::answer(node.clone(), streams)));
     let mut stopping = node.stop.subscribe();
     let control = tokio::spawn(
         server.run(Arc::new(answers::Answers(node.clone())), async move {
@@ -268,13 +258,8 @@ pub async fn run(
     let stop = async {
         let _ = control.await;
         let _ = reopening.await;
-        if let Some(pairing) = pairing {
-            let _ = pairing.await;
-        }
         node.stop_vault().await;
-        if let Some(net) = &node.net {
-            net.shutdown().await;
-        }
+        node.fall_asleep().await;
     };
     if tokio::time::timeout(STOP_WITHIN, stop).await.is_err() {
         tracing::warn!("stopping took too long; the rest is left to the next start's checks");
@@ -289,11 +274,11 @@ impl Node {
             data_dir: self.data_dir().to_path_buf(),
             vault: None,
             created,
+            locked: self.awake().is_err(),
             device_name: None,
             devices: 0,
             addresses: self
-                .net
-                .as_ref()
+                .net()
                 .map(|net| {
                     net.listen_addresses()
                         .iter()
@@ -356,7 +341,7 @@ async fn start_network(
     };
     let config = NetConfig {
         door: None,
-        key: *identity.key.secret_bytes(),
+        key: identity.key.boxed_secret(),
         listen,
         mdns: options.discover,
         protocols: vec![

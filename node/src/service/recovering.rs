@@ -137,7 +137,7 @@ pub(super) async fn recover(
     name: Option<String>,
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
-    let net = super::pairing::network(node)?.clone();
+    let net = super::pairing::network(node)?;
     node.closed.check()?;
     let _founding = node.founding.lock().await;
     let kit = read_kit(&with)?;
@@ -145,6 +145,7 @@ pub(super) async fn recover(
     let at = read_places(&at).await?;
     make_room(node, session).await?;
     let identity = node.identity()?;
+    let me = identity.key.id();
     let name = device_name(name.or_else(|| node.options.device_name.clone()));
     session.progress(Progress {
         stage: Stage::Looking,
@@ -152,16 +153,14 @@ pub(super) async fn recover(
         total: None,
         about: None,
     });
-    let reached = reach(&net, node.device, &kit, &at).await;
-    let (keepers, shown) = gather(&net, node.device, &kit, &reached).await?;
+    let reached = reach(&net, me, &kit, &at).await;
+    let (keepers, shown) = gather(&net, me, &kit, &reached).await?;
     let back = admit(&kit, &shown, &identity, &name)?;
     let mut bound = Vec::new();
     let mut last = None;
     for keeper in keepers {
         let all = back.grants.clone();
-        let asked = ask(&net, (node.device, keeper), kit.vault, &kit.key, |_| {
-            Ok(Some(all))
-        });
+        let asked = ask(&net, (me, keeper), kit.vault, &kit.key, |_| Ok(Some(all)));
         match asked.await {
             Ok(()) => bound.push(keeper),
             Err(error) => last = Some(error),
@@ -193,6 +192,7 @@ pub(super) async fn recover(
         };
         founding::recover(
             &database,
+            &identity,
             (&back.membership, &back.keyring),
             &name,
             &place,
@@ -208,7 +208,7 @@ pub(super) async fn recover(
     running.vault.members_changed();
     Ok(Reply::Recovered {
         vault: kit.vault.to_string(),
-        device: status::device_row(node, &running, node.device).await?,
+        device: status::device_row(node, &running, me).await?,
         sources,
         confirmed: !alone,
     })

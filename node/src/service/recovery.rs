@@ -171,7 +171,7 @@ fn opens_all(core: &Core, vault: VaultId, key: &RecoveryKey) -> Result<u64, Cont
 /// How many of the vault's hosts would hand it out. One that refuses, or shows less than there is, is an error; one that
 /// cannot be reached is not asked.
 async fn ask_hosts(node: &Arc<Node>, running: &Running, kit: &Kit) -> Result<u64, ControlError> {
-    let Some(net) = node.net.as_ref() else {
+    let Some(net) = node.net() else {
         return Ok(0);
     };
     let hosts = running.vault.hosts().await.map_err(store_error)?;
@@ -186,10 +186,16 @@ async fn ask_hosts(node: &Arc<Node>, running: &Running, kit: &Kit) -> Result<u64
             continue;
         }
         let mut given = Vec::new();
-        let asked = recovering::ask(net, (node.device, *host), kit.vault, &kit.key, |grants| {
-            given = grants;
-            Ok(None)
-        });
+        let asked = recovering::ask(
+            &net,
+            (running.vault.device(), *host),
+            kit.vault,
+            &kit.key,
+            |grants| {
+                given = grants;
+                Ok(None)
+            },
+        );
         let shown = match asked.await {
             Ok(()) => Membership::from_bytes(kit.vault, &given),
             Err(RecoverError::Busy | RecoverError::Disconnected) => continue,

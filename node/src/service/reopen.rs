@@ -80,9 +80,12 @@ pub async fn keep_open(node: Arc<Node>) {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let Some(()) = unless_stopped(&mut stop, tokio::time::sleep(pause)).await else {
-                return;
-            };
+            tokio::select! {
+                () = stopped(&mut stop) => return,
+                // An unlock opens it again.
+                () = node.locking.is_shut() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
             match node.start_vault().await {
                 Ok(_) => break,
@@ -106,7 +109,9 @@ pub async fn keep_open(node: Arc<Node>) {
             }
         }
         node.closed.set(None);
-        tracing::info!("the data folder is open again");
+        if node.locking.check().is_ok() {
+            tracing::info!("the data folder is open again");
+        }
     }
 }
 

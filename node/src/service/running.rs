@@ -77,7 +77,8 @@ impl Running {
     /// Opens the vault in the node's data folder and starts everything around it.
     pub(super) async fn start(node: &Node) -> Result<Arc<Running>, ControlError> {
         let dir = node.data_dir().to_path_buf();
-        let identity = node.identity()?;
+        let awake = node.awake()?;
+        let (identity, net) = (awake.identity.clone(), awake.net.clone());
         let place = binding(&dir);
         let path = dir.join(DATABASE);
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
@@ -115,7 +116,7 @@ impl Running {
         blobs.set_folders(Arc::new(paths.clone()));
         let limiting = limits::Limiting::load(vault.database(), &blobs).map_err(store_error)?;
         let checking = check::Checking::load(vault.database()).map_err(store_error)?;
-        let connected = sources::Connected::new(vault.clone(), node.net.clone(), blobs.limits());
+        let connected = sources::Connected::new(vault.clone(), net.clone(), blobs.limits());
         let fetch = Fetch::from(connected);
         let keeper = keeper::Keeper::default();
         let running = Arc::new(Running {
@@ -140,11 +141,11 @@ impl Running {
         running.spawn(follow_changes(vault.clone(), index, stopping.clone()));
         running.spawn(follow_members(
             running.clone(),
-            node.net.clone(),
+            net.clone(),
             stopping.clone(),
         ));
-        if let Some(net) = &node.net {
-            if let Some(streams) = node.replicate_streams.clone() {
+        if let Some(net) = &net {
+            if let Some(streams) = awake.replicate_streams.clone() {
                 running.spawn(sessions::run(
                     vault.clone(),
                     net.clone(),
@@ -152,7 +153,7 @@ impl Running {
                     stopping.clone(),
                 ));
             }
-            if let Some(streams) = node.blob_streams.clone() {
+            if let Some(streams) = awake.blob_streams.clone() {
                 running.spawn(sources::serve(
                     vault.clone(),
                     blobs.clone(),
@@ -161,14 +162,14 @@ impl Running {
                 ));
             }
         }
-        if let Some(streams) = node.recover_streams.clone() {
+        if let Some(streams) = awake.recover_streams.clone() {
             running.spawn(super::recovering::serve(
                 running.clone(),
                 streams,
                 stopping.clone(),
             ));
         }
-        if let Some(net) = &node.net {
+        if let Some(net) = &net {
             running.spawn(super::hosts::run(
                 running.clone(),
                 net.clone(),
@@ -263,6 +264,8 @@ impl Contents {
         unclean: bool,
     ) -> Result<Contents, ControlError> {
         let database = vault.database().clone();
+        closed_to_others(&dir.join("blobs"))
+            .map_err(|error| ControlError::io("close the contents' folder to others", &error))?;
         let blobs = Blobs::open(&dir.join("blobs"), id, database.clone(), keyring)
             .await
             .map_err(blobs_error)?;
@@ -300,6 +303,18 @@ impl Contents {
                 })
             }
         }
+    }
+}
+
+/// Makes a folder that only its owner may look into. What the store of contents puts there is readable for all by itself.
+fn closed_to_others(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let made = std::fs::DirBuilder::new().mode(0o700).create(dir);
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        }
+        made => made,
     }
 }
 

@@ -123,7 +123,7 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
         .any(|clock| !known.clock.covers_clock(clock));
     let has_all = || known.wanted == 0 || Due::any(running, &known.storage).is_ok_and(|any| !any);
     let idle = settled && !known.stale && !behind && has_all();
-    let connected = node.net.as_ref().is_some_and(|net| {
+    let connected = node.net().is_some_and(|net| {
         known
             .others(me)
             .any(|(device, _)| net.is_connected(&device.0))
@@ -136,12 +136,14 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
 
 /// `status`.
 pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
-    let net = node.net.as_ref();
+    let net = node.net();
     let mut status = Status {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         uptime_s: node.started.elapsed().as_secs(),
         data_dir: node.data_dir().to_path_buf(),
+        locked: node.awake().is_err(),
+        protected_by: node.locking.protected_by(),
         free_bytes: free_bytes(node.data_dir()),
         listening: net
             .map(|net| net.listen_addresses().iter().map(show_address).collect())
@@ -164,7 +166,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
     };
     match node.vault().await {
         Ok(running) => fill(node, &running, &mut status).await?,
-        Err(error) if error.kind == ErrorKind::NoVault => {}
+        Err(error) if matches!(error.kind, ErrorKind::NoVault | ErrorKind::Locked) => {}
         Err(error) => return Err(error),
     }
     if status.free_bytes.is_some_and(|free| free < LOW_SPACE) {
@@ -420,7 +422,7 @@ pub(super) fn reach(
     rate: crate::blobs::Rate,
     addresses: Vec<String>,
 ) -> Reach {
-    let connections = node.net.as_ref().map(|net| net.connections());
+    let connections = node.net().map(|net| net.connections());
     // Of several, a direct one is in use.
     let connection = connections
         .into_iter()
@@ -483,7 +485,7 @@ fn row(node: &Node, known: &Known, device: DeviceId, me: DeviceId, running: &Run
         admitted_ms: found.map_or(0, |(.., admitted)| *admitted),
         connected: device == me
             || node
-                .net
+                .net()
                 .as_ref()
                 .is_some_and(|net| net.is_connected(&device.0)),
         last_seen_ms: known.held.get(&device).map(|held| held.at_ms),

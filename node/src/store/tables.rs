@@ -81,12 +81,16 @@ pub mod meta {
     pub const LAYOUT: &str = "layout";
     /// Vault id (32 bytes) that this data folder belongs to.
     pub const VAULT: &str = "vault";
-    /// Postcard of the keyring: epoch keys and space secret.
-    pub const KEYRING: &str = "keyring";
+    /// Epoch keys and space secret, sealed under this device's own secret.
+    pub const KEYRING: &str = "keyring_2";
+    /// The same as it is: read once, and then sealed.
+    pub const KEYRING_1: &str = "keyring";
     /// The incarnation under which this data folder writes (u32).
     pub const INCARNATION: &str = "incarnation";
     /// The machine and folder to which the incarnation is bound.
     pub const BINDING: &str = "binding";
+    /// What [`BINDING`] will be once a new identity file has taken the place of the present one.
+    pub const NEXT_BINDING: &str = "next_binding_1";
     /// Number of the last transaction (u64).
     pub const TRANSACTION: &str = "transaction";
     /// The clock's last reading, so that stamps never go back (u64).

@@ -170,7 +170,7 @@ impl Core {
         rng: Box<dyn CryptoRng + Send>,
     ) -> Result<Core, StoreError> {
         super::past::prepare(&database)?;
-        let (state, statements) = State::read(&database, identity.key.id())?;
+        let (state, statements) = State::read(&database, &identity)?;
         let tree = Arc::new(RwLock::new(read_tree(&database)?));
         let replicator =
             Replicator::new(state.vault, state.membership.heads(), state.clock.clone());

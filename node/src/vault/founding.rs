@@ -12,6 +12,7 @@ use coffer_protocol::keys::Keyring;
 use coffer_protocol::pairing::Welcome;
 use rand::CryptoRng;
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+use zeroize::Zeroizing;
 
 use super::core::Core;
 use super::identity::Identity;
@@ -55,8 +56,8 @@ pub fn found(
     let recovery = founded.recovery.seal_at_rest(&identity.key, &vault, rng);
     begin(
         database,
-        &founded.membership,
-        &founded.keyring,
+        identity,
+        (&founded.membership, &founded.keyring),
         name,
         binding,
         Begins::Founded(&recovery),
@@ -82,8 +83,8 @@ pub fn join(
     )?;
     begin(
         database,
-        &membership,
-        &keyring,
+        identity,
+        (&membership, &keyring),
         name,
         binding,
         Begins::Joined,
@@ -105,6 +106,7 @@ pub struct Recovered {
 /// Begins with what somebody with the recovery key got back, this device admitted.
 pub fn recover(
     database: &Database,
+    identity: &Identity,
     (membership, keyring): (&Membership, &Keyring),
     name: &str,
     binding: &[u8],
@@ -113,8 +115,8 @@ pub fn recover(
 ) -> Result<(), FoundingError> {
     begin(
         database,
-        membership,
-        keyring,
+        identity,
+        (membership, keyring),
         name,
         binding,
         Begins::Recovered(recovered),
@@ -158,8 +160,8 @@ impl Begins<'_> {
 
 fn begin(
     database: &Database,
-    membership: &Membership,
-    keyring: &Keyring,
+    identity: &Identity,
+    (membership, keyring): (&Membership, &Keyring),
     name: &str,
     binding: &[u8],
     begins: Begins<'_>,
@@ -172,8 +174,10 @@ fn begin(
     transaction.set_quick_repair(true);
     let mut write = |transaction: &WriteTransaction| -> Result<(), StoreError> {
         let mut meta = transaction.open_table(tables::META)?;
-        meta.insert(tables::meta::VAULT, &membership.vault().0[..])?;
-        meta.insert(tables::meta::KEYRING, &keyring.to_bytes()[..])?;
+        let vault = membership.vault();
+        meta.insert(tables::meta::VAULT, &vault.0[..])?;
+        let sealed = keyring.seal_at_rest(&identity.key, &vault);
+        meta.insert(tables::meta::KEYRING, &sealed[..])?;
         meta.insert(
             tables::meta::INCARNATION,
             &new_incarnation(rng).to_be_bytes()[..],
@@ -202,25 +206,33 @@ pub fn open(
 ) -> Result<Core, StoreError> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    let mut moved = false;
+    let place;
+    let mut changed;
     let label;
     {
         let mut meta = transaction.open_table(tables::META)?;
         let name = records::get(&meta, tables::meta::DEVICE_NAME)?.unwrap_or_default();
         label = String::from_utf8_lossy(&name).into_owned();
-        if records::get(&meta, tables::meta::BINDING)?.as_deref() != Some(binding) {
-            moved = true;
+        place = Place::of(&meta, binding)?;
+        changed = meta.remove(tables::meta::NEXT_BINDING)?.is_some();
+        if place != Place::Same {
             meta.insert(tables::meta::BINDING, binding)?;
+            changed = true;
+        }
+        if place == Place::Other {
             meta.insert(
                 tables::meta::INCARNATION,
                 &new_incarnation(&mut *rng).to_be_bytes()[..],
             )?;
         }
+        changed |= seal_keyring(&mut meta, &identity)?;
     }
-    if moved {
+    if place == Place::Other {
         tracing::warn!(
             "this data folder was moved or copied: from now on it writes a log of its own"
         );
+    }
+    if changed {
         transaction.commit()?;
     } else {
         transaction.abort()?;
@@ -228,11 +240,88 @@ pub fn open(
     Core::open(database, identity, label, rng)
 }
 
+/// Seals the keys of a vault that were stored as they are. Says whether there were any.
+fn seal_keyring(
+    meta: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    identity: &Identity,
+) -> Result<bool, StoreError> {
+    let Some(plain) = records::get(meta, tables::meta::KEYRING_1)?.map(Zeroizing::new) else {
+        return Ok(false);
+    };
+    let damaged = |what: &str| StoreError::Damaged(what.into());
+    let keyring =
+        Keyring::from_bytes(&plain).map_err(|_| damaged("the vault's keys cannot be read"))?;
+    let vault = records::get(meta, tables::meta::VAULT)?
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(VaultId)
+        .ok_or_else(|| damaged("the vault's id is missing"))?;
+    let sealed = keyring.seal_at_rest(&identity.key, &vault);
+    meta.insert(tables::meta::KEYRING, &sealed[..])?;
+    meta.remove(tables::meta::KEYRING_1)?;
+    Ok(true)
+}
+
+/// Where a data folder is, compared with where its vault was last opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Same,
+    /// The same, with another identity file, which was announced before it took its place.
+    Replaced,
+    /// Another place, or another machine.
+    Other,
+}
+
+impl Place {
+    fn of(
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+        binding: &[u8],
+    ) -> Result<Place, StoreError> {
+        let is = |name| -> Result<bool, StoreError> {
+            Ok(records::get(meta, name)?.as_deref() == Some(binding))
+        };
+        Ok(if is(tables::meta::BINDING)? {
+            Place::Same
+        } else if is(tables::meta::NEXT_BINDING)? {
+            Place::Replaced
+        } else {
+            Place::Other
+        })
+    }
+}
+
 /// Whether a data folder is in another place, or on another machine, than when its vault was last opened.
 pub fn was_moved(database: &Database, binding: &[u8]) -> Result<bool, StoreError> {
     let read = database.begin_read()?;
-    let known = records::get(&read.open_table(tables::META)?, tables::meta::BINDING)?;
-    Ok(known.as_deref() != Some(binding))
+    let place = Place::of(&read.open_table(tables::META)?, binding)?;
+    Ok(place == Place::Other)
+}
+
+/// Notes, before an identity file replaces the present one, what the binding will be then: whichever of the two a crash
+/// leaves, the data folder is known to be where it was.
+pub fn expect_binding(database: &Database, next: &[u8]) -> Result<(), StoreError> {
+    change_meta(database, |meta| {
+        meta.insert(tables::meta::NEXT_BINDING, next)?;
+        Ok(())
+    })
+}
+
+/// Notes which identity file it came to be.
+pub fn settle_binding(database: &Database, binding: &[u8]) -> Result<(), StoreError> {
+    change_meta(database, |meta| {
+        meta.insert(tables::meta::BINDING, binding)?;
+        meta.remove(tables::meta::NEXT_BINDING)?;
+        Ok(())
+    })
+}
+
+fn change_meta(
+    database: &Database,
+    change: impl FnOnce(&mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    change(&mut transaction.open_table(tables::META)?)?;
+    Ok(transaction.commit()?)
 }
 
 /// A number that two copies of one data folder will not both choose.

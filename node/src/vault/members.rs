@@ -263,8 +263,8 @@ impl Work<'_, '_> {
                 for key in state.keyring.epochs() {
                     fresh.add(key.clone());
                 }
-                self.meta
-                    .insert(tables::meta::KEYRING, &fresh.to_bytes()[..])?;
+                let sealed = fresh.seal_at_rest(&self.core.identity.key, &state.vault);
+                self.meta.insert(tables::meta::KEYRING, &sealed[..])?;
                 state.keyring = Arc::new(fresh);
             }
             Err(error) => tracing::debug!(%error, "the grants bring no new keys"),

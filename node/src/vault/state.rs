@@ -15,6 +15,7 @@ use coffer_protocol::log::Clock;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::hosts::read_memories;
+use super::identity::Identity;
 use super::storage::Storage;
 use crate::hosts::Memory;
 use crate::store::documents::DocumentKey;
@@ -80,7 +81,11 @@ impl State {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] where a record that must be there is missing or unreadable.
-    pub fn read(database: &Database, device: DeviceId) -> Result<(State, Statements), StoreError> {
+    pub fn read(
+        database: &Database,
+        identity: &Identity,
+    ) -> Result<(State, Statements), StoreError> {
+        let device = identity.key.id();
         let read = database.begin_read()?;
         let meta = read.open_table(tables::META)?;
         let vault: [u8; 32] = records::get(&meta, tables::meta::VAULT)?
@@ -89,7 +94,7 @@ impl State {
         let vault = VaultId(vault);
         let keyring = records::get(&meta, tables::meta::KEYRING)?
             .ok_or_else(|| StoreError::Damaged("the vault's keys are missing".into()))?;
-        let keyring = Keyring::from_bytes(&keyring)
+        let keyring = Keyring::open_at_rest(&keyring, &identity.key, &vault)
             .map_err(|_| StoreError::Damaged("the vault's keys cannot be read".into()))?;
         let incarnation = records::get_u32(&meta, tables::meta::INCARNATION)?
             .ok_or_else(|| StoreError::Damaged("the incarnation is missing".into()))?;

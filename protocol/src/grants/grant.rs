@@ -291,7 +291,7 @@ impl OlderEpoch {
     ) -> Self {
         Self {
             epoch: older.id(),
-            sealed: keys::seal_box(&newer.older, &older.id().0, older.secret_bytes(), rng),
+            sealed: keys::seal_box(newer.older(), &older.id().0, older.secret_bytes(), rng),
         }
     }
 
@@ -299,7 +299,7 @@ impl OlderEpoch {
     pub(super) fn open(&self, newer: &EpochKey) -> Result<EpochKey, GrantError> {
         let bad = GrantError::BadSeal(self.epoch);
         let plain =
-            keys::open_box(&newer.older, &self.epoch.0, &self.sealed).map_err(|_| bad.clone())?;
+            keys::open_box(newer.older(), &self.epoch.0, &self.sealed).map_err(|_| bad.clone())?;
         let secret = <&[u8; 32]>::try_from(&plain[..]).map_err(|_| bad.clone())?;
         let key = EpochKey::from_secret(secret);
         if key.id() == self.epoch {
@@ -328,15 +328,15 @@ impl SealedName {
         plain.resize(padded, 0);
         Ok(Self {
             epoch: key.id(),
-            sealed: keys::seal_box(&key.names, &device.0, &plain, rng),
+            sealed: keys::seal_box(key.names(), &device.0, &plain, rng),
         })
     }
 
     /// The name of `device`, if `keyring` has the epoch's key.
     pub fn open(&self, device: &DeviceId, keyring: &Keyring) -> Result<String, GrantError> {
         let key = keyring.epoch(&self.epoch).ok_or(GrantError::BadName)?;
-        let plain =
-            keys::open_box(&key.names, &device.0, &self.sealed).map_err(|_| GrantError::BadName)?;
+        let plain = keys::open_box(key.names(), &device.0, &self.sealed)
+            .map_err(|_| GrantError::BadName)?;
         let (len, rest) = plain.split_first().ok_or(GrantError::BadName)?;
         let (name, padding) = rest
             .split_at_checked(usize::from(*len))

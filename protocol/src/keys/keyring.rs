@@ -6,16 +6,21 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::cipher::{CannotOpen, TAG_LEN, one_time_key, open_in_place, seal_in_place};
 use super::{EpochKey, SpaceSecret};
-use crate::codec::{self, CodecError, List};
-use crate::identity::{EpochId, SpaceId};
-use crate::version;
+use crate::codec::{self, Bytes, CodecError, List};
+use crate::identity::{DeviceKey, EpochId, SpaceId, VaultId};
+use crate::{domain, version};
 
 /// Epochs that a keyring may hold: one rotation a week for 78 years.
 pub const KEYRING_MAX_EPOCHS: usize = 4096;
 
 /// Bytes of the largest keyring at rest.
 const MAX_LEN: usize = 128 + 40 * KEYRING_MAX_EPOCHS;
+/// Bytes that make the key of a sealed keyring its own.
+const SALT_LEN: usize = 32;
+/// Bytes of the largest sealed keyring: version, length, and what is sealed.
+const SEALED_MAX_LEN: usize = 16 + SALT_LEN + MAX_LEN + TAG_LEN;
 
 /// Why a keyring was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +31,9 @@ pub enum KeyringError {
     /// The epoch under which one writes is not among the keys.
     #[error("the keyring lacks the key of its current epoch {0}")]
     NoCurrent(EpochId),
+    /// Sealed by another device or for another vault, or altered.
+    #[error(transparent)]
+    Sealed(#[from] CannotOpen),
 }
 
 /// All epoch keys of a space that this device was given, which of them is written under, and the
@@ -90,7 +98,47 @@ impl Keyring {
         held
     }
 
-    /// The form in which a keyring is stored. It is plain: whoever stores it protects it.
+    /// The form in which a device keeps it in its database: sealed under the device's own secret, for this vault only. So
+    /// who cannot read that secret, because it is sealed under a passphrase, can read no key of the vault either.
+    ///
+    /// The same keyring gives the same bytes: what makes the sealing key its own is a keyed hash of what is sealed.
+    pub fn seal_at_rest(&self, device: &DeviceKey, vault: &VaultId) -> Vec<u8> {
+        let plain = self.to_bytes();
+        let base = at_rest_key(device);
+        let mut hasher = blake3::Hasher::new_keyed(&base);
+        hasher.update(b"salt").update(&plain);
+        let salt = *hasher.finalize().as_bytes();
+        let mut sealed = Vec::with_capacity(SALT_LEN + plain.len() + TAG_LEN);
+        sealed.extend_from_slice(&salt);
+        sealed.extend_from_slice(&plain);
+        seal_in_place(
+            &one_time_key(&base, &[&salt]),
+            &vault.0,
+            &mut sealed,
+            SALT_LEN,
+        );
+        codec::encode(&Sealed {
+            version: version::SEALED_KEYRING,
+            sealed,
+        })
+    }
+
+    /// Opens what [`seal_at_rest`](Self::seal_at_rest) made.
+    pub fn open_at_rest(
+        bytes: &[u8],
+        device: &DeviceKey,
+        vault: &VaultId,
+    ) -> Result<Self, KeyringError> {
+        let stored: Sealed =
+            codec::decode_versioned(bytes, SEALED_MAX_LEN, version::SEALED_KEYRING)?;
+        let (salt, sealed) = stored.sealed.split_at_checked(SALT_LEN).ok_or(CannotOpen)?;
+        let mut plain = Zeroizing::new(sealed.to_vec());
+        let key = one_time_key(&at_rest_key(device), &[salt]);
+        let len = open_in_place(&key, &vault.0, &mut plain)?.len();
+        Self::from_bytes(&plain[..len])
+    }
+
+    /// All keys as they are. Whoever stores them protects them.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut stored = Stored {
             version: version::KEYRING,
@@ -111,7 +159,7 @@ impl Keyring {
 
     /// Reads what [`to_bytes`](Self::to_bytes) made.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyringError> {
-        let mut stored: Stored = codec::decode_versioned(bytes, MAX_LEN, version::KEYRING)?;
+        let mut stored: Stored = codec::decode_secret(bytes, MAX_LEN, version::KEYRING)?;
         let epochs: BTreeMap<_, _> = stored
             .epochs
             .iter()
@@ -140,6 +188,20 @@ impl fmt::Debug for Keyring {
             .field("current", &self.current)
             .finish_non_exhaustive()
     }
+}
+
+fn at_rest_key(device: &DeviceKey) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(blake3::derive_key(
+        domain::KEYRING_AT_REST,
+        &*device.secret_bytes(),
+    ))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    version: u16,
+    #[serde(with = "Bytes::<SEALED_MAX_LEN>")]
+    sealed: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,6 +246,26 @@ mod tests {
     }
 
     #[test]
+    fn sealed_it_opens_only_on_its_device_for_its_vault() {
+        let (device, vault) = (DeviceKey::from_secret([4; 32]), VaultId([5; 32]));
+        let sealed = keyring().seal_at_rest(&device, &vault);
+        let opened = Keyring::open_at_rest(&sealed, &device, &vault).unwrap();
+        assert_eq!(opened.to_bytes(), keyring().to_bytes());
+        let cannot = KeyringError::Sealed(CannotOpen);
+        let other = DeviceKey::from_secret([6; 32]);
+        let refused = |device, vault| Keyring::open_at_rest(&sealed, device, vault).unwrap_err();
+        assert_eq!(refused(&other, &vault), cannot);
+        assert_eq!(refused(&device, &VaultId([6; 32])), cannot);
+        for secret in [[1; 32], [2; 32], [3; 32]] {
+            assert!(!sealed.windows(32).any(|bytes| bytes == secret));
+        }
+        let mut more = keyring();
+        more.add(EpochKey::from_secret(&[7; 32]));
+        let more = more.seal_at_rest(&device, &vault);
+        assert_ne!(more[4..36], sealed[4..36], "another keyring, another key");
+    }
+
+    #[test]
     fn nothing_is_written_under_an_epoch_without_its_key() {
         let mut keyring = keyring();
         let before = keyring.current().id();
@@ -217,6 +299,8 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
             let _ = Keyring::from_bytes(&bytes);
+            let device = DeviceKey::from_secret([1; 32]);
+            prop_assert!(Keyring::open_at_rest(&bytes, &device, &VaultId::NONE).is_err());
         }
     }
 }

@@ -106,10 +106,10 @@ impl<'de> Deserialize<'de> for SealingPublic {
     }
 }
 
-/// The secret half: a 32-byte seed. Wiped from memory when dropped.
+/// The secret half: a 32-byte seed. Wiped from memory when dropped; on the heap, so that moving it leaves no copy behind.
 #[derive(Clone)]
 pub struct SealingKey {
-    seed: Zeroizing<[u8; 32]>,
+    seed: Box<Zeroizing<[u8; 32]>>,
 }
 
 impl SealingKey {
@@ -123,7 +123,7 @@ impl SealingKey {
     /// The key with this seed, which is X-Wing's decapsulation key.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self {
-            seed: Zeroizing::new(seed),
+            seed: Box::new(Zeroizing::new(seed)),
         }
     }
 

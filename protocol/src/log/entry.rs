@@ -100,7 +100,7 @@ impl Header {
     /// KDF(epoch key, "entry", vault, space, writer, salt).
     fn body_key(&self, epoch: &EpochKey) -> LessSafeKey {
         keys::one_time_key(
-            &epoch.entries,
+            epoch.entries(),
             &[
                 &self.vault.0,
                 &self.space.0,

@@ -58,7 +58,7 @@ impl Device {
         arrived: mpsc::Sender<Arrived>,
     ) -> Result<Device, Failed> {
         let (net, _) = Net::start(NetConfig {
-            key: *vault.key(which).secret_bytes(),
+            key: vault.key(which).boxed_secret(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
             mdns: false,
             protocols: Vec::new(),

@@ -13,7 +13,6 @@ use crate::units::{ago, bytes, count, date, duration, number, short};
 
 /// Files at risk that are named; `storage show` names more.
 const NAMED: usize = 3;
-
 /// Conflict copies and errors listed of each folder; `folder list` shows more.
 const LISTED: usize = 5;
 
@@ -453,6 +452,8 @@ mod tests {
             pid: 7,
             uptime_s: 130,
             data_dir: "/data".into(),
+            locked: false,
+            protected_by: Default::default(),
             free_bytes: None,
             listening: vec![],
             vault: Some(VaultStatus {

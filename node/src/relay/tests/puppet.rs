@@ -216,7 +216,7 @@ impl Puppet {
     /// One with this key, connected to the host.
     pub async fn new(key: &DeviceKey, host: &TestHost) -> Puppet {
         let config = NetConfig {
-            key: *key.secret_bytes(),
+            key: key.boxed_secret(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
             mdns: false,
             protocols: Vec::new(),

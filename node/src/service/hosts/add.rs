@@ -48,7 +48,7 @@ pub async fn add(
         about: None,
     });
     let addresses = addresses(&invitation, at.as_deref())?;
-    talk::reach(net, host, &addresses).await.map_err(|error| {
+    talk::reach(&net, host, &addresses).await.map_err(|error| {
         ControlError::unavailable(format!("the host cannot be reached: {error}"))
             .with_code("host-unreachable")
     })?;
@@ -58,7 +58,7 @@ pub async fn add(
         .await
         .map_err(commit_error)?;
     let side = DeviceSide::by_invitation(vault, host, &invitation);
-    let joined = talk::join(net, host, side, |introduced| {
+    let joined = talk::join(&net, host, side, |introduced| {
         admit(running.clone(), host, introduced, name.clone())
     })
     .await

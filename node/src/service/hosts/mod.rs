@@ -72,9 +72,8 @@ impl Hosts {
 }
 
 /// The network, which hosts are of no use without.
-fn network(node: &Node) -> Result<&Net, ControlError> {
-    node.net
-        .as_ref()
+fn network(node: &Node) -> Result<Net, ControlError> {
+    node.net()
         .ok_or_else(|| ControlError::unavailable("this node was started without a network"))
 }
 

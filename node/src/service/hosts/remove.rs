@@ -114,7 +114,7 @@ async fn erase(
             .iter()
             .filter_map(|text| text.parse().ok())
             .collect();
-        talk::reach(net, host, &addresses)
+        talk::reach(&net, host, &addresses)
             .await
             .map_err(unreachable)?;
     }
@@ -124,12 +124,12 @@ async fn erase(
         .await
         .map_err(commit_error)?;
     // It says which store it keeps the vault in; nothing else would be erased.
-    let introduced = talk::join(net, host, DeviceSide::as_member(vault), |_| {
+    let introduced = talk::join(&net, host, DeviceSide::as_member(vault), |_| {
         std::future::ready(Some(grants.clone()))
     });
     let store = introduced.await.map_err(add::join_error)?.store;
     let order = order(node, vault, host, store)?;
-    let mut talk = Talk::open(net, host, vault).await.map_err(talk_error)?;
+    let mut talk = Talk::open(&net, host, vault).await.map_err(talk_error)?;
     let request = Request::Erase {
         order: order.bytes().to_vec(),
     };

@@ -99,7 +99,7 @@ pub async fn invite(
         seconds.clamp(1, VALID_AT_MOST_S) * 1000
     });
     let now = wall_ms();
-    let listening = inviting_addresses(net);
+    let listening = inviting_addresses(&net);
     let addresses: Vec<String> = listening.iter().map(ToString::to_string).collect();
     if addresses.is_empty() {
         return Err(ControlError::unavailable(
@@ -108,14 +108,14 @@ pub async fn invite(
     }
     let invitation = Invitation::new(
         vault,
-        node.device,
+        node.device()?,
         &addresses,
         now + valid_ms,
         &mut random(),
     );
     let link = invitation.to_link();
     let (to_command, mut told) = mpsc::channel(TO_COMMAND);
-    let mut machine = Inviter::new(node.device, Some(invitation));
+    let mut machine = Inviter::new(node.device()?, Some(invitation));
     let ends = now + valid_ms;
     let mut code = offer_code(&mut machine, now, ends);
     let number = {
@@ -284,7 +284,7 @@ async fn admit(
     name: String,
 ) -> Result<Welcome, ControlError> {
     let running = node.vault().await?;
-    let addresses = inviting_addresses(network(node)?)
+    let addresses = inviting_addresses(&network(node)?)
         .iter()
         .map(ToString::to_string)
         .collect();
@@ -316,9 +316,12 @@ async fn admit(
 }
 
 /// Answers pairing streams until the node stops.
-pub async fn answer(node: Arc<Node>, mut streams: mpsc::Receiver<(Device, Stream)>) {
+pub async fn answer(
+    node: Arc<Node>,
+    mut streams: mpsc::Receiver<(Device, Stream)>,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
     let mut answering = JoinSet::new();
-    let mut stop = node.stop.subscribe();
     loop {
         tokio::select! {
             () = stopped(&mut stop) => break,

@@ -38,7 +38,7 @@ pub async fn join(
     name: Option<String>,
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
-    let net = network(node)?.clone();
+    let net = network(node)?;
     node.closed.check()?;
     let _founding = node.founding.lock().await;
     let with = read_secret(with)?;
@@ -83,7 +83,7 @@ pub async fn join(
     running.vault.members_changed();
     Ok(Reply::Joined {
         vault: vault.to_string(),
-        device: status::device_row(node, &running, node.device).await?,
+        device: status::device_row(node, &running, running.vault.device()).await?,
         via: status::device_row(node, &running, via).await?,
     })
 }
@@ -226,7 +226,7 @@ async fn by_link(
     session: &mut Session,
 ) -> Result<(Welcome, DeviceId), ControlError> {
     let inviter = invitation.inviter;
-    if inviter == node.device {
+    if inviter == node.device()? {
         return Err(ControlError::usage(
             "this link was made by this very device; use it on the other one",
         ));
@@ -248,7 +248,8 @@ async fn by_link(
         ControlError::unavailable(format!("the other device cannot be reached: {error}"))
             .with_code("inviter-unreachable")
     })?;
-    let (joiner, steps) = Joiner::by_link(node.device, inviter, invitation, device, &mut random());
+    let (joiner, steps) =
+        Joiner::by_link(node.device()?, inviter, invitation, device, &mut random());
     let welcome = converse(net, inviter, joiner, steps, session)
         .await
         .map_err(|(error, _)| pairing_error(error))?;
@@ -264,6 +265,7 @@ async fn by_code(
     device: &NewDevice,
     session: &mut Session,
 ) -> Result<(Welcome, DeviceId), ControlError> {
+    let me = node.device()?;
     let until = tokio::time::Instant::now() + LOOK_FOR;
     let mut asked = std::collections::BTreeSet::new();
     let mut tried = 0;
@@ -279,7 +281,7 @@ async fn by_code(
             ControlError::unavailable(format!("no device answers there: {error}"))
                 .with_code("inviter-unreachable")
         })?;
-        return match attempt(node, net, code, device, DeviceId(found), session).await {
+        return match attempt(me, net, code, device, DeviceId(found), session).await {
             Ok(welcome) => Ok((welcome, DeviceId(found))),
             Err((error, _)) => Err(pairing_error(error)),
         };
@@ -289,13 +291,13 @@ async fn by_code(
             if tried >= MAX_CODE_CANDIDATES {
                 break;
             }
-            if candidate == node.device.0
+            if candidate == me.0
                 || !asked.insert(candidate)
                 || net.dial(candidate, addresses).await.is_err()
             {
                 continue;
             }
-            match attempt(node, net, code, device, DeviceId(candidate), session).await {
+            match attempt(me, net, code, device, DeviceId(candidate), session).await {
                 Ok(welcome) => return Ok((welcome, DeviceId(candidate))),
                 Err((error, was_here)) => {
                     tried += usize::from(was_here);
@@ -311,14 +313,14 @@ async fn by_code(
 }
 
 async fn attempt(
-    node: &Arc<Node>,
+    me: DeviceId,
     net: &Net,
     code: &ShortCode,
     device: &NewDevice,
     candidate: DeviceId,
     session: &mut Session,
 ) -> Result<Welcome, (PairingError, bool)> {
-    let (joiner, steps) = Joiner::by_code(node.device, candidate, code.clone(), device);
+    let (joiner, steps) = Joiner::by_code(me, candidate, code.clone(), device);
     converse(net, candidate, joiner, steps, session).await
 }
 

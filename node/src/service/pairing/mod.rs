@@ -38,8 +38,7 @@ fn pairing_error(error: PairingError) -> ControlError {
     ControlError::new(kind, error.to_string()).with_code(code)
 }
 
-pub(super) fn network(node: &Node) -> Result<&Net, ControlError> {
-    node.net
-        .as_ref()
+pub(super) fn network(node: &Node) -> Result<Net, ControlError> {
+    node.net()
         .ok_or_else(|| ControlError::unavailable("this node was started without a network"))
 }

@@ -118,7 +118,7 @@ fn a_hosts_statement_is_kept_and_passed_on_to_other_devices() {
     // The same again, by way of the other device, is nothing new.
     assert!(!says(&mut core, key(2).id(), first.clone()).iter().any(told));
     // After a restart it is still known.
-    let (state, statements) = State::read(core.database(), core.device()).unwrap();
+    let (state, statements) = State::read(core.database(), &core.identity).unwrap();
     assert_eq!(state.hosts, core.state().hosts);
     assert!(statements.contains(&(key(9).id(), first)));
 }
@@ -166,7 +166,7 @@ fn a_host_that_is_forgotten_begins_anew() {
     assert_eq!(troubles(&core), [TroubleKind::LostContents]);
     change(&mut core, HostChange::Forget(key(9).id()));
     assert!(troubles(&core).is_empty() && !is_confirmed(&core));
-    let (state, _) = State::read(core.database(), core.device()).unwrap();
+    let (state, _) = State::read(core.database(), &core.identity).unwrap();
     assert!(state.hosts.is_empty());
 }
 
