@@ -6,6 +6,7 @@
 //! started here is awaited here.
 
 mod answers;
+mod backup;
 mod check;
 mod collecting;
 mod conflicts;
@@ -85,6 +86,8 @@ pub struct Node {
     closed: reopen::Closed,
     /// Taken while a vault is begun, joined or replaced.
     founding: Mutex<()>,
+    /// Taken by whoever works on a backup.
+    backing_up: Mutex<()>,
     /// The invitation that is open, if one is.
     inviting: Mutex<Option<pairing::Open>>,
     blob_streams: Option<Streams>,
@@ -218,6 +221,7 @@ pub async fn run(
         running: RwLock::new(None),
         closed: reopen::Closed::default(),
         founding: Mutex::new(()),
+        backing_up: Mutex::new(()),
         inviting: Mutex::new(None),
         blob_streams: blob_streams.map(|streams| Arc::new(Mutex::new(streams))),
         replicate_streams: replicate_streams.map(|streams| Arc::new(Mutex::new(streams))),

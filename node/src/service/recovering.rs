@@ -289,14 +289,14 @@ async fn gather(
 }
 
 /// A vault with this device in it.
-struct Back {
-    membership: Membership,
-    keyring: Keyring,
+pub(super) struct Back {
+    pub membership: Membership,
+    pub keyring: Keyring,
     grants: Vec<Vec<u8>>,
 }
 
 /// Admits this device with the recovery key, and changes the vault's key.
-fn admit(
+pub(super) fn admit(
     kit: &Kit,
     shown: &BTreeSet<Vec<u8>>,
     identity: &Identity,

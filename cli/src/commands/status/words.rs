@@ -13,7 +13,6 @@ use crate::units::{ago, bytes, count, date, duration, number, short};
 
 /// Files at risk that are named; `storage show` names more.
 const NAMED: usize = 3;
-
 /// Conflict copies and errors listed of each folder; `folder list` shows more.
 const LISTED: usize = 5;
 
@@ -106,8 +105,8 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
             ),
         );
     }
-    if let Some(at) = state.rehearsed_ms {
-        row("Kit", format!("tried {}, and it worked", ago(at, now_ms)));
+    for (name, value) in super::kept::rows(state, now_ms) {
+        row(name, value);
     }
     if !state.devices.is_empty() {
         text.push_str("\nDevices\n");
@@ -510,6 +509,7 @@ mod tests {
             }],
             recovery: RecoveryState::Unconfirmed,
             rehearsed_ms: Some(1_000_000),
+            backup: None,
             warnings: vec![Warning {
                 code: "x".into(),
                 text: "Nobody has the 24 words.".into(),
