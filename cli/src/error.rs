@@ -171,7 +171,9 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "backup-disk-full" => {
             "make room on the disk of the backup, or use a larger one: the next `coffer backup` goes on from here"
         }
-        "backup-permission" => "choose a folder that you may write to, on a disk that is not read-only",
+        "backup-permission" => {
+            "choose a folder that you may write to, on a disk that is not read-only"
+        }
         "backup-place" => "choose a folder elsewhere, best on another disk",
         "backup-needs-kit" => "give the kit with --kit FILE, or --words to type the 24 words",
         "words-replaced" => "use the newest recovery kit",

@@ -317,7 +317,9 @@ impl Archive {
                 tracing::warn!(file = %path().display(), at = place.at, "a record of a backup is damaged");
                 Ok(None)
             }
-            Err(error) => Err(ArchiveError::io(format!("read {}", path().display()))(error)),
+            Err(error) => Err(ArchiveError::io(format!("read {}", path().display()))(
+                error,
+            )),
         }
     }
 

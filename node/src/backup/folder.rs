@@ -80,14 +80,17 @@ pub(super) fn parse_header(bytes: &[u8]) -> Header {
         _ => return Header::Damaged,
     }
     let vault = lines.next().and_then(|line| line.strip_prefix("vault "));
-    vault
-        .and_then(|vault| vault.parse().ok())
-        .map_or(Header::Damaged, Header::Of)
+    match vault.and_then(|vault| vault.parse().ok()) {
+        Some(vault) if text == header_text(vault) => Header::Of(vault),
+        _ => Header::Damaged,
+    }
 }
 
 /// The text of a header.
 pub(super) fn header_text(vault: VaultId) -> String {
-    format!("{FIRST}{VERSION}\r\nvault {vault}\r\n")
+    // A digit of the id that the disk changed would else be another vault's.
+    let check = &blake3::hash(&vault.0).to_hex()[..8];
+    format!("{FIRST}{VERSION}\r\nvault {vault}\r\ncheck {check}\r\n")
 }
 
 /// Reads the header of a folder.
@@ -132,9 +135,14 @@ pub(super) fn is_free(dir: &Path) -> Result<bool, ArchiveError> {
     for entry in entries {
         let entry = entry.map_err(failed())?;
         let name = entry.file_name().to_string_lossy().to_lowercase();
-        let ours = [README, UNFINISHED].iter().any(|own| own.to_lowercase() == name);
+        let ours = [README, UNFINISHED]
+            .iter()
+            .any(|own| own.to_lowercase() == name);
         let begun = name == DATA.to_lowercase()
-            && fs::read_dir(entry.path()).map_err(failed())?.next().is_none();
+            && fs::read_dir(entry.path())
+                .map_err(failed())?
+                .next()
+                .is_none();
         if !(ours || begun || DISK.contains(&name.as_str())) {
             return Ok(false);
         }
@@ -209,7 +217,11 @@ fn numbered(dir: &Path, kind: &str) -> Result<Vec<(u32, u64)>, ArchiveError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed())? {
         let entry = entry.map_err(failed())?;
-        if let Some(number) = entry.file_name().to_str().and_then(|name| number(name, kind)) {
+        if let Some(number) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| number(name, kind))
+        {
             found.push((number, entry.metadata().map_err(failed())?.len()));
         }
     }
@@ -233,7 +245,10 @@ mod tests {
     #[test]
     fn a_header_is_read_back_and_one_of_a_later_program_is_told() {
         let vault = VaultId([7; 32]);
-        assert_eq!(parse_header(header_text(vault).as_bytes()), Header::Of(vault));
+        assert_eq!(
+            parse_header(header_text(vault).as_bytes()),
+            Header::Of(vault)
+        );
         assert_eq!(parse_header(b"coffer backup 2\nwhatever"), Header::Newer);
         assert_eq!(parse_header(b"coffer backup 1\nvault 00"), Header::Damaged);
         assert_eq!(parse_header(b""), Header::Damaged);

@@ -14,8 +14,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use coffer_protocol::identity::{Hash, VaultId, WriterId};
 use coffer_protocol::grants::SignedGrant;
+use coffer_protocol::identity::{Hash, VaultId, WriterId};
 use coffer_protocol::log::Entry;
 use coffer_protocol::signed::Verified;
 use serde::{Deserialize, Serialize};
@@ -219,11 +219,7 @@ pub(super) fn contents(
 }
 
 /// The list at the end of a file; `None` where it is damaged.
-fn listed(
-    file: &File,
-    len: u64,
-    begin: &[u8],
-) -> io::Result<Option<(Vec<Row>, Hash)>> {
+fn listed(file: &File, len: u64, begin: &[u8]) -> io::Result<Option<(Vec<Row>, Hash)>> {
     let Some(end_at) = len.checked_sub(END_LEN).filter(|at| *at >= BEGIN_LEN) else {
         return Ok(None);
     };
@@ -279,12 +275,7 @@ fn walked(file: &File, len: u64) -> io::Result<Vec<Row>> {
 }
 
 /// Reads the bytes of a record at `at`, which is where its header begins; false if they are not what was written.
-pub(super) fn read_record(
-    file: &File,
-    at: u64,
-    row: &Row,
-    out: &mut Vec<u8>,
-) -> io::Result<bool> {
+pub(super) fn read_record(file: &File, at: u64, row: &Row, out: &mut Vec<u8>) -> io::Result<bool> {
     let before = out.len();
     let mut header = [0; RECORD_HEADER as usize];
     out.resize(before + row.len as usize, 0);

@@ -114,15 +114,20 @@ impl Looking<'_> {
             }
             return;
         };
-        let is_unreadable: BTreeSet<u32> =
-            (archive.unreadable.iter()).map(|(number, _)| *number).collect();
+        let is_unreadable: BTreeSet<u32> = (archive.unreadable.iter())
+            .map(|(number, _)| *number)
+            .collect();
         for (number, seal) in &lists.value().pieces {
             let name = Self::piece_name(*number);
             match archive.pieces.get(number) {
                 None if is_unreadable.contains(number) => {}
                 None => self.flaw(name, None, "it is missing"),
                 Some(piece) if piece.seal.is_some_and(|found| found != *seal) => {
-                    self.flaw(name, None, "it is another file than the one that was written");
+                    self.flaw(
+                        name,
+                        None,
+                        "it is another file than the one that was written",
+                    );
                 }
                 Some(_) => {}
             }
@@ -151,7 +156,11 @@ impl Looking<'_> {
             }
         };
         if contents.seal.is_none() {
-            self.flaw(&name, None, "its beginning or the list at its end is damaged");
+            self.flaw(
+                &name,
+                None,
+                "its beginning or the list at its end is damaged",
+            );
         }
         let mut at = BEGIN_LEN;
         let mut bytes = Vec::new();
@@ -176,18 +185,30 @@ impl Looking<'_> {
         match key {
             Key::Blob => {}
             Key::Grant if self.grants.len() < MAX_GRANTS => self.grants.push(bytes.to_vec()),
-            Key::Grant => self.flaw(name, Some(at), "it says more of who is in the vault than a vault can have"),
+            Key::Grant => self.flaw(
+                name,
+                Some(at),
+                "it says more of who is in the vault than a vault can have",
+            ),
             Key::Entry { .. } => {
                 let entry = Entry::decode(bytes);
                 if !entry.is_ok_and(|entry| entry.verify(&vault).is_ok()) {
-                    self.flaw(name, Some(at), "a change is not signed by the device that is said to have made it");
+                    self.flaw(
+                        name,
+                        Some(at),
+                        "a change is not signed by the device that is said to have made it",
+                    );
                 }
             }
             Key::Run { .. } => match Verified::<Run>::decode(bytes) {
                 Ok(run) if run.value().vault == vault => {
                     self.runs.push((piece, at, run.value().clone()));
                 }
-                _ => self.flaw(name, Some(at), "a backup is not signed by the device that is said to have made it"),
+                _ => self.flaw(
+                    name,
+                    Some(at),
+                    "a backup is not signed by the device that is said to have made it",
+                ),
             },
         }
     }
@@ -211,7 +232,12 @@ impl Looking<'_> {
         };
         let strangers: Vec<String> = (self.archive.entries.keys())
             .filter(|writer| !knows(&writer.device))
-            .map(|writer| format!("changes are by a device that was never in the vault: {}", writer.device))
+            .map(|writer| {
+                format!(
+                    "changes are by a device that was never in the vault: {}",
+                    writer.device
+                )
+            })
             .collect();
         for stranger in strangers {
             self.flaw(folder::DATA, None, stranger);
@@ -230,14 +256,20 @@ impl Looking<'_> {
         let here = self.archive.clock();
         for (writer, seq, header) in run.clock.iter() {
             let found = self.archive.entries.get(writer);
-            let found = found.and_then(|log| log.get(&seq)).map(|(found, ..)| *found);
+            let found = found
+                .and_then(|log| log.get(&seq))
+                .map(|(found, ..)| *found);
             if !here.covers(writer, seq) || found.is_some_and(|found: Hash| found != header) {
                 let what = format!("changes by the device {} are missing", writer.device);
                 self.flaw(folder::DATA, None, what);
             }
         }
         if (grants.len() as u64) < u64::from(run.grants) {
-            self.flaw(folder::DATA, None, "something of who is in the vault is missing");
+            self.flaw(
+                folder::DATA,
+                None,
+                "something of who is in the vault is missing",
+            );
         }
         Some(run)
     }

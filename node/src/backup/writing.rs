@@ -46,8 +46,10 @@ pub struct Writer {
     archive: Archive,
     piece: Option<Open>,
     added: Added,
-    /// Bytes that were only moved.
+    /// Whether what is added was there before.
     moving: bool,
+    /// Bytes with which a data file ends.
+    piece_bytes: u64,
     _lock: File,
 }
 
@@ -65,7 +67,8 @@ impl Writer {
     /// # Errors
     /// [`ArchiveError::NotABackup`], [`ArchiveError::OtherVault`], [`ArchiveError::InUse`], and those of [`Archive::open`].
     pub fn begin(dir: &Path, vault: VaultId) -> Result<Writer, ArchiveError> {
-        let is_new = folder::read_header(dir)? == Header::Missing && folder::pieces(dir)?.is_empty();
+        let is_new =
+            folder::read_header(dir)? == Header::Missing && folder::pieces(dir)?.is_empty();
         if is_new {
             if !folder::is_free(dir)? {
                 return Err(ArchiveError::NotABackup(dir.into()));
@@ -86,6 +89,7 @@ impl Writer {
             piece: None,
             added: Added::default(),
             moving: false,
+            piece_bytes: PIECE_BYTES,
             _lock: lock,
         };
         writer.clear_up()?;
@@ -97,9 +101,10 @@ impl Writer {
         &self.archive
     }
 
-    /// What this run added so far.
-    pub fn added(&self) -> Added {
-        self.added
+    /// Ends data files earlier than people's disks need it.
+    #[cfg(test)]
+    pub(super) fn end_pieces_at(&mut self, bytes: u64) {
+        self.piece_bytes = bytes;
     }
 
     /// Removes what a torn run left.
@@ -174,7 +179,7 @@ impl Writer {
             return Err(failed("write", self.archive.dir())(error));
         }
         let is_full = self.piece.as_ref().is_some_and(|piece| {
-            piece.rows.len() == MAX_ROWS || piece.len + bytes.len() as u64 > PIECE_BYTES
+            piece.rows.len() == MAX_ROWS || piece.len + bytes.len() as u64 > self.piece_bytes
         });
         if is_full {
             self.end_piece()?;
@@ -225,7 +230,10 @@ impl Writer {
         let path = folder::piece_path(&dir, piece.number);
         let finish = || -> io::Result<()> {
             piece.file.write_all(&end)?;
-            let file = piece.file.into_inner().map_err(|error| error.into_error())?;
+            let file = piece
+                .file
+                .into_inner()
+                .map_err(|error| error.into_error())?;
             file.sync_all()?;
             drop(file);
             fs::rename(folder::unfinished(&dir), &path)?;
@@ -250,7 +258,11 @@ impl Writer {
 
     /// The number that this run has.
     pub fn number(&self) -> u64 {
-        self.archive.runs.keys().next_back().map_or(1, |last| last + 1)
+        self.archive
+            .runs
+            .keys()
+            .next_back()
+            .map_or(1, |last| last + 1)
     }
 
     /// Ends the run, signed with `key`. Blobs for which `is_named` says no are given up: at once with `all`, else where
@@ -326,11 +338,7 @@ impl Writer {
     }
 
     /// Data files that are written anew.
-    fn to_write_anew(
-        &self,
-        is_named: Option<&dyn Fn(&Hash) -> bool>,
-        all: bool,
-    ) -> BTreeSet<u32> {
+    fn to_write_anew(&self, is_named: Option<&dyn Fn(&Hash) -> bool>, all: bool) -> BTreeSet<u32> {
         let needed = self.needed(is_named);
         let mut anew = BTreeSet::new();
         let mut small = Vec::new();
@@ -443,17 +451,29 @@ impl Archive {
     fn forget(&mut self, key: &Key, hash: &Hash, piece: u32) {
         match key {
             Key::Grant => {
-                if self.grants.get(hash).is_some_and(|place| place.piece == piece) {
+                if self
+                    .grants
+                    .get(hash)
+                    .is_some_and(|place| place.piece == piece)
+                {
                     self.grants.remove(hash);
                 }
             }
             Key::Blob => {
-                if self.blobs.get(hash).is_some_and(|place| place.piece == piece) {
+                if self
+                    .blobs
+                    .get(hash)
+                    .is_some_and(|place| place.piece == piece)
+                {
                     self.blobs.remove(hash);
                 }
             }
             Key::Run { number } => {
-                if self.runs.get(number).is_some_and(|(_, place)| place.piece == piece) {
+                if self
+                    .runs
+                    .get(number)
+                    .is_some_and(|(_, place)| place.piece == piece)
+                {
                     self.runs.remove(number);
                 }
             }

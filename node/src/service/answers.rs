@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    Node, backup, check, conflicts, devices, documents, events, export, files, folders, hosts, limits,
-    lines, pairing, recovering, recovery, status, storage, trash, unsyncing, versions,
+    Node, backup, check, conflicts, devices, documents, events, export, files, folders, hosts,
+    limits, lines, pairing, recovering, recovery, status, storage, trash, unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;

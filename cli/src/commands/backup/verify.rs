@@ -101,13 +101,17 @@ fn page(found: &BackupVerified) -> String {
                 let _ = writeln!(text, "cannot be read: {changes}");
             }
         }
-        None => text.push_str(
-            "not opened: this device is not of its vault; --kit or --words opens it\n",
-        ),
+        None => text
+            .push_str("not opened: this device is not of its vault; --kit or --words opens it\n"),
     }
     for flaw in &found.flaws {
         let at = flaw.at.map_or(String::new(), |at| format!(" at byte {at}"));
-        let _ = writeln!(text, "wrong: {}{at}: {}", shown(&flaw.file), shown(&flaw.what));
+        let _ = writeln!(
+            text,
+            "wrong: {}{at}: {}",
+            shown(&flaw.file),
+            shown(&flaw.what)
+        );
     }
     if wrong(found) == 0 {
         text.push_str("nothing is wrong with it\n");
@@ -154,6 +158,9 @@ mod tests {
         });
         assert_eq!(wrong(&found), 1);
         let text = page(&found);
-        assert!(text.contains("wrong: DATA/00000001.CBD at byte 52: "), "{text}");
+        assert!(
+            text.contains("wrong: DATA/00000001.CBD at byte 52: "),
+            "{text}"
+        );
     }
 }

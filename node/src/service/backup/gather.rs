@@ -31,7 +31,9 @@ pub(super) fn each_content(
     mut see: impl FnMut(Named<'_>) -> Result<(), ControlError>,
 ) -> Result<(), ControlError> {
     let failed = |error: StoreError| store_error(error);
-    let read = database.begin_read().map_err(|error| failed(error.into()))?;
+    let read = database
+        .begin_read()
+        .map_err(|error| failed(error.into()))?;
     let (rule, _) = rule::read(&read).map_err(failed)?;
     let files = read
         .open_table(tables::FILES)
@@ -49,8 +51,7 @@ pub(super) fn each_content(
         };
         let earlier = kept(&read, id, state.content.as_ref(), &rule, now_ms).map_err(failed)?;
         let present = state.content.iter().map(|content| (content, true));
-        for (content, is_present) in present.chain(earlier.iter().map(|content| (content, false)))
-        {
+        for (content, is_present) in present.chain(earlier.iter().map(|content| (content, false))) {
             // A link has no bytes.
             if content.target.is_none() {
                 see(Named {

@@ -133,10 +133,12 @@ impl<R: Fn(Progress)> Task<R> {
         };
         let kept_all = match (knows_all, named.unknown) {
             (true, 0) => None,
-            (false, _) => Some(
-                "another device backed up what this one does not know of yet".to_owned(),
-            ),
-            (true, _) => Some("this device does not know what some contents are made of".to_owned()),
+            (false, _) => {
+                Some("another device backed up what this one does not know of yet".to_owned())
+            }
+            (true, _) => {
+                Some("this device does not know what some contents are made of".to_owned())
+            }
         };
         (self.report)(progress(Stage::Saving, 0, None));
         let is_named = |blob: &Hash| named.blobs.contains(blob);
@@ -250,7 +252,9 @@ impl<R: Fn(Progress)> Task<R> {
             let mut bytes = &filled.buffer[..];
             for blob in &filled.blobs {
                 let Some((sealed, after)) = first_blob(bytes) else {
-                    return Err(ControlError::internal("blobs were read otherwise than asked"));
+                    return Err(ControlError::internal(
+                        "blobs were read otherwise than asked",
+                    ));
                 };
                 writer.blob(*blob, sealed).map_err(archive_error)?;
                 done += sealed.len() as u64;

@@ -22,9 +22,7 @@ use super::scratch::{check_words, damaged, membership, take_all};
 use super::{Leave, alone, archive_error, blocking, open};
 use crate::backup::Archive;
 use crate::blobs::{Fetch, FromShelf, Priority, StoreJob};
-use crate::control::{
-    ControlError, ErrorKind, Progress, RecoverWith, Reply, Session, Stage,
-};
+use crate::control::{ControlError, ErrorKind, Progress, RecoverWith, Reply, Session, Stage};
 use crate::store;
 use crate::vault::founding::{self, DATABASE, Recovered};
 use crate::vault::identity::binding;
@@ -203,10 +201,9 @@ async fn bring(
     batch: &[(Option<FileId>, StoreJob)],
     fetch: &Fetch,
 ) -> Result<(), ControlError> {
-    let jobs = (0..).zip(batch).map(|(key, (_, job))| StoreJob {
-        key,
-        ..job.clone()
-    });
+    let jobs = (0..)
+        .zip(batch)
+        .map(|(key, (_, job))| StoreJob { key, ..job.clone() });
     let (done, mut groups) = mpsc::channel(4);
     let transfer = running.blobs.store_contents(jobs.collect(), fetch, done);
     let commit = async {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use coffer_crdt::files::FileId;
 
+use super::super::Node;
 use super::super::export::export_documents;
 use super::super::files::{self, From};
-use super::super::Node;
 use super::scratch::{Keys, Scratch};
 use super::{Leave, alone, archive_error, blocking, open, row};
 use crate::backup::{Archive, Run};
@@ -82,8 +82,7 @@ fn prepare(to: &Path, everything: bool) -> Result<(), ControlError> {
         .map_err(|error| ControlError::io(format_args!("read {}", to.display()), &error))?;
     match everything && there.next().is_some() {
         true => Err(
-            ControlError::conflict(format!("{} is not empty", to.display()))
-                .with_code("not-empty"),
+            ControlError::conflict(format!("{} is not empty", to.display())).with_code("not-empty"),
         ),
         false => Ok(()),
     }

@@ -83,7 +83,8 @@ pub(super) fn check_words(kit: &Kit, membership: &Membership) -> Result<(), Cont
     if membership.recovery() == Some(&kit.key.public()) {
         return Ok(());
     }
-    let text = "these words do not open the backup: they are of another vault, or newer or older than it";
+    let text =
+        "these words do not open the backup: they are of another vault, or newer or older than it";
     Err(ControlError::refused(text).with_code("not-these-words"))
 }
 
@@ -187,8 +188,8 @@ impl Scratch {
             )
             .map_err(founding_error)?;
             let identity = Identity::generate(&mut random());
-            let mut core = founding::open(database, identity, &[], Box::new(random()))
-                .map_err(store_error)?;
+            let mut core =
+                founding::open(database, identity, &[], Box::new(random())).map_err(store_error)?;
             take_all(&mut core, &from, &upto, &left, &report)?;
             Ok((core, keyring))
         })

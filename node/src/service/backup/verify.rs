@@ -127,7 +127,9 @@ async fn inside(
         inside.missing += 1;
         if is_present && inside.missing_files.len() < MAX_FILES {
             let path = scratch.vault.tree().path(file);
-            inside.missing_files.push(path.unwrap_or_else(|| file.to_string()));
+            inside
+                .missing_files
+                .push(path.unwrap_or_else(|| file.to_string()));
         }
     }
     // A database that cannot be read to its end says so here.

@@ -16,7 +16,8 @@ use super::history::find_content;
 use super::telling::Telling;
 use super::{MAX_DEPTH, resolve};
 use crate::blobs::{
-    Blobs, Fetch, NO_FOLDER, Priority, Progress as Transfer, Sources, StoreJob, WriteError, WriteJob,
+    Blobs, Fetch, NO_FOLDER, Priority, Progress as Transfer, Sources, StoreJob, WriteError,
+    WriteJob,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Session, Skipped, Stage};
 use crate::vault::{CommitRequest, VaultHandle};
@@ -235,8 +236,7 @@ async fn write_all(
         if batch.is_empty() {
             return Ok((files, bytes));
         }
-        let (more_files, more_bytes) =
-            write_batch(from, batch, overwrite, &fetch, skipped).await?;
+        let (more_files, more_bytes) = write_batch(from, batch, overwrite, &fetch, skipped).await?;
         files += more_files;
         bytes += more_bytes;
     }

@@ -1,0 +1,60 @@
+//! Bytes as they lie on disks since the first release: they never change meaning.
+
+use std::fs;
+
+use coffer_protocol::identity::DeviceId;
+
+use super::super::folder::{self, HEADER};
+use super::*;
+
+const COFFER_TXT: &str = "";
+const DATA_FILE: &str = "";
+const LISTS_FILE: &str = "";
+
+/// One run with one blob, by a device of a vault that says nothing of who is in it.
+fn run(key: &DeviceKey) -> Run {
+    let mut clock = Clock::new();
+    let writer = WriterId {
+        device: DeviceId([2; 32]),
+        incarnation: 300,
+    };
+    clock.observe(writer, 1000, Hash([4; 32]));
+    Run {
+        version: 1,
+        vault: VaultId([0xc0; 32]),
+        device: key.id(),
+        number: 1,
+        at_ms: 1_795_000_000_000,
+        clock,
+        grants: 3,
+        contents: 4,
+        content_bytes: 500,
+        missing: 6,
+        missing_bytes: 700,
+    }
+}
+
+#[test]
+fn a_backup_of_version_1() {
+    let key = DeviceKey::from_secret([5; 32]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::begin(dir.path(), VaultId([0xc0; 32])).unwrap();
+    writer.blob(piece::hash(b"a blob"), b"a blob").unwrap();
+    writer.end(run(&key), 8, &key, None, false).unwrap();
+    let read = |path: PathBuf| hex::encode(fs::read(path).unwrap());
+    let header = fs::read_to_string(dir.path().join(HEADER)).unwrap();
+    assert_eq!(header, COFFER_TXT);
+    assert_eq!(read(folder::piece_path(dir.path(), 1)), DATA_FILE);
+    assert_eq!(read(dir.path().join(folder::lists_name(1))), LISTS_FILE);
+
+    let old = tempfile::tempdir().unwrap();
+    fs::create_dir(old.path().join("DATA")).unwrap();
+    let write = |path: PathBuf, text: &str| fs::write(path, hex::decode(text).unwrap()).unwrap();
+    fs::write(old.path().join(HEADER), COFFER_TXT).unwrap();
+    write(folder::piece_path(old.path(), 1), DATA_FILE);
+    write(old.path().join(folder::lists_name(1)), LISTS_FILE);
+    let archive = Archive::open(old.path()).unwrap();
+    assert_eq!(archive.runs().unwrap(), [run(&key)]);
+    assert!(has(&archive, b"a blob"));
+    assert_eq!(archive.lists.as_ref().unwrap().value().purged, 8);
+}
