@@ -43,9 +43,13 @@ fn a_backup_of_version_1() {
     writer.end(run(&key), 8, &key, None, false).unwrap();
     let read = |path: PathBuf| hex::encode(fs::read(path).unwrap());
     let header = fs::read_to_string(dir.path().join(HEADER)).unwrap();
-    assert_eq!(header, COFFER_TXT);
-    assert_eq!(read(folder::piece_path(dir.path(), 1)), DATA_FILE);
-    assert_eq!(read(dir.path().join(folder::lists_name(1))), LISTS_FILE);
+    let written = (
+        header,
+        read(folder::piece_path(dir.path(), 1)),
+        read(dir.path().join(folder::lists_name(1))),
+    );
+    let frozen = [COFFER_TXT, DATA_FILE, LISTS_FILE].map(str::to_owned);
+    assert_eq!(written, frozen.into());
 
     let old = tempfile::tempdir().unwrap();
     fs::create_dir(old.path().join("DATA")).unwrap();

@@ -1,0 +1,74 @@
+//! A data folder that was copied: two nodes with one device's keys. Neither impersonates the other, and nothing is lost.
+
+use std::path::Path;
+
+use crate::device::{Device, eventually, pair_of_devices};
+
+/// Copies a data folder as people do while the program runs: file by file, without its socket.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, to) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &to);
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), &to).unwrap();
+        }
+    }
+}
+
+fn has(device: &Device, id: &str) -> bool {
+    device.run(&["doc", "get", "notes", id]).code == Some(0)
+}
+
+#[test]
+fn both_copies_of_a_data_folder_are_written_to_and_nothing_of_either_is_lost() {
+    let (mut first, second) = pair_of_devices();
+    first.ok(&["doc", "put", "notes", "before", "{}"]);
+    first.in_sync();
+    first.idle();
+    let folder = first.path("copied");
+    copy(&first.data, &folder);
+    let mut copied = Device::with_data_folder("copied", folder);
+    copied.start_with(&["--no-network"]);
+    assert!(
+        copied.status()["warnings"]
+            .to_string()
+            .contains("data-folder-moved")
+    );
+
+    // Both are written to, and to the same document as well.
+    first.ok(&["doc", "put", "notes", "here", "{}"]);
+    first.ok(&["doc", "edit", "notes", "before", "one=1"]);
+    copied.ok(&["doc", "put", "notes", "there", "{}"]);
+    copied.ok(&["doc", "edit", "notes", "before", "two=2"]);
+    eventually("the other device has what the first wrote", || {
+        has(&second, "here")
+    });
+    first.stop();
+
+    // The copy is back, among the others.
+    copied.stop();
+    copied.start();
+    eventually("the other device has what the copy wrote", || {
+        has(&second, "there")
+    });
+    eventually("the copy has what the first wrote", || has(&copied, "here"));
+    copied.ok(&["doc", "put", "notes", "later", "{}"]);
+    eventually("that goes on", || has(&second, "later"));
+    copied.stop();
+
+    // And the first again.
+    first.start();
+    first.ok(&["doc", "put", "notes", "again", "{}"]);
+    eventually("the first has what the copy wrote", || {
+        has(&first, "there") && has(&first, "later")
+    });
+    eventually("the other device has all", || has(&second, "again"));
+    for device in [&first, &second] {
+        let merged = &device.row(&["doc", "get", "notes", "before"])["value"];
+        assert_eq!((&merged["one"], &merged["two"]), (&1.into(), &2.into()));
+        assert_eq!(device.rows(&["doc", "list"]).len(), 5);
+    }
+}
