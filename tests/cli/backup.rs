@@ -50,16 +50,18 @@ fn all_comes_back_from_the_words_and_a_backup_when_every_device_is_gone() {
     lost.ok(&["doc", "put", "notes", "ada", r#"{"text":"still here"}"#]);
     add(&lost, "a.bin", &noise(5, 5_300_000));
     add(&lost, "b.txt", b"first");
+    let stick = tempfile::tempdir().unwrap();
+    let dir = stick.path().join("coffer");
+    lost.ok(&["backup", text(&dir)]);
+    // What is replaced in a folder in sync is on no other device; the backup has it.
     add(&lost, "b.txt", b"second");
     add(&lost, "thrown.txt", b"in the trash");
-    lost.ok(&["file", "delete", "thrown.txt"]);
+    lost.ok(&["file", "delete", "synced/thrown.txt"]);
     lost.idle();
     let words = words_of(&in_a_terminal(&lost, &["recovery", "show"]));
     let vault = vault_of(&lost);
-    let stick = tempfile::tempdir().unwrap();
-    let dir = stick.path().join("coffer");
     let done = lost.row(&["backup", text(&dir)]);
-    assert_eq!((&done["run"], &done["missing"]), (&1.into(), &0.into()));
+    assert_eq!((&done["run"], &done["missing"]), (&2.into(), &0.into()));
     assert_eq!(lost.status()["backup"]["everything"], true);
     let had = everything(&lost, "before");
     lost.stop();
@@ -80,14 +82,17 @@ fn all_comes_back_from_the_words_and_a_backup_when_every_device_is_gone() {
         (&vault.as_str().into(), &false.into())
     );
     assert_eq!(everything(&new, "after"), had);
-    let revisions = new.row(&["file", "history", "b.txt"]);
+    let revisions = new.row(&["file", "history", "synced/b.txt"]);
     let earlier = revisions["revisions"][1]["revision"].as_str().unwrap();
     assert_eq!(
-        new.ok(&["file", "get", "b.txt", "-", "--at", earlier]),
+        new.ok(&["file", "get", "synced/b.txt", "-", "--at", earlier]),
         "first"
     );
-    new.ok(&["trash", "restore", "thrown.txt"]);
-    assert_eq!(new.ok(&["file", "get", "thrown.txt", "-"]), "in the trash");
+    new.ok(&["trash", "restore", "synced/thrown.txt"]);
+    assert_eq!(
+        new.ok(&["file", "get", "synced/thrown.txt", "-"]),
+        "in the trash"
+    );
     assert!(
         new.status()["warnings"]
             .to_string()
@@ -98,7 +103,7 @@ fn all_comes_back_from_the_words_and_a_backup_when_every_device_is_gone() {
     new.ok(&["doc", "put", "notes", "after", "{}"]);
     assert_eq!(new.status()["backup"], Value::Null);
     let again = new.row(&["backup", text(&dir)]);
-    assert_eq!(again["run"], 2);
+    assert_eq!(again["run"], 3);
     let verified = new.row(&["backup", "verify", text(&dir)]);
     assert_eq!(
         (&verified["flaws"], &verified["inside"]["missing"]),
@@ -130,13 +135,13 @@ fn a_later_run_writes_only_what_is_new_and_earlier_ones_can_be_read() {
 
     let to = device.path("old");
     let restore = ["backup", "restore", text(&dir), "--to", text(&to)];
-    let row = device.row(&[&restore[..], &["--path", "Papers", "--at", "1"]].concat());
+    let row = device.row(&[&restore[..], &["--path", "synced/Papers", "--at", "1"]].concat());
     assert_eq!((&row["files"], &row["run"]["run"]), (&1.into(), &1.into()));
     assert_eq!(
         std::fs::read(to.join("Papers/letter.txt")).unwrap(),
         b"as it was"
     );
-    let none = [&restore[..], &["--path", "new.txt", "--at", "1"]].concat();
+    let none = [&restore[..], &["--path", "synced/new.txt", "--at", "1"]].concat();
     device.run(&none).fails(3, "new.txt");
     device
         .run(&[&restore[..], &["--at", "1999-12-31"]].concat())

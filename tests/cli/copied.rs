@@ -24,51 +24,45 @@ fn has(device: &Device, id: &str) -> bool {
 
 #[test]
 fn both_copies_of_a_data_folder_are_written_to_and_nothing_of_either_is_lost() {
-    let (mut first, second) = pair_of_devices();
+    let (mut first, mut second) = pair_of_devices();
     first.ok(&["doc", "put", "notes", "before", "{}"]);
     first.in_sync();
     first.idle();
     let folder = first.path("copied");
     copy(&first.data, &folder);
+    // Apart from the others, both are written to, and to the same document as well.
+    second.stop();
     let mut copied = Device::with_data_folder("copied", folder);
-    copied.start_with(&["--no-network"]);
-    assert!(
-        copied.status()["warnings"]
-            .to_string()
-            .contains("data-folder-moved")
-    );
-
-    // Both are written to, and to the same document as well.
+    copied.start();
+    let warnings = copied.status()["warnings"].to_string();
+    assert!(warnings.contains("data-folder-moved"), "{warnings}");
     first.ok(&["doc", "put", "notes", "here", "{}"]);
     first.ok(&["doc", "edit", "notes", "before", "one=1"]);
     copied.ok(&["doc", "put", "notes", "there", "{}"]);
     copied.ok(&["doc", "edit", "notes", "before", "two=2"]);
-    eventually("the other device has what the first wrote", || {
-        has(&second, "here")
-    });
-    first.stop();
 
-    // The copy is back, among the others.
-    copied.stop();
-    copied.start();
+    // The copy is back first.
+    first.stop();
+    second.start();
     eventually("the other device has what the copy wrote", || {
         has(&second, "there")
     });
-    eventually("the copy has what the first wrote", || has(&copied, "here"));
-    copied.ok(&["doc", "put", "notes", "later", "{}"]);
-    eventually("that goes on", || has(&second, "later"));
     copied.stop();
-
-    // And the first again.
     first.start();
-    first.ok(&["doc", "put", "notes", "again", "{}"]);
-    eventually("the first has what the copy wrote", || {
-        has(&first, "there") && has(&first, "later")
+    eventually("the other device has what the first wrote", || {
+        has(&second, "here")
     });
-    eventually("the other device has all", || has(&second, "again"));
-    for device in [&first, &second] {
+    eventually("the first has what the copy wrote", || has(&first, "there"));
+
+    // And both at once: what one writes comes to the other by way of the third.
+    copied.start();
+    first.ok(&["doc", "put", "notes", "here again", "{}"]);
+    copied.ok(&["doc", "put", "notes", "there again", "{}"]);
+    for device in [&first, &second, &copied] {
+        for id in ["here", "there", "here again", "there again"] {
+            eventually("everybody has everything", || has(device, id));
+        }
         let merged = &device.row(&["doc", "get", "notes", "before"])["value"];
         assert_eq!((&merged["one"], &merged["two"]), (&1.into(), &2.into()));
-        assert_eq!(device.rows(&["doc", "list"]).len(), 5);
     }
 }

@@ -33,10 +33,12 @@ pub struct Run {
     pub contents: u64,
     /// Their bytes.
     pub content_bytes: u64,
-    /// Of those, contents that the device did not have and that are not in the backup.
+    /// Of those, present contents that the device did not have and that are not in the backup.
     pub missing: u64,
     /// Their bytes.
     pub missing_bytes: u64,
+    /// The same of earlier contents, which may be nowhere any more.
+    pub missing_earlier: u64,
 }
 
 impl Run {

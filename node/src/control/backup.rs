@@ -27,10 +27,12 @@ pub struct BackupRun {
     pub contents: u64,
     /// Their bytes.
     pub content_bytes: u64,
-    /// Of those, contents that the device did not have itself and that nobody had backed up before.
+    /// Of those, present contents that the device did not have itself and that nobody had backed up before.
     pub missing: u64,
     /// Their bytes.
     pub missing_bytes: u64,
+    /// The same of earlier contents, which may be nowhere any more.
+    pub missing_earlier: u64,
 }
 
 /// A run that has ended.

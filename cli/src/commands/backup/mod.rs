@@ -99,6 +99,12 @@ async fn make(dir: &Path, context: &Context) -> Result<(), Failure> {
             bytes(done.run.missing_bytes),
         ));
     }
+    if done.run.missing_earlier > 0 {
+        text.push_str(&format!(
+            "Of earlier contents {} not on this device, and not in it.\n",
+            count(done.run.missing_earlier, "is", "are")
+        ));
+    }
     if let Some(why) = &done.kept_all {
         text.push_str(&format!("Nothing was taken out of it: {why}.\n"));
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use coffer_node::control::{BackupVerified, ControlError, ErrorKind, Reply, Request};
+use coffer_node::control::{BackupRun, BackupVerified, ControlError, ErrorKind, Reply, Request};
 
 use super::{WithKit, ask_anyone, describe};
 use crate::args::Context;
@@ -63,7 +63,8 @@ impl Verify {
 
 /// How much is wrong. What the last run said to be missing is not.
 fn wrong(found: &BackupVerified) -> u64 {
-    let expected = found.last.as_ref().map_or(0, |run| run.missing);
+    let left_out = |run: &BackupRun| run.missing + run.missing_earlier;
+    let expected = found.last.as_ref().map_or(0, left_out);
     let inside = found.inside.as_ref().map_or(0, |inside| {
         inside.unread_changes + inside.missing.saturating_sub(expected)
     });
@@ -122,7 +123,7 @@ fn page(found: &BackupVerified) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coffer_node::control::{BackupFlaw, BackupInside, BackupRun};
+    use coffer_node::control::{BackupFlaw, BackupInside};
 
     #[test]
     fn what_the_run_left_out_is_not_wrong_and_what_else_is_missing_is() {
@@ -134,6 +135,7 @@ mod tests {
             content_bytes: 2000,
             missing: 1,
             missing_bytes: 10,
+            missing_earlier: 0,
         };
         let mut found = BackupVerified {
             dir: "/b".into(),

@@ -31,6 +31,7 @@ fn run(key: &DeviceKey) -> Run {
         content_bytes: 500,
         missing: 6,
         missing_bytes: 700,
+        missing_earlier: 8,
     }
 }
 

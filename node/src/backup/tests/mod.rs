@@ -90,6 +90,7 @@ impl Made {
             content_bytes: 2,
             missing: 0,
             missing_bytes: 0,
+            missing_earlier: 0,
         }
     }
 

@@ -56,6 +56,14 @@ struct Named {
     unknown: u64,
 }
 
+/// Contents that are not whole in the folder.
+#[derive(Default)]
+struct Missing {
+    present: u64,
+    bytes: u64,
+    earlier: u64,
+}
+
 /// A run, in the thread that does it.
 struct Task<R: Fn(Progress)> {
     running: Arc<Running>,
@@ -117,7 +125,7 @@ impl<R: Fn(Progress)> Task<R> {
         self.logs(&mut writer, &moment)?;
         let named = self.gather(writer.archive(), &moment)?;
         let absent = self.blobs(&mut writer, &named)?;
-        let (missing, missing_bytes) = self.missing(&writer, &moment, &named, &absent)?;
+        let missing = self.missing(&writer, &moment, &named, &absent)?;
         let run = Run {
             version: Run::VERSION,
             vault: moment.vault,
@@ -128,8 +136,9 @@ impl<R: Fn(Progress)> Task<R> {
             grants: moment.grants.len() as u32,
             contents: named.contents,
             content_bytes: named.bytes,
-            missing,
-            missing_bytes,
+            missing: missing.present,
+            missing_bytes: missing.bytes,
+            missing_earlier: missing.earlier,
         };
         let kept_all = match (knows_all, named.unknown) {
             (true, 0) => None,
@@ -268,15 +277,15 @@ impl<R: Fn(Progress)> Task<R> {
         Ok(absent)
     }
 
-    /// How many contents are not whole in the folder, and their bytes.
+    /// How many contents are not whole in the folder.
     fn missing(
         &self,
         writer: &Writer,
         moment: &Moment,
         named: &Named,
         absent: &HashSet<Hash>,
-    ) -> Result<(u64, u64), ControlError> {
-        let mut missing = (0, 0);
+    ) -> Result<Missing, ControlError> {
+        let mut missing = Missing::default();
         if absent.is_empty() && named.unknown == 0 {
             return Ok(missing);
         }
@@ -286,8 +295,12 @@ impl<R: Fn(Progress)> Task<R> {
             let (blobs, is_known) = blobs_of(&self.running.blobs, found.content);
             let is_absent = |blob: &Hash| absent.contains(blob) && !archive.has_blob(blob);
             if !is_known || blobs.iter().any(is_absent) {
-                missing.0 += 1;
-                missing.1 += found.content.size;
+                if found.is_present {
+                    missing.present += 1;
+                    missing.bytes += found.content.size;
+                } else {
+                    missing.earlier += 1;
+                }
             }
             self.left.check()
         })?;

@@ -63,6 +63,7 @@ fn row(run: &Run) -> BackupRun {
         content_bytes: run.content_bytes,
         missing: run.missing,
         missing_bytes: run.missing_bytes,
+        missing_earlier: run.missing_earlier,
     }
 }
 
