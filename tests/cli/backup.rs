@@ -82,8 +82,8 @@ fn all_comes_back_from_the_words_and_a_backup_when_every_device_is_gone() {
         (&vault.as_str().into(), &false.into())
     );
     assert_eq!(everything(&new, "after"), had);
-    let revisions = new.row(&["file", "history", "synced/b.txt"]);
-    let earlier = revisions["revisions"][1]["revision"].as_str().unwrap();
+    let revisions = new.rows(&["file", "history", "synced/b.txt"]);
+    let earlier = revisions[1]["revision"].as_str().unwrap();
     assert_eq!(
         new.ok(&["file", "get", "synced/b.txt", "-", "--at", earlier]),
         "first"

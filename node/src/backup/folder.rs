@@ -121,7 +121,15 @@ pub(super) fn begin(dir: &Path, vault: VaultId) -> Result<(), ArchiveError> {
         }
     }
     write_whole(dir, README, TEXT.as_bytes()).map_err(failed("write in"))?;
-    write_whole(dir, HEADER, header_text(vault).as_bytes()).map_err(failed("write in"))
+    write_whole(dir, HEADER, header_text(vault).as_bytes()).map_err(failed("write in"))?;
+    match dir.parent() {
+        // Its own name. A folder above may belong to somebody else, and need not be readable.
+        Some(parent) => sync_folder(parent).or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Ok(()),
+            _ => Err(failed("write in")(error)),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Whether there is nothing in a folder, or only what a begun backup or a disk of its own leaves.

@@ -7,9 +7,13 @@ use coffer_protocol::identity::DeviceId;
 use super::super::folder::{self, HEADER};
 use super::*;
 
-const COFFER_TXT: &str = "";
-const DATA_FILE: &str = "";
-const LISTS_FILE: &str = "";
+const COFFER_TXT: &str = concat!(
+    "coffer backup 1\r\n",
+    "vault c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0\r\n",
+    "check 742bb36f\r\n"
+);
+const DATA_FILE: &str = include_str!("frozen/data.hex");
+const LISTS_FILE: &str = include_str!("frozen/lists.hex");
 
 /// One run with one blob, by a device of a vault that says nothing of who is in it.
 fn run(key: &DeviceKey) -> Run {
@@ -35,6 +39,11 @@ fn run(key: &DeviceKey) -> Run {
     }
 }
 
+/// Hexadecimal digits that were broken into lines.
+fn of_lines(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
 #[test]
 fn a_backup_of_version_1() {
     let key = DeviceKey::from_secret([5; 32]);
@@ -49,15 +58,18 @@ fn a_backup_of_version_1() {
         read(folder::piece_path(dir.path(), 1)),
         read(dir.path().join(folder::lists_name(1))),
     );
-    let frozen = [COFFER_TXT, DATA_FILE, LISTS_FILE].map(str::to_owned);
-    assert_eq!(written, frozen.into());
+    let (data, lists) = (of_lines(DATA_FILE), of_lines(LISTS_FILE));
+    assert_eq!(
+        written,
+        (COFFER_TXT.to_owned(), data.clone(), lists.clone())
+    );
 
     let old = tempfile::tempdir().unwrap();
     fs::create_dir(old.path().join("DATA")).unwrap();
     let write = |path: PathBuf, text: &str| fs::write(path, hex::decode(text).unwrap()).unwrap();
     fs::write(old.path().join(HEADER), COFFER_TXT).unwrap();
-    write(folder::piece_path(old.path(), 1), DATA_FILE);
-    write(old.path().join(folder::lists_name(1)), LISTS_FILE);
+    write(folder::piece_path(old.path(), 1), &data);
+    write(old.path().join(folder::lists_name(1)), &lists);
     let archive = Archive::open(old.path()).unwrap();
     assert_eq!(archive.runs().unwrap(), [run(&key)]);
     assert!(has(&archive, b"a blob"));

@@ -115,8 +115,8 @@ pub async fn recover(
     drop(founding);
     taken?;
     running.vault.members_changed();
-    check_taken(&running, &upto).await?;
     contents(&running, &archive, session).await?;
+    check_taken(&running, &upto).await?;
     Ok(Reply::Recovered {
         vault: archive.vault().to_string(),
         device: status::device_row(node, &running, node.device).await?,
@@ -150,7 +150,7 @@ async fn check_taken(running: &Running, upto: &Clock) -> Result<(), ControlError
     let count: u64 = left.iter().map(|range| range.to - range.from + 1).sum();
     tracing::warn!(count, "changes of a backup could not be taken");
     Err(damaged(&format!(
-        "{count} changes in it are damaged or do not belong there; all else of documents and names is here"
+        "{count} changes in it are damaged or do not belong there; all else is here"
     )))
 }
 
