@@ -36,6 +36,7 @@ fn a_full_disk_is_told_and_the_next_backup_goes_on_when_there_is_room() {
     let file = file.unwrap();
     let all = file.metadata().unwrap().len();
     file.set_len(all - (5 << 20)).unwrap();
+    drop(file);
     device.run(&["backup", dir]).fails(13, "goes on from here");
     std::fs::remove_file(&filler).unwrap();
     device.ok(&["backup", dir]);

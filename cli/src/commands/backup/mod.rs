@@ -19,7 +19,7 @@ use crate::error::Failure;
 use crate::places::absolute;
 use crate::units::{bytes, count, date};
 
-/// Write all of the vault into a folder, encrypted, for the day when nothing else is left
+/// Write all of the vault, encrypted, to a folder on any disk
 ///
 /// The folder may lie on any disk, a USB stick too. The first time takes everything, later ones only what is new; one
 /// that was torn goes on where it was. Earlier backups in it can still be read. Nobody reads it without the vault's

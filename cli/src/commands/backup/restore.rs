@@ -14,7 +14,9 @@ use crate::places::{absolute, in_vault};
 use crate::units::{bytes, count, date};
 
 /// Milliseconds of a day.
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+/// And of a minute.
+const MINUTE_MS: u64 = 60 * 1000;
 
 /// Write files out of a backup, as they were then
 ///
@@ -94,14 +96,15 @@ fn parse_at(text: &str) -> Result<BackupAt, String> {
         let since = time.duration_since(UNIX_EPOCH).ok()?;
         u64::try_from(since.as_millis()).ok()
     };
-    if let Some(day) = read(&format!("{text} 00:00:00")) {
-        return Ok(BackupAt::Time(day + DAY_MS - 1));
-    }
-    // To the minute, as dates are shown: to its end.
-    if let Some(minute) = read(&format!("{text}:00")) {
-        return Ok(BackupAt::Time(minute + 60_000 - 1));
-    }
-    read(text).map(BackupAt::Time).ok_or_else(wrong)
+    // Days and minutes, as dates are shown, to their ends. What is longer is a time by itself.
+    let (shown, span) = match text.len() {
+        10 => (format!("{text} 00:00:00"), DAY_MS),
+        16 => (format!("{text}:00"), MINUTE_MS),
+        _ => (text.to_owned(), 1),
+    };
+    read(&shown)
+        .map(|begin| BackupAt::Time(begin + span - 1))
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
