@@ -116,6 +116,51 @@ fn all_comes_back_from_the_words_and_a_backup_when_every_device_is_gone() {
 }
 
 #[test]
+fn a_device_that_comes_back_from_a_backup_is_known_to_those_that_are_left() {
+    let left = Device::founded("left");
+    left.ok(&["doc", "put", "notes", "a", "{}"]);
+    let words = words_of(&in_a_terminal(&left, &["recovery", "show"]));
+    let vault = vault_of(&left);
+    let dir = left.path("stick");
+    left.ok(&["backup", text(&dir)]);
+    left.ok(&["doc", "put", "notes", "later", "{}"]);
+
+    let new = Device::waiting("new");
+    let at = format!("127.0.0.1:{}", left.port());
+    let arguments = ["recover", "--backup", text(&dir), "--json"];
+    let back = with_words(
+        &new,
+        &[&arguments[..], &["--at", &at]].concat(),
+        &words,
+        &vault,
+    );
+    assert_eq!(back.code, Some(0), "{}", back.err);
+    let back: Value = serde_json::from_str(&back.out).unwrap();
+    assert_eq!(
+        (&back["sources"], &back["confirmed"]),
+        (&2.into(), &true.into())
+    );
+    new.in_sync();
+    assert_eq!(new.rows(&["doc", "list"]).len(), 2);
+
+    // One that nobody could be told of is told of later, by the same command.
+    let apart = Device::waiting("apart");
+    let back = with_words(&apart, &arguments, &words, &vault);
+    assert_eq!(back.code, Some(0), "{}", back.err);
+    assert_eq!(apart.rows(&["doc", "list"]).len(), 1);
+    let back = with_words(
+        &apart,
+        &[&arguments[..], &["--at", &at]].concat(),
+        &words,
+        &vault,
+    );
+    assert_eq!(back.code, Some(0), "{}", back.err);
+    eventually("it has what came later", || {
+        apart.run(&["doc", "get", "notes", "later"]).code == Some(0)
+    });
+}
+
+#[test]
 fn a_later_run_writes_only_what_is_new_and_earlier_ones_can_be_read() {
     let device = with_folder("first");
     add(&device, "large.bin", &noise(1, 3_000_000));

@@ -32,8 +32,9 @@ pub struct Recover {
     /// Where a device or host of the vault is, may be given several times
     #[arg(long, value_name = "HOST:PORT", value_parser = super::join::host_and_port)]
     pub at: Vec<String>,
-    /// Take everything from this backup instead; ended before it was done, the same command goes on
-    #[arg(long, value_name = "FOLDER", conflicts_with = "at")]
+    /// Take everything from this backup. Devices and hosts that are left, if there are any, are told of this device;
+    /// ended before it was done, the same command goes on
+    #[arg(long, value_name = "FOLDER")]
     pub backup: Option<PathBuf>,
     /// What your other devices will call this one; by default the host name
     #[arg(long, value_name = "NAME")]

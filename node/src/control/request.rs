@@ -68,7 +68,7 @@ pub enum Request {
         at: Vec<String>,
         /// What other devices will call this one; the host name if absent.
         device_name: Option<String>,
-        /// Absolute path of a backup, to take everything from instead of from devices and hosts.
+        /// Absolute path of a backup to take everything from. Devices and hosts that can be reached are shown the new device.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         backup: Option<PathBuf>,
     },

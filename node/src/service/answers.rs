@@ -82,10 +82,10 @@ async fn answer(
         } => recovering::recover(node, with, at, device_name, session).await,
         Request::Recover {
             with,
+            at,
             device_name,
             backup: Some(dir),
-            ..
-        } => backup::recover(node, with, dir, device_name, session).await,
+        } => backup::recover(node, with, (dir, at), device_name, session).await,
         Request::Backup { dir } => backup::make(node, dir, session).await,
         Request::BackupList { dir } => backup::list(dir).await,
         Request::BackupVerify { dir, with } => backup::verify(node, dir, with, session).await,

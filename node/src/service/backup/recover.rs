@@ -4,25 +4,30 @@
 //! the vault starts, and contents are brought into the store from the folder as from a device, earlier ones and those in
 //! the trash too. Torn, the same command goes on: a device that is in the vault already is not admitted again.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use coffer_crdt::files::FileId;
+use coffer_protocol::grants::Membership;
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::log::Clock;
+use coffer_protocol::recovery::{Kit, RecoverError};
 use tokio::sync::mpsc;
 
-use super::super::pairing::make_room;
-use super::super::recovering::{admit, read_kit};
+use super::super::pairing::{make_room, network, read_places};
+use super::super::recovering::{addresses, admit, gather, reach, read_kit};
 use super::super::running::{Running, commit_error};
 use super::super::{Node, device_name, founding_error, random, status, store_error};
 use super::gather::each_content;
 use super::scratch::{check_words, damaged, membership, take_all};
-use super::{Leave, alone, archive_error, blocking, open};
+use super::{Leave, alone, blocking, open};
 use crate::backup::Archive;
 use crate::blobs::{Fetch, FromShelf, Priority, StoreJob};
 use crate::control::{ControlError, ErrorKind, Progress, RecoverWith, Reply, Session, Stage};
+use crate::net::Multiaddr;
+use crate::recovering::ask;
 use crate::store;
 use crate::vault::founding::{self, DATABASE, Recovered};
 use crate::vault::identity::binding;
@@ -33,11 +38,12 @@ const BATCH: usize = 512;
 /// Stands for a backup where the source of a vault that came back is remembered.
 const BACKUP: DeviceId = DeviceId([0; 32]);
 
-/// Gets the vault of the backup in `dir` back.
+/// Gets the vault of the backup in `dir` back. Devices and hosts that are left, `at` these places, on the paper or around,
+/// are shown that this device is in it: without that they would not talk to it.
 pub async fn recover(
     node: &Arc<Node>,
     with: RecoverWith,
-    dir: PathBuf,
+    (dir, at): (PathBuf, Vec<String>),
     name: Option<String>,
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
@@ -46,41 +52,56 @@ pub async fn recover(
     let _alone = alone(node)?;
     let kit = read_kit(&with)?;
     drop(with);
+    let at = read_places(&at).await?;
     let archive = open(&dir).await?;
     if kit.vault != archive.vault() {
         let text = "this recovery kit is of another vault than the backup";
         return Err(ControlError::refused(text).with_code("not-these-words"));
     }
     let from = archive.clone();
-    let (shown, runs) = blocking(move || {
-        Ok((
-            membership(&from)?,
-            from.runs().map_err(archive_error)?.len(),
-        ))
-    })
-    .await?;
+    let shown = blocking(move || membership(&from)).await?;
     check_words(&kit, &shown)?;
-    if runs == 0 {
-        tracing::warn!("no backup came to its end in that folder; what is in it is taken");
-    }
     let is_in_it = is_in(node, &archive).await?;
     if !is_in_it {
         make_room(node, session).await?;
     }
-    let upto = archive.clock();
-    let begun = match is_in_it {
-        true => None,
+    session.progress(Progress {
+        stage: Stage::Looking,
+        done: 0,
+        total: None,
+        about: None,
+    });
+    let others = Others::find(node, &kit, &at).await;
+    let grants = shown.grants();
+    let mut grants: BTreeSet<Vec<u8>> = grants.map(|(_, grant)| grant.bytes().to_vec()).collect();
+    let known = others.shown.iter().chain(&grants);
+    if Membership::from_bytes(kit.vault, known).is_ok() {
+        grants.extend(others.shown.iter().cloned());
+    }
+    let (begun, all) = match is_in_it {
+        true => {
+            let running = node.vault().await?;
+            let look = running.vault.inspect(|core| core.welcome().grants);
+            (None, look.await.map_err(commit_error)?)
+        }
         false => {
-            let grants = shown.grants();
-            let grants = grants.map(|(_, grant)| grant.bytes().to_vec()).collect();
             let name = device_name(name.or_else(|| node.options.device_name.clone()));
             let back = admit(&kit, &grants, &node.identity()?, &name)?;
-            Some((back, name))
+            let all = back.grants.clone();
+            (Some((back, name)), all)
         }
+    };
+    let bound = others.bind(node, &kit, &all).await;
+    let addresses = addresses(&kit, &others.reached);
+    let recovered = Recovered {
+        at_ms: wall_ms(),
+        source: (bound == 0).then_some(BACKUP),
+        addresses: addresses.clone(),
     };
     drop(kit);
     node.stop_vault().await;
     let leave = Leave::default();
+    let upto = archive.clock();
     let taken = {
         let (path, place) = (node.data_dir().join(DATABASE), binding(node.data_dir()));
         let identity = node.identity()?;
@@ -89,11 +110,6 @@ pub async fn recover(
         blocking(move || {
             let database = store::open(&path).map_err(store_error)?;
             if let Some((back, name)) = begun {
-                let recovered = Recovered {
-                    at_ms: wall_ms(),
-                    source: Some(BACKUP),
-                    addresses: Vec::new(),
-                };
                 founding::recover(
                     &database,
                     (&back.membership, &back.keyring),
@@ -114,15 +130,70 @@ pub async fn recover(
     let running = node.start_vault().await?;
     drop(founding);
     taken?;
+    let request = CommitRequest {
+        addresses,
+        ..Default::default()
+    };
+    running.vault.commit(request).await.map_err(commit_error)?;
     running.vault.members_changed();
     contents(&running, &archive, session).await?;
     check_taken(&running, &upto).await?;
     Ok(Reply::Recovered {
         vault: archive.vault().to_string(),
         device: status::device_row(node, &running, node.device).await?,
-        sources: 1,
-        confirmed: false,
+        sources: 1 + bound,
+        confirmed: bound > 0,
     })
+}
+
+/// Devices and hosts of the vault that are left and can be reached now.
+#[derive(Default)]
+struct Others {
+    reached: Vec<(DeviceId, Vec<Multiaddr>)>,
+    keepers: Vec<DeviceId>,
+    /// What they know of who is in the vault.
+    shown: BTreeSet<Vec<u8>>,
+}
+
+impl Others {
+    async fn find(node: &Node, kit: &Kit, at: &[Multiaddr]) -> Others {
+        let Ok(net) = network(node).cloned() else {
+            return Others::default();
+        };
+        let reached = reach(&net, node.device, kit, at).await;
+        match gather(&net, node.device, kit, &reached).await {
+            Ok((keepers, shown)) => Others {
+                reached,
+                keepers,
+                shown,
+            },
+            Err(error) => {
+                tracing::info!(%error, "nobody but the backup knows of the vault");
+                Others::default()
+            }
+        }
+    }
+
+    /// Shows them all grants; gives how many have this device in the vault now.
+    async fn bind(&self, node: &Node, kit: &Kit, grants: &[Vec<u8>]) -> u64 {
+        let Ok(net) = network(node).cloned() else {
+            return 0;
+        };
+        let mut bound = 0;
+        for keeper in &self.keepers {
+            let all = grants.to_vec();
+            let asked = ask(&net, (node.device, *keeper), kit.vault, &kit.key, |_| {
+                Ok::<_, RecoverError>(Some(all))
+            });
+            match asked.await {
+                Ok(()) => bound += 1,
+                Err(error) => {
+                    tracing::info!(%keeper, %error, "a device or host did not take this device")
+                }
+            }
+        }
+        bound
+    }
 }
 
 /// Whether this data folder has the vault of the backup already, with this device in it.
