@@ -54,15 +54,27 @@ fn both_copies_of_a_data_folder_are_written_to_and_nothing_of_either_is_lost() {
     });
     eventually("the first has what the copy wrote", || has(&first, "there"));
 
-    // And both at once: what one writes comes to the other by way of the third.
-    copied.start();
+    // By turns, as of two with one key others talk to one at a time: what one writes comes to the other by way of the third.
     first.ok(&["doc", "put", "notes", "here again", "{}"]);
+    eventually("the other device has that too", || {
+        has(&second, "here again")
+    });
+    first.stop();
+    copied.start();
     copied.ok(&["doc", "put", "notes", "there again", "{}"]);
-    for device in [&first, &second, &copied] {
+    eventually("the other device has that too", || {
+        has(&second, "there again")
+    });
+    let has_all = |device: &Device| {
         for id in ["here", "there", "here again", "there again"] {
             eventually("everybody has everything", || has(device, id));
         }
         let merged = &device.row(&["doc", "get", "notes", "before"])["value"];
         assert_eq!((&merged["one"], &merged["two"]), (&1.into(), &2.into()));
-    }
+    };
+    has_all(&copied);
+    copied.stop();
+    first.start();
+    has_all(&first);
+    has_all(&second);
 }
