@@ -69,6 +69,7 @@ pub enum Command {
     Pair(commands::pair::Pair),
     Join(commands::join::Join),
     Recover(commands::recover::Recover),
+    Backup(commands::backup::Backup),
     /// The 24 words that bring your vault back
     #[command(subcommand)]
     Recovery(commands::recovery::Recovery),

@@ -178,6 +178,22 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "nobody-to-recover-from" | "recovery-unavailable" => {
             "see that a device or host of the vault runs, and say where with --at HOST:PORT"
         }
+        "not-a-backup" => "name an empty folder, or one that is not there yet",
+        "no-backup" => "see that the disk is there, and name the folder that has COFFER.TXT in it",
+        "no-such-backup" => "`coffer backup list` shows those that there are",
+        "other-vault" => "each vault needs a folder of its own: name another one",
+        "backup-running" => "wait until it has ended, then try again",
+        "damaged-backup" => {
+            "another copy of the folder may be whole; `coffer backup` into a new folder makes one anew while a device is left"
+        }
+        "backup-disk-full" => {
+            "make room on the disk of the backup, or use a larger one: the next `coffer backup` goes on from here"
+        }
+        "backup-permission" => {
+            "choose a folder that you may write to, on a disk that is not read-only"
+        }
+        "backup-place" => "choose a folder elsewhere, best on another disk",
+        "backup-needs-kit" => "give the kit with --kit FILE, or --words to type the 24 words",
         "words-replaced" => "use the newest recovery kit",
         "start-failed" => {
             "the file coffer.log in the data folder says more; `coffer start` shows it here"

@@ -5,6 +5,7 @@
 //! service/   what starts and stops, and what each request does
 //! vault/     what a person keeps, durably: the synchronous core and its thread
 //! store/     the tables of the one database
+//! backup/    a folder with all of a vault as ciphertext, on any disk
 //! blobs/     bytes of files: cutting, sealing, finding, serving, fetching
 //! folder/    folders on disk kept equal to folders of the vault
 //! hosts/     relay hosts, as a device sees them
@@ -15,6 +16,7 @@
 //!
 //! Only this crate names libp2p, iroh-blobs, redb and tokio; only the command line prints.
 
+pub mod backup;
 pub mod blobs;
 pub mod collect;
 pub mod control;

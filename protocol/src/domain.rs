@@ -25,6 +25,10 @@ pub const HOST_STATEMENT_SIGNATURE: &str = "coffer 2026-11 host statement signat
 pub const ERASE_ORDER_SIGNATURE: &str = "coffer 2026-11 erase order signature";
 /// Signature of the receipt for it, by the host.
 pub const ERASE_RECEIPT_SIGNATURE: &str = "coffer 2026-11 erase receipt signature";
+/// Signature of a run of a backup, by the device that made it.
+pub const BACKUP_RUN_SIGNATURE: &str = "coffer 2026-11 backup run signature";
+/// Signature of the list of a backup's files, by the device that wrote it.
+pub const BACKUP_LISTS_SIGNATURE: &str = "coffer 2026-11 backup lists signature";
 
 // Hashes that name public things: BLAKE3 in key-derivation mode with the context.
 

@@ -3,9 +3,11 @@
 //! What needs root (cutting the power, filling a disk) stands in `tests/root`. Rules that a lower layer can show are
 //! tested there; here is what only the whole can show.
 
+mod backup;
 mod blind;
 mod brake;
 mod conflicts;
+mod copied;
 mod crashes;
 #[allow(dead_code, reason = "each of the two targets needs a part of it")]
 mod device;

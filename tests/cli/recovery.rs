@@ -14,7 +14,7 @@ use crate::secrets::{in_a_terminal, words_of};
 const SCALE: u32 = 4;
 
 /// Runs a command with the words and the vault's id on standard input.
-fn with_words(device: &Device, arguments: &[&str], words: &[String], vault: &str) -> Outcome {
+pub fn with_words(device: &Device, arguments: &[&str], words: &[String], vault: &str) -> Outcome {
     let mut command = device.command(arguments);
     let mut child = command.stdin(Stdio::piped()).spawn().expect("coffer runs");
     let mut input = child.stdin.take().expect("a pipe");
@@ -24,7 +24,7 @@ fn with_words(device: &Device, arguments: &[&str], words: &[String], vault: &str
     Outcome::of(child.wait_with_output().expect("it ends"))
 }
 
-fn vault_of(device: &Device) -> String {
+pub fn vault_of(device: &Device) -> String {
     device.status()["vault"]["id"].as_str().unwrap().to_owned()
 }
 

@@ -6,7 +6,7 @@ use crate::device::{Device, eventually, noise, pair, tree, write};
 use crate::disk::Disk;
 
 /// Fills what is left with a file; gives its path.
-fn fill(disk: &Disk) -> std::path::PathBuf {
+pub fn fill(disk: &Disk) -> std::path::PathBuf {
     use std::io::Write;
     let path = disk.path("filler");
     let mut file = std::fs::File::create(&path).unwrap();

@@ -1,10 +1,11 @@
-//! What needs root: cutting the power of a file system, filling one, being a user whom nobody knows or another one, a network without
-//! multicast, and paths through routers. Runs with
+//! What needs root: cutting the power of a file system, filling one, pulling out the disk of a backup, being a user whom
+//! nobody knows or another one, a network without multicast, and paths through routers. Runs with
 //! `cargo test -p coffer --features root-tests --test root`, as root; without root it fails and says so.
 //!
 //! Tests make file systems of their own in files (ext4 on a loop device), mounted in temporary folders, and networks of
 //! their own, and take them down again. They need `mkfs.ext4`, `mount`, `perl`, `ip`, `nft`, `python3` and `ldd`.
 
+mod backup;
 #[path = "../cli/device.rs"]
 #[allow(dead_code, reason = "each of the two targets needs a part of it")]
 mod device;

@@ -73,7 +73,8 @@ fn the_commands_are_these() {
         .filter(|(_, command)| !command.has_subcommands())
         .map(|(path, _)| path.trim_start_matches("coffer ").to_owned())
         .collect();
-    let expected = "init, start, stop, status, pair, join, recover, recovery show, \
+    let expected = "init, start, stop, status, pair, join, recover, \
+        backup list, backup verify, backup restore, recovery show, \
         recovery renew, recovery rehearse, device list, device revoke, \
         device role, device log, \
         relay add, relay list, relay remove, relay init, relay start, relay invite, \

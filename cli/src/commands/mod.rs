@@ -1,5 +1,6 @@
 //! One file per command, one folder per noun. Each holds its arguments and what it does with them.
 
+pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod device;
@@ -48,6 +49,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Pair(args) => one_thread(args.run(context)),
         Command::Join(args) => one_thread(args.run(context)),
         Command::Recover(args) => one_thread(args.run(context)),
+        Command::Backup(args) => one_thread(args.run(context)),
         Command::Recovery(args) => one_thread(args.run(context)),
         Command::Device(args) => one_thread(args.run(context)),
         Command::Lock(args) => one_thread(args.run(context)),

@@ -11,17 +11,19 @@ use crate::background;
 use crate::conversation::{Plain, converse_with, unexpected};
 use crate::error::Failure;
 use crate::output::shown;
+use crate::places::absolute;
 
 /// Get your vault back with the recovery kit
 ///
 /// Takes the QR code of the kit, as a picture or as the text that it holds, or asks for the 24 words. Any device of
-/// the vault that is left, or any of its hosts, is enough. This device becomes one of the vault, which gets a new
+/// the vault that is left, any of its hosts, or a backup is enough. This device becomes one of the vault, which gets a new
 /// lock. Devices that were lost are still in it: put them out with `coffer device revoke`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer recover                            asks for the 24 words\n  \
     coffer recover kit.png\n  \
     coffer recover --at 192.168.1.20:4100     from a device that is left\n  \
+    coffer recover --backup /media/stick/b    from a folder that `coffer backup` made\n  \
     coffer recover - < kit.txt                reads the text of the QR code")]
 pub struct Recover {
     /// A picture of the kit's QR code, or a file with its text; `-` reads the text from standard input
@@ -30,6 +32,10 @@ pub struct Recover {
     /// Where a device or host of the vault is, may be given several times
     #[arg(long, value_name = "HOST:PORT", value_parser = super::join::host_and_port)]
     pub at: Vec<String>,
+    /// Take everything from this backup. Devices and hosts that are left, if there are any, are told of this device;
+    /// ended before it was done, the same command goes on
+    #[arg(long, value_name = "FOLDER")]
+    pub backup: Option<PathBuf>,
     /// What your other devices will call this one; by default the host name
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -42,7 +48,9 @@ impl Recover {
             with: read_kit(self.kit.as_deref())?,
             at: self.at,
             device_name: self.name,
+            backup: self.backup.as_deref().map(absolute).transpose()?,
         };
+        let from_backup = self.backup.is_some();
         let (client, started) = match Client::connect(&context.data_dir).await {
             Ok(client) => (client, false),
             Err(error) if error.kind == ErrorKind::NotRunning => {
@@ -69,6 +77,8 @@ impl Recover {
         }
         let fresh = if *confirmed {
             ""
+        } else if from_backup {
+            "What came later than the backup is not here, unless another device has it.\n"
         } else {
             "Only one host could be asked; until a second one or a device agrees, it is not known that this is all that is newest.\n"
         };

@@ -1,6 +1,7 @@
 //! `coffer status`: the honest sync state in words.
 
 mod hosts;
+mod kept;
 mod locked;
 mod words;
 

@@ -9,6 +9,7 @@
 //! Nothing here prints, and nothing here knows of vault, network or folders. `docs/ARCHITECTURE.md` shows the room in
 //! the whole; the command line is the only client shipped.
 
+mod backup;
 mod check;
 mod client;
 mod devices;
@@ -30,6 +31,9 @@ mod storage;
 mod tests;
 mod wiped;
 
+pub use backup::{
+    BackupAt, BackupDone, BackupFlaw, BackupInside, BackupRun, BackupStatus, BackupVerified,
+};
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
 pub use devices::{DeviceRevoked, LogRow, RecoveryKit};

@@ -81,6 +81,30 @@ pub enum Reply {
         /// Whether more than one host alone showed it: what is newest may be missing otherwise.
         confirmed: bool,
     },
+    /// The vault is in a backup.
+    BackedUp(super::BackupDone),
+    /// The runs of a backup.
+    Backups {
+        /// Oldest first.
+        runs: Vec<super::BackupRun>,
+    },
+    /// A backup was read.
+    BackupVerified(super::BackupVerified),
+    /// Files of a backup were written.
+    BackupRestored {
+        /// The run that they are as of.
+        run: super::BackupRun,
+        /// Documents written.
+        documents: u64,
+        /// Files written.
+        files: u64,
+        /// Bytes written.
+        bytes: u64,
+        /// Where.
+        dir: PathBuf,
+        /// What was not written, and why.
+        skipped: Vec<Skipped>,
+    },
     /// All devices of the vault.
     Devices {
         /// This one first, then by name.

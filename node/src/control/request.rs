@@ -68,6 +68,42 @@ pub enum Request {
         at: Vec<String>,
         /// What other devices will call this one; the host name if absent.
         device_name: Option<String>,
+        /// Absolute path of a backup to take everything from. Devices and hosts that can be reached are shown the new device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backup: Option<PathBuf>,
+    },
+    /// Write all of the vault that is not in a backup yet into it. Sends progress. → `Reply::BackedUp`
+    Backup {
+        /// Absolute path of a folder; made if it is not there, and must be a backup of this vault or empty.
+        dir: PathBuf,
+    },
+    /// → `Reply::Backups`
+    BackupList {
+        /// Absolute path of a backup.
+        dir: PathBuf,
+    },
+    /// Read all of a backup. Sends progress. → `Reply::BackupVerified`
+    BackupVerify {
+        /// Absolute path of a backup.
+        dir: PathBuf,
+        /// The recovery kit, where it is not of this device's vault.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<RecoverWith>,
+    },
+    /// Write files out of a backup. Sends progress. → `Reply::BackupRestored`
+    BackupRestore {
+        /// Absolute path of a backup.
+        dir: PathBuf,
+        /// Absolute path to write to; created if need be.
+        to: PathBuf,
+        /// Paths in the vault; everything, documents too, if there are none.
+        paths: Vec<String>,
+        /// As of which run; the last one if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<super::BackupAt>,
+        /// The recovery kit, where it is not of this device's vault.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<RecoverWith>,
     },
     /// → `Reply::Devices`
     DeviceList,
@@ -425,6 +461,10 @@ impl Request {
             Request::RecoveryRenew { .. } => "recovery-renew",
             Request::RecoveryRehearse { .. } => "recovery-rehearse",
             Request::Recover { .. } => "recover",
+            Request::Backup { .. } => "backup",
+            Request::BackupList { .. } => "backup-list",
+            Request::BackupVerify { .. } => "backup-verify",
+            Request::BackupRestore { .. } => "backup-restore",
             Request::DeviceList => "device-list",
             Request::DeviceRevoke { .. } => "device-revoke",
             Request::DeviceRole { .. } => "device-role",
@@ -490,6 +530,9 @@ impl Request {
                 | Request::RecoveryShow
                 | Request::RecoveryRehearse { .. }
                 | Request::Recover { .. }
+                | Request::Backup { .. }
+                | Request::BackupVerify { .. }
+                | Request::BackupRestore { .. }
                 | Request::DocFind { .. }
                 | Request::DocList { .. }
                 | Request::FileList { .. }

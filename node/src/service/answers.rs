@@ -4,8 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{
-    Node, check, conflicts, devices, documents, events, export, files, folders, hosts, limits,
-    lines, locking, pairing, recovering, recovery, status, storage, trash, unsyncing, versions,
+    Node, backup, check, conflicts, devices, documents, events, export, files, folders, hosts,
+    limits, lines, locking, pairing, recovering, recovery, status, storage, trash, unsyncing,
+    versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -108,7 +109,24 @@ async fn answer(
             with,
             at,
             device_name,
+            backup: None,
         } => recovering::recover(node, with, at, device_name, session).await,
+        Request::Recover {
+            with,
+            at,
+            device_name,
+            backup: Some(dir),
+        } => backup::recover(node, with, (dir, at), device_name, session).await,
+        Request::Backup { dir } => backup::make(node, dir, session).await,
+        Request::BackupList { dir } => backup::list(dir).await,
+        Request::BackupVerify { dir, with } => backup::verify(node, dir, with, session).await,
+        Request::BackupRestore {
+            dir,
+            to,
+            paths,
+            at,
+            with,
+        } => backup::restore(node, (dir, to), paths, at, with, session).await,
         Request::DeviceList => status::devices(node).await,
         Request::DeviceRevoke {
             device,

@@ -60,7 +60,7 @@ pub async fn export(
     })
 }
 
-fn export_documents(
+pub(super) fn export_documents(
     database: &redb::Database,
     dir: &Path,
     report: &impl Fn(Progress),

@@ -8,6 +8,7 @@
 
 mod answers;
 mod awake;
+mod backup;
 mod check;
 mod collecting;
 mod conflicts;
@@ -92,6 +93,8 @@ pub struct Node {
     closed: reopen::Closed,
     /// Taken while a vault is begun, joined or replaced.
     founding: Mutex<()>,
+    /// Taken by whoever works on a backup.
+    backing_up: Mutex<()>,
     /// The invitation that is open, if one is.
     inviting: Mutex<Option<pairing::Open>>,
     stop: watch::Sender<bool>,
@@ -230,6 +233,7 @@ pub async fn run(
         running: RwLock::new(None),
         closed: reopen::Closed::default(),
         founding: Mutex::new(()),
+        backing_up: Mutex::new(()),
         inviting: Mutex::new(None),
         stop: watch::channel(false).0,
         options,

@@ -169,16 +169,7 @@ pub(super) async fn recover(
     let Some(source) = bound.first().copied() else {
         return Err(recover_error(last.unwrap_or(RecoverError::Disconnected)));
     };
-    let mut addresses: Vec<(DeviceId, Vec<String>)> = Vec::new();
-    for (keeper, known) in &reached {
-        let texts = known.iter().map(ToString::to_string).collect();
-        addresses.push((*keeper, texts));
-    }
-    for host in &kit.hosts {
-        if !reached.iter().any(|(keeper, _)| *keeper == host.host) {
-            addresses.push((host.host, host.addresses.clone()));
-        }
-    }
+    let addresses = addresses(&kit, &reached);
     let (path, place) = (node.data_dir().join(DATABASE), binding(node.data_dir()));
     let sources = bound.len() as u64;
     // A device shows what it itself lives by; a host could show what was.
@@ -214,8 +205,26 @@ pub(super) async fn recover(
     })
 }
 
+/// Where devices and hosts of the vault are, as far as that is known by now.
+pub(super) fn addresses(
+    kit: &Kit,
+    reached: &[(DeviceId, Vec<Multiaddr>)],
+) -> Vec<(DeviceId, Vec<String>)> {
+    let mut addresses: Vec<(DeviceId, Vec<String>)> = Vec::new();
+    for (keeper, known) in reached {
+        let texts = known.iter().map(ToString::to_string).collect();
+        addresses.push((*keeper, texts));
+    }
+    for host in &kit.hosts {
+        if !reached.iter().any(|(keeper, _)| *keeper == host.host) {
+            addresses.push((host.host, host.addresses.clone()));
+        }
+    }
+    addresses
+}
+
 /// Whom it could connect to, with where.
-async fn reach(
+pub(super) async fn reach(
     net: &Net,
     me: DeviceId,
     kit: &Kit,
@@ -250,7 +259,7 @@ async fn reach(
 }
 
 /// Those who keep the vault, and all grants that they showed.
-async fn gather(
+pub(super) async fn gather(
     net: &Net,
     me: DeviceId,
     kit: &Kit,
@@ -289,14 +298,14 @@ async fn gather(
 }
 
 /// A vault with this device in it.
-struct Back {
-    membership: Membership,
-    keyring: Keyring,
-    grants: Vec<Vec<u8>>,
+pub(super) struct Back {
+    pub membership: Membership,
+    pub keyring: Keyring,
+    pub grants: Vec<Vec<u8>>,
 }
 
 /// Admits this device with the recovery key, and changes the vault's key.
-fn admit(
+pub(super) fn admit(
     kit: &Kit,
     shown: &BTreeSet<Vec<u8>>,
     identity: &Identity,

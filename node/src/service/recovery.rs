@@ -233,7 +233,7 @@ impl Remembered {
         }
         Some(Warning {
             code: "not-confirmed-fresh".into(),
-            text: "This vault came back from a single device or host. Until a second one agrees, it is not known whether that was all that is newest.".into(),
+            text: "This vault came back from a single device, host or backup. Until a second one agrees, it is not known whether that was all that is newest.".into(),
         })
     }
 }

@@ -162,6 +162,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         conflicts: 0,
         recovery: RecoveryState::NoVault,
         rehearsed_ms: None,
+        backup: None,
         warnings: Vec::new(),
     };
     match node.vault().await {
@@ -275,6 +276,7 @@ async fn fill(
     };
     let recovery = super::recovery::known(running)?;
     status.rehearsed_ms = recovery.rehearsed_ms;
+    status.backup = super::backup::status(running, &known.clock)?;
     status.warnings.extend(recovery.warning(me, &known.held));
     if known.has_recovery {
         status.warnings.push(Warning {

@@ -101,6 +101,8 @@ pub mod meta {
     pub const RECOVERED: &str = "recovered_1";
     /// When the recovery kit was last found to work, in milliseconds since 1970 (u64).
     pub const REHEARSED: &str = "rehearsed";
+    /// Backups that this device made.
+    pub const BACKUPS: &str = "backups_1";
     /// Present and 1 while the node runs; found at a start, it tells of an unclean stop.
     pub const RUNNING: &str = "running";
     /// Transactions up to this one are no longer in the feed (u64).

@@ -315,7 +315,7 @@ impl Core {
         }
     }
 
-    fn attempt(&mut self, steps: &[Step], now_ms: u64) -> Result<Done, Failure> {
+    pub(super) fn attempt(&mut self, steps: &[Step], now_ms: u64) -> Result<Done, Failure> {
         let has_room = self.has_room.as_ref();
         if has_room.is_some_and(|has_room| !has_room(room::may_take(steps))) {
             return Err(Failure::Store(StoreError::DiskFull));
@@ -363,7 +363,7 @@ impl Core {
     }
 
     /// After the transaction is durable: memory, answers, and what may now leave the machine.
-    fn publish(&mut self, done: Done, out: &mut Vec<Output>) {
+    pub(super) fn publish(&mut self, done: Done, out: &mut Vec<Output>) {
         let local = done.appended.iter().all(|(from, ..)| from.is_none());
         let mut changes = Changes {
             transaction: self.state.transaction,

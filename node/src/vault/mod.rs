@@ -24,6 +24,7 @@ mod reading;
 mod records;
 mod remote;
 pub mod request;
+mod restoring;
 mod room;
 pub mod rule;
 mod size;

@@ -105,8 +105,8 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
             ),
         );
     }
-    if let Some(at) = state.rehearsed_ms {
-        row("Kit", format!("tried {}, and it worked", ago(at, now_ms)));
+    for (name, value) in super::kept::rows(state, now_ms) {
+        row(name, value);
     }
     if !state.devices.is_empty() {
         text.push_str("\nDevices\n");
@@ -511,6 +511,7 @@ mod tests {
             }],
             recovery: RecoveryState::Unconfirmed,
             rehearsed_ms: Some(1_000_000),
+            backup: None,
             warnings: vec![Warning {
                 code: "x".into(),
                 text: "Nobody has the 24 words.".into(),

@@ -16,13 +16,39 @@ use super::history::find_content;
 use super::telling::Telling;
 use super::{MAX_DEPTH, resolve};
 use crate::blobs::{
-    Fetch, NO_FOLDER, Priority, Progress as Transfer, StoreJob, WriteError, WriteJob,
+    Blobs, Fetch, NO_FOLDER, Priority, Progress as Transfer, Sources, StoreJob, WriteError,
+    WriteJob,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Session, Skipped, Stage};
-use crate::vault::CommitRequest;
+use crate::vault::{CommitRequest, VaultHandle};
 
 /// Files written to disk per round.
 const GET_BATCH: usize = 512;
+
+/// The vault that files are written from.
+#[derive(Clone, Copy)]
+pub struct From<'a> {
+    /// Its documents.
+    pub vault: &'a VaultHandle,
+    /// Its bytes.
+    pub blobs: &'a Blobs,
+    /// Where else they may be.
+    pub sources: &'a Arc<dyn Sources>,
+    /// This device's own vault, which knows who has what is missing; none for a backup.
+    pub running: Option<&'a Arc<Running>>,
+}
+
+impl<'a> From<'a> {
+    /// This device's own vault.
+    pub fn own(running: &'a Arc<Running>) -> From<'a> {
+        From {
+            vault: &running.vault,
+            blobs: &running.blobs,
+            sources: &running.fetch.sources,
+            running: Some(running),
+        }
+    }
+}
 
 /// One thing to write to this machine.
 struct Writing {
@@ -56,11 +82,11 @@ pub async fn get(
     let mut skipped = Vec::new();
     let mut plan = Vec::new();
     if is_folder {
-        plan_tree(&running, id, &dest, &mut plan, &mut skipped)?;
+        plan_tree(&running.vault, id, &dest, &mut plan, &mut skipped)?;
     } else {
         let content = match &at {
             Some(at) => find_content(&running, id, at)?,
-            None => present_content(&running, id)?,
+            None => present_content(&running.vault, id)?,
         };
         let dest = if dest.is_dir() {
             dest.join(path.trim_matches('/').rsplit('/').next().unwrap_or("file"))
@@ -78,7 +104,8 @@ pub async fn get(
         )
         .await?;
     }
-    let (files, bytes) = write_all(&running, plan, overwrite, session, &mut skipped).await?;
+    let from = From::own(&running);
+    let (files, bytes) = write_all(from, plan, overwrite, session, &mut skipped).await?;
     if let (false, 0, [only]) = (is_folder, files, &skipped[..]) {
         let kind = if only.reason.contains("already") {
             ErrorKind::Conflict
@@ -103,8 +130,8 @@ pub async fn get(
     })
 }
 
-fn present_content(running: &Running, id: FileId) -> Result<files::Content, ControlError> {
-    let state = running.vault.file(id).map_err(store_error)?;
+fn present_content(vault: &VaultHandle, id: FileId) -> Result<files::Content, ControlError> {
+    let state = vault.file(id).map_err(store_error)?;
     state
         .and_then(|state| state.content)
         .ok_or_else(|| ControlError::not_found("that file has no content"))
@@ -112,7 +139,7 @@ fn present_content(running: &Running, id: FileId) -> Result<files::Content, Cont
 
 /// All files below a folder of the vault, with where they go; makes the folders.
 fn plan_tree(
-    running: &Running,
+    vault: &VaultHandle,
     top: FileId,
     dest: &Path,
     plan: &mut Vec<Writing>,
@@ -124,7 +151,7 @@ fn plan_tree(
             ControlError::io(format_args!("make the folder {}", dest.display()), &error)
         })?;
         let children: Vec<(String, FileId, Kind)> = {
-            let tree = running.vault.tree();
+            let tree = vault.tree();
             tree.children(folder)
                 .filter_map(|(name, id)| Some((name.to_string(), id, tree.shown(id)?.kind)))
                 .collect()
@@ -137,7 +164,7 @@ fn plan_tree(
                 }
                 continue;
             }
-            match present_content(running, id) {
+            match present_content(vault, id) {
                 Ok(content) => plan.push(Writing { id, dest, content }),
                 Err(error) => skipped.push(Skipped {
                     path: dest.display().to_string(),
@@ -156,13 +183,36 @@ pub async fn write_tree(
     session: &Session,
     skipped: &mut Vec<Skipped>,
 ) -> Result<(u64, u64), ControlError> {
+    write_from(From::own(running), FileId::ROOT, dest, session, skipped).await
+}
+
+/// Writes a file or a tree of any vault to `dest`; nothing that is there is overwritten.
+pub async fn write_from(
+    from: From<'_>,
+    top: FileId,
+    dest: &Path,
+    session: &Session,
+    skipped: &mut Vec<Skipped>,
+) -> Result<(u64, u64), ControlError> {
     let mut plan = Vec::new();
-    plan_tree(running, FileId::ROOT, dest, &mut plan, skipped)?;
-    write_all(running, plan, false, session, skipped).await
+    let is_folder = top == FileId::ROOT || {
+        let tree = from.vault.tree();
+        (tree.shown(top)).is_some_and(|shown| shown.kind == Kind::Folder)
+    };
+    if is_folder {
+        plan_tree(from.vault, top, dest, &mut plan, skipped)?;
+    } else {
+        plan.push(Writing {
+            id: top,
+            dest: dest.to_path_buf(),
+            content: present_content(from.vault, top)?,
+        });
+    }
+    write_all(from, plan, false, session, skipped).await
 }
 
 async fn write_all(
-    running: &Arc<Running>,
+    from: From<'_>,
     plan: Vec<Writing>,
     overwrite: bool,
     session: &Session,
@@ -172,7 +222,7 @@ async fn write_all(
     let progress = Arc::new(Transfer::default());
     progress.total_bytes.store(total, Ordering::Relaxed);
     let fetch = Fetch {
-        sources: running.fetch.sources.clone(),
+        sources: from.sources.clone(),
         progress: progress.clone(),
         priority: Priority::Person,
     };
@@ -186,15 +236,14 @@ async fn write_all(
         if batch.is_empty() {
             return Ok((files, bytes));
         }
-        let (more_files, more_bytes) =
-            write_batch(running, batch, overwrite, &fetch, skipped).await?;
+        let (more_files, more_bytes) = write_batch(from, batch, overwrite, &fetch, skipped).await?;
         files += more_files;
         bytes += more_bytes;
     }
 }
 
 async fn write_batch(
-    running: &Arc<Running>,
+    from: From<'_>,
     batch: Vec<Writing>,
     overwrite: bool,
     fetch: &Fetch,
@@ -251,7 +300,7 @@ async fn write_batch(
         .map(|job| (job.content.key, job.temp.clone()))
         .collect();
     let (done, mut groups) = tokio::sync::mpsc::channel(4);
-    let transfer = running.blobs.write_files(jobs, fetch, done);
+    let transfer = from.blobs.write_files(jobs, fetch, done);
     let place = async {
         let mut fatal = None;
         while let Some(group) = groups.recv().await {
@@ -262,7 +311,7 @@ async fn write_batch(
                 ..Default::default()
             };
             if !request.placements.is_empty()
-                && let Err(error) = running.vault.commit(request).await
+                && let Err(error) = from.vault.commit(request).await
             {
                 fatal = Some(commit_error(error));
             }
@@ -307,7 +356,10 @@ async fn write_batch(
     for (id, dest, content) in not_here {
         skipped.push(Skipped {
             path: dest.display().to_string(),
-            reason: not_to_be_had(running, id, &content).await,
+            reason: match from.running {
+                Some(running) => not_to_be_had(running, id, &content).await,
+                None => "this content is not whole in the backup".into(),
+            },
         });
     }
     match fatal {

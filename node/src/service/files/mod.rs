@@ -20,7 +20,7 @@ use crate::folder::compare;
 use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
 
 pub use add::add;
-pub use get::{get, write_tree};
+pub use get::{From, get, write_from, write_tree};
 pub use history::{history, tag, untag};
 
 use history::{find_content, hold_for_restoring};
