@@ -3,15 +3,10 @@
 use std::collections::BTreeSet;
 
 use coffer_node::vault::core::Ticket;
-use coffer_node::vault::{Act, CommitError, Core, Input, Manage};
-use coffer_protocol::grants::{
-    Fate, Former, GrantBody, Membership, NewDevice, Recipient, Role, Seal, Writing,
-};
-use coffer_protocol::identity::{DeviceId, DeviceKey, EpochId, Hash, SpaceId, WriterId};
-use coffer_protocol::keys::{Keyring, SealingKey};
-use coffer_protocol::log::{self, Body, Entry, EntryParams};
+use coffer_node::vault::{Act, CommitError, Input, Manage};
+use coffer_protocol::grants::{Fate, GrantBody, Role, Writing};
+use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::recovery::RecoveryKey;
-use coffer_protocol::replication::Message;
 use rand::RngExt;
 
 use super::Fleet;

@@ -138,7 +138,8 @@ async fn ask_anyone(context: &Context, request: &Request) -> Result<Reply, Failu
     let (client, started) = match Client::connect(&context.data_dir).await {
         Ok(client) => (client, false),
         Err(error) if error.kind == ErrorKind::NotRunning => {
-            let ready = background::start(context, &Default::default(), NewVault::Wait).await?;
+            let ready =
+                background::start(context, &Default::default(), NewVault::Wait, None).await?;
             let waits = ready.is_some_and(|ready| ready.vault.is_none());
             (Client::connect(&context.data_dir).await?, waits)
         }

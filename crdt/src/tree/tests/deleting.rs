@@ -1,7 +1,7 @@
 //! What a deletion reaches, and what it leaves because the deleter had not seen it.
 
-use super::{DAY, LAPTOP, PHONE, both, deleted, file, folder, id, list, only, place, tree};
-use crate::files::{FileId, Kind};
+use super::{DAY, LAPTOP, PHONE, file, folder, id, list, only, tree};
+use crate::files::{Dot, FileId, FileState, Stamp, Trash};
 use crate::tree::Changed;
 
 #[test]

@@ -112,6 +112,7 @@ pub async fn recover(
             if let Some((back, name)) = begun {
                 founding::recover(
                     &database,
+                    &identity,
                     (&back.membership, &back.keyring),
                     &name,
                     &place,
@@ -140,7 +141,7 @@ pub async fn recover(
     check_taken(&running, &upto).await?;
     Ok(Reply::Recovered {
         vault: archive.vault().to_string(),
-        device: status::device_row(node, &running, node.device).await?,
+        device: status::device_row(node, &running, node.device()?).await?,
         sources: 1 + bound,
         confirmed: bound > 0,
     })

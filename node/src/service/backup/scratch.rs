@@ -178,8 +178,10 @@ impl Scratch {
                 source: None,
                 addresses: Vec::new(),
             };
+            let identity = Identity::generate(&mut random());
             founding::recover(
                 &database,
+                &identity,
                 (&membership, &keyring),
                 "backup",
                 &[],
@@ -187,7 +189,6 @@ impl Scratch {
                 &mut random(),
             )
             .map_err(founding_error)?;
-            let identity = Identity::generate(&mut random());
             let mut core =
                 founding::open(database, identity, &[], Box::new(random())).map_err(store_error)?;
             take_all(&mut core, &from, &upto, &left, &report)?;

@@ -193,7 +193,7 @@ fn what_is_over_and_what_was_before_a_host_was_added_anew_is_held_against_it_no_
     assert!(known(&core).record.told.is_some());
     change(&mut core, HostChange::Begins(host, added(5)));
     assert_eq!(known(&core).record.told, None);
-    let (state, _) = State::read(core.database(), core.device()).unwrap();
+    let (state, _) = State::read(core.database(), &core.identity).unwrap();
     assert_eq!(state.hosts[&host], known(&core));
     assert_eq!(state.hosts[&host].added, Some(added(5)));
 }
