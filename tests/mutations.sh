@@ -101,7 +101,7 @@ mutation() {
         command=(cargo test -p coffer-node --lib folder::tests::running::a_file_is_not_read)
         ;;
     place)
-        file=node/src/folder/apply.rs
+        file=node/src/folder/placing.rs
         old='match self.place.put(&tmp, temporary, &folder, &want.name) {'
         new='match std::fs::copy(self.place.tmp_path(temporary), self.place.path().join(&want.name)).and_then(|_| tmp.unlink(temporary)) {'
         command=(cargo test -p coffer-node --lib folder::tests::placing)

@@ -13,14 +13,12 @@ use coffer_crdt::files::{FileId, Kind};
 use super::compare::row_of;
 use super::disk::{Dir, Onto};
 use super::ground::Stat;
+use super::hidden::{PENDING, park_name};
 use super::paths::Shared;
 use super::place::{HIDDEN, Place};
-use super::plan::{Step, Want, WantContent};
+use super::plan::Step;
 use super::rows::row_kind;
 use crate::vault::request::FolderRow;
-
-/// Ending of a kept file's name until the vault knows of it.
-pub const PENDING: &str = ".pending";
 
 /// Open folders remembered; a plan works folder by folder.
 const MAX_OPEN: usize = 32;
@@ -118,7 +116,7 @@ impl<'a> Hands<'a> {
         self.note(id, result, !matches!(step, Step::Park(_)));
     }
 
-    fn note(&mut self, id: FileId, result: Result<(), Trouble>, done: bool) {
+    pub(super) fn note(&mut self, id: FileId, result: Result<(), Trouble>, done: bool) {
         match result {
             Ok(()) if done => self.outcome.done.push(id),
             Ok(()) => {}
@@ -203,7 +201,7 @@ impl<'a> Hands<'a> {
     }
 
     /// The file as its row has it: folder, name, row, and what is really there.
-    fn find(&mut self, id: FileId) -> Result<(Dir, String, FolderRow, Stat), Trouble> {
+    pub(super) fn find(&mut self, id: FileId) -> Result<(Dir, String, FolderRow, Stat), Trouble> {
         let row = self
             .shared
             .rows()
@@ -222,11 +220,11 @@ impl<'a> Hands<'a> {
         Ok((folder, row.name.clone(), row, stat))
     }
 
-    fn surprise(&self, folder: FileId) -> Trouble {
+    pub(super) fn surprise(&self, folder: FileId) -> Trouble {
         Trouble::Surprise(self.shared.rows().path(folder).unwrap_or_default())
     }
 
-    fn set(&mut self, id: FileId, row: FolderRow) {
+    pub(super) fn set(&mut self, id: FileId, row: FolderRow) {
         let row = self.marked(row);
         self.shared.rows_mut().set(id, row);
         self.outcome.touched.insert(id);
@@ -322,25 +320,23 @@ impl<'a> Hands<'a> {
         if !stat.agrees(&row, true) {
             return Err(self.surprise(FileId(row.parent)));
         }
+        // Out of reach before it goes: what somebody puts in its place in the very last moment must not. Parked, it comes
+        // back also if the power fails.
+        let (tmp, parked) = (self.place.tmp(), park_name(id));
+        if !self.parked.contains_key(&id) {
+            self.place.put(&from, &name, tmp, &parked)?;
+            self.parked.insert(id, parked.clone());
+        }
+        if !tmp.stat_at(&parked)?.agrees(&row, true) {
+            return Err(self.surprise(FileId(row.parent)));
+        }
         if row_kind(&row) == Kind::Symlink {
-            // Out of reach before it goes: what somebody puts in its place in the very last moment must not.
-            let parked = park_name(id);
-            if !self.parked.contains_key(&id) {
-                self.place.put(&from, &name, self.place.tmp(), &parked)?;
-                self.parked.insert(id, parked.clone());
-            }
-            if !self.place.tmp().stat_at(&parked)?.agrees(&row, true) {
-                return Err(self.surprise(FileId(row.parent)));
-            }
-            self.place.tmp().unlink(&parked)?;
+            tmp.unlink(&parked)?;
         } else {
             let kept = self.kept_name();
             let pending = format!("{}{PENDING}", hex::encode(kept));
-            self.place.put(&from, &name, self.place.kept(), &pending)?;
-            if !self.place.kept().stat_at(&pending)?.agrees(&row, true) {
-                self.place.put(self.place.kept(), &pending, &from, &name)?;
-                return Err(self.surprise(FileId(row.parent)));
-            }
+            self.place
+                .put(self.place.tmp(), &parked, self.place.kept(), &pending)?;
             self.outcome.kept.push(Kept {
                 id,
                 row,
@@ -352,7 +348,7 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    fn kept_name(&mut self) -> [u8; 24] {
+    pub(super) fn kept_name(&mut self) -> [u8; 24] {
         let (one, other) = ((self.unique)(), (self.unique)());
         let mut name = [0; 24];
         name[..16].copy_from_slice(&one.0);
@@ -397,184 +393,6 @@ impl<'a> Hands<'a> {
         }
         Ok(())
     }
-
-    fn link(&mut self, id: FileId, want: &Want) -> Result<(), Trouble> {
-        let Some((target, hash)) = want
-            .content
-            .as_ref()
-            .and_then(|content| Some((content.target.as_deref()?, content.hash)))
-        else {
-            return Ok(());
-        };
-        let temporary = format!("link-{}", hex::encode(id.0));
-        let _ = self.place.tmp().unlink(&temporary);
-        self.place.tmp().link(target, &temporary)?;
-        let made = self.place.tmp().stat_at(&temporary)?;
-        let existing = self.shared.rows().get(id).is_some();
-        let (folder, parent, name) = if existing {
-            let (folder, name, row, stat) = self.find(id)?;
-            if !stat.agrees(&row, true) {
-                return Err(self.surprise(FileId(row.parent)));
-            }
-            let tmp = self.place.tmp();
-            let exchange = || {
-                let spot = (&folder, name.as_str());
-                self.place.exchange((tmp, &temporary), spot, "spare")
-            };
-            exchange()?;
-            if !tmp.stat_at(&temporary)?.agrees(&row, true) {
-                // Something else took its place in the very last moment: back with it.
-                exchange()?;
-                return Err(self.surprise(FileId(row.parent)));
-            }
-            tmp.unlink(&temporary)?;
-            (folder, FileId(row.parent), name)
-        } else {
-            let folder = self.folder(want.parent)?;
-            match self
-                .place
-                .put(self.place.tmp(), &temporary, &folder, &want.name)
-            {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    return Err(self.surprise(want.parent));
-                }
-                done => done?,
-            }
-            (folder, want.parent, want.name.clone())
-        };
-        self.set_placed(
-            id,
-            &folder,
-            row_of(parent, &name, Kind::Symlink, &made, hash),
-        )
-    }
-
-    fn permit(&mut self, id: FileId, executable: bool) -> Result<(), Trouble> {
-        let (folder, name, row, stat) = self.find(id)?;
-        if !stat.agrees(&row, false) {
-            return Err(self.surprise(FileId(row.parent)));
-        }
-        folder.mark(&name, mode(stat.mode, executable), None)?;
-        let after = folder.stat_at(&name)?;
-        if !after.agrees(&row, true) {
-            return Err(self.surprise(FileId(row.parent)));
-        }
-        self.set(
-            id,
-            row_of(FileId(row.parent), &name, Kind::File, &after, row.hash),
-        );
-        Ok(())
-    }
-
-    /// The row of what was put in place, by what it was before: what is there by now may be somebody's work already.
-    fn set_placed(&mut self, id: FileId, folder: &Dir, mut row: FolderRow) -> Result<(), Trouble> {
-        let now = folder.stat_at(&row.name);
-        let is_it = now.as_ref().is_ok_and(|now| now.agrees(&row, true));
-        if let Ok(now) = now
-            && is_it
-        {
-            row.ctime_ns = now.ctime_ns;
-        }
-        let parent = FileId(row.parent);
-        self.set(id, row);
-        if is_it {
-            Ok(())
-        } else {
-            Err(self.surprise(parent))
-        }
-    }
-
-    /// Puts a file that was written to the temporary place where it belongs: a new one to `want`'s place, or in
-    /// exchange for the one that its row knows, wherever that is now.
-    pub fn place_content(&mut self, id: FileId, want: &Want, temporary: &str) {
-        let result = match &want.content {
-            Some(content) => self.put_content(id, want, content, temporary),
-            None => Ok(()),
-        };
-        let spot = Some((want.parent, want.name.as_str()));
-        let result = self.mind_rules(id, spot, false, result);
-        self.note(id, result, true);
-    }
-
-    fn put_content(
-        &mut self,
-        id: FileId,
-        want: &Want,
-        content: &WantContent,
-        temporary: &str,
-    ) -> Result<(), Trouble> {
-        let tmp = self.place.tmp().clone();
-        let existing = self.shared.rows().get(id).is_some();
-        let found = if existing { Some(self.find(id)?) } else { None };
-        if let Some((_, _, row, stat)) = &found
-            && !stat.agrees(row, false)
-        {
-            return Err(self.surprise(FileId(row.parent)));
-        }
-        let bits = found
-            .as_ref()
-            .map_or(self.place.file_mode(), |(_, _, _, stat)| stat.mode);
-        tmp.mark(
-            temporary,
-            mode(bits, content.executable),
-            Some(content.mtime_ms),
-        )?;
-        let written = tmp.stat_at(temporary)?;
-        let (folder, parent, name) = match found {
-            None => {
-                let folder = self.folder(want.parent)?;
-                match self.place.put(&tmp, temporary, &folder, &want.name) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        return Err(self.surprise(want.parent));
-                    }
-                    done => done?,
-                }
-                (folder, want.parent, want.name.clone())
-            }
-            Some((folder, name, row, _)) => {
-                self.place
-                    .exchange((&tmp, temporary), (&folder, &name), "spare")?;
-                if !tmp.stat_at(temporary)?.agrees(&row, true) {
-                    // Written to in the very last moment: back with it.
-                    self.place
-                        .exchange((&tmp, temporary), (&folder, &name), "spare")?;
-                    return Err(self.surprise(FileId(row.parent)));
-                }
-                let kept = self.kept_name();
-                self.place.put(
-                    &tmp,
-                    temporary,
-                    self.place.kept(),
-                    &format!("{}{PENDING}", hex::encode(kept)),
-                )?;
-                let parent = FileId(row.parent);
-                self.outcome.kept.push(Kept {
-                    id,
-                    row,
-                    name: kept,
-                });
-                (folder, parent, name)
-            }
-        };
-        self.set_placed(
-            id,
-            &folder,
-            row_of(parent, &name, Kind::File, &written, content.hash),
-        )
-    }
-}
-
-/// Name of a parked file.
-pub fn park_name(id: FileId) -> String {
-    format!("{PARKED}{}", hex::encode(id.0))
-}
-
-/// How names of parked files begin.
-pub const PARKED: &str = "park-";
-
-/// Name of the temporary file for a content; the same after a restart, so that what was written is used again.
-pub fn temporary_name(id: FileId, hash: &[u8; 32]) -> String {
-    format!("{}-{}", hex::encode(id.0), hex::encode(&hash[..8]))
 }
 
 /// The kept files whose bytes the vault now knows get their final names.
@@ -590,29 +408,4 @@ pub fn confirm_kept(place: &Place, kept: &[Kept]) -> io::Result<()> {
             .rename(&pending, place.kept(), &name, Onto::Anything)?;
     }
     Ok(())
-}
-
-/// Permission bits with the executable bit set for all who may read, or cleared.
-fn mode(bits: u32, executable: bool) -> u32 {
-    let bits = bits & 0o777;
-    if executable {
-        bits | ((bits & 0o444) >> 2)
-    } else {
-        bits & !0o111
-    }
-}
-
-/// Lists the names in one of the hidden folders.
-///
-/// # Errors
-/// What the system says.
-pub fn hidden_names(place: &Place, folder: &str) -> io::Result<Vec<String>> {
-    let folder = place.folder(&Path::new(HIDDEN).join(folder))?;
-    let mut names: Vec<String> = folder
-        .list()?
-        .into_iter()
-        .filter_map(|name| name.into_string().ok())
-        .collect();
-    names.sort_unstable();
-    Ok(names)
 }

@@ -5,6 +5,7 @@
 //! bytes mean. Deletions are only believed where the folder was listed, and only what the deleter can have seen goes to
 //! the trash: a file that another device changed meanwhile comes back.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -18,7 +19,7 @@ use super::names::{self, Profile};
 use super::plan::Wish;
 use super::recognise::{believe, missing, recognise};
 use super::rows::{Rows, is_aside, kind_number};
-use super::scan::Snapshot;
+use super::scan::{Snapshot, same_object};
 use super::schedule::{Change, Spot, Turn, schedule};
 use super::spelling;
 use crate::vault::request::{FolderRow, Operation};
@@ -162,6 +163,8 @@ pub struct Read {
     pub target: Option<String>,
     /// Its path within the synced folder.
     pub path: PathBuf,
+    /// Whether its bytes were those of another file here, which goes on with others: a backup of that one.
+    pub is_backup: bool,
 }
 
 /// What to do about what was found.
@@ -216,7 +219,8 @@ pub fn compare(
             && (row.name != node.name
                 || ids[node.parent].is_none_or(|parent| parent.0 != row.parent))
         {
-            changes.leaving.insert(id);
+            // Those that show as one with it move with it.
+            changes.leaving.extend([id, view.tree.representative(id)]);
         }
     }
     changes.leaving.extend(missing.iter().copied());
@@ -246,7 +250,15 @@ pub fn compare(
                     fresh,
                 ))
             }
-            (None, _) => plan.reads.push(read(disk, at, parent, None)),
+            (None, kind) => {
+                let mut known = view.rows.with_inode(node.stat.inode);
+                let mut read = read(disk, at, parent, None);
+                read.is_backup = known.any(|id| {
+                    let row = view.rows.get(id);
+                    row.is_some_and(|row| same_object(row, kind, &node.stat))
+                });
+                plan.reads.push(read);
+            }
         }
     }
     deletions(view, &missing, &assigned, &mut plan, &mut changes);
@@ -264,6 +276,7 @@ fn read(disk: &Snapshot, at: usize, parent: FileId, id: Option<FileId>) -> Read 
         stat: node.stat,
         target: node.target.clone(),
         path: disk.path(at),
+        is_backup: false,
     }
 }
 
@@ -335,10 +348,12 @@ fn new_folder(
     let node = &disk.nodes[at];
     let folder = view.vault_parent(parent);
     let name = view.new_name(parent, &node.name);
-    let there = view
-        .tree
-        .lookup(folder, &name)
-        .filter(|id| view.rows.get(*id).is_none() && !changes.created.contains(id));
+    // One that stands for another of this disk is on this disk, wherever that went.
+    let there = view.tree.lookup(folder, &name).filter(|id| {
+        view.rows.get(*id).is_none()
+            && !changes.created.contains(id)
+            && !changes.stand_ins(view).contains(id)
+    });
     let adopted = there.filter(|id| {
         view.tree
             .shown(*id)
@@ -460,9 +475,22 @@ struct Changes {
     /// Files that leave their place, so that it will be free.
     leaving: BTreeSet<FileId>,
     created: BTreeSet<FileId>,
+    stand_ins: OnceCell<BTreeSet<FileId>>,
 }
 
 impl Changes {
+    /// Those that stand for others that have rows. Looked for once, and only where there is something to adopt.
+    fn stand_ins(&self, view: &View<'_>) -> &BTreeSet<FileId> {
+        self.stand_ins.get_or_init(|| {
+            let rows = view.rows.iter();
+            let pairs = rows.map(|(id, _)| (id, view.tree.representative(id)));
+            pairs
+                .filter(|(id, one)| id != one)
+                .map(|(_, one)| one)
+                .collect()
+        })
+    }
+
     fn into_operations(self, view: &View<'_>, operations: &mut Vec<Operation>) {
         let parent = |id: FileId| view.tree.shown(id).map(|shown| shown.parent);
         for turn in schedule(&self.list, |spot| view.tree.lookup(spot.0, &spot.1), parent) {

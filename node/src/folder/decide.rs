@@ -153,7 +153,18 @@ fn new(
                 } else {
                     vec![there]
                 };
+                let mut operations = Vec::new();
+                if read.is_backup {
+                    // Whoever deletes that one has not seen that what was in another file here is in this one alone now.
+                    merge_group(view.tree, there, &mut operations);
+                    operations.push(Operation::SetContent {
+                        id: there,
+                        content: draft,
+                        replaces: Some(content.hash),
+                    });
+                }
                 Settled {
+                    operations,
                     rows: vec![(there, Some(row))],
                     owner: there,
                     revisit,

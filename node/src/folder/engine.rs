@@ -82,6 +82,8 @@ pub(super) struct Engine<V, C> {
     /// When all of it was last looked through, in milliseconds since 1970.
     pub scanned_ms: Option<u64>,
     pub closed: BTreeSet<PathBuf>,
+    /// Inode numbers of files that are backups of others, and have not been read yet.
+    pub backups: BTreeSet<u64>,
     /// Files that are shown as one with another that is missing, or whose bytes only a copy has that is missing, and so
     /// not put away before that is clear.
     pub twins: BTreeSet<FileId>,
@@ -172,6 +174,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             watched_since: None,
             scanned_ms: None,
             closed: BTreeSet::new(),
+            backups: BTreeSet::new(),
             twins: BTreeSet::new(),
             old_note: None,
             questions: BTreeSet::new(),

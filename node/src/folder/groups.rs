@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_crdt::files::FileId;
 
-use super::apply::{Hands, Outcome, temporary_name};
+use super::apply::{Hands, Outcome};
 use super::engine::{
     Engine, Flight, Halt, RETRY, RETRY_UNREACHABLE, RETRY_UNREACHABLE_FIRST, blocking,
 };
+use super::hidden::temporary_name;
 use super::intent::{self, Intent};
 use super::plan::{Want, Wish};
 use super::remote::{is_empty, unnoted};

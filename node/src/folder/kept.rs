@@ -169,11 +169,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         if adopted.is_empty() {
             return;
         }
-        let asked = adopted.iter().map(|(old, _, hash)| (*old, *hash)).collect();
-        let roots = self.roots_of(asked).await;
+        // Bytes that were read while the two showed as one are in the document of the one that stood for both.
+        let of_new = adopted.iter().map(|(_, new, hash)| (*new, *hash)).collect();
+        let of_old = adopted.iter().map(|(old, _, hash)| (*old, *hash)).collect();
+        let (of_new, of_old) = (self.roots_of(of_new).await, self.roots_of(of_old).await);
         let number = self.config.number;
         for (old, new, _) in adopted {
-            let Some(root) = roots.get(&old) else {
+            let Some(root) = of_new.get(&new).or_else(|| of_old.get(&old)) else {
                 continue;
             };
             let chunks = self.chunks_of(root).await.unwrap_or_default();
@@ -208,7 +210,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         };
         let number = self.config.number;
         let jobs = names.iter().map(|name| ImportJob {
-            path: place.kept_path(&format!("{}{}", hex::encode(name), super::apply::PENDING)),
+            path: place.kept_path(&format!("{}{}", hex::encode(name), super::hidden::PENDING)),
             into: Import::FileBacked {
                 root: number,
                 file: [0; 16],

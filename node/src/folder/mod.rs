@@ -9,11 +9,12 @@
 //! ```text
 //! handle.rs       starting, asking, stopping; engine.rs the loop; report.rs what it says of itself
 //! noted.rs        what the watcher noted, and what is due when
-//! local.rs        the local pass; reading.rs the files it reads
+//! local.rs        the local pass; structure.rs folders, moves and deletions of it, intake.rs contents; reading.rs the files
+//!                 it reads
 //! remote.rs       the remote pass; groups.rs files that were fetched; survey.rs all files in portions; queue.rs what to bring, in order; kept.rs what it
 //!                 takes off the disk
-//! recover.rs      what the last run left behind
-//! place.rs        the folder's root and its hidden `.vault/`; ground.rs what is there
+//! recover.rs      what the last run left behind; exchanges.rs files that were about to change places then
+//! place.rs        the folder's root and its hidden `.vault/`; hidden.rs names in that; ground.rs what is there
 //! surroundings.rs disk, watcher, clocks and chance, so that a simulation can have its own
 //! disk.rs         what is asked of a disk; system.rs the real one, whose calls never follow a link
 //! scan.rs         disk -> Snapshot, whole or the parts that the watcher named (watch.rs)
@@ -26,7 +27,7 @@
 //! decide.rs       a file that was read x rows x tree -> what it means (pure)
 //! plan.rs         tree x rows -> RemotePlan (pure)
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
-//! apply.rs        RemotePlan -> disk; intent.rs what is about to be done, for the start after a crash
+//! apply.rs        RemotePlan -> disk; placing.rs contents and links of it; intent.rs what is about to be done, for the start after a crash
 //! conflicts.rs    the conflicts there are, and how one is settled (pure)
 //! profile.rs      what a file system takes as names; spelling.rs names of the vault <-> names on disk
 //! names.rs        names of conflict copies
@@ -64,11 +65,14 @@ pub mod decide;
 pub mod disk;
 mod durable;
 pub mod engine;
+mod exchanges;
 pub mod first_merge;
 pub mod ground;
 mod groups;
 pub mod halt;
 mod handle;
+mod hidden;
+mod intake;
 mod intent;
 mod kept;
 mod learn;
@@ -78,6 +82,7 @@ pub mod names;
 mod noted;
 pub mod paths;
 pub mod place;
+mod placing;
 pub mod plan;
 pub mod profile;
 mod queue;
@@ -95,6 +100,7 @@ pub mod schedule;
 pub mod sparing;
 pub mod spelling;
 pub mod state;
+mod structure;
 pub mod surroundings;
 mod survey;
 pub mod system;

@@ -144,7 +144,7 @@ impl FolderPaths for Folders {
             return Some(path);
         }
         // Moved aside a moment ago, and not confirmed yet.
-        let pending = place::kept_path(&folder.path, &format!("{name}{}", super::apply::PENDING));
+        let pending = place::kept_path(&folder.path, &format!("{name}{}", super::hidden::PENDING));
         pending.exists().then_some(pending)
     }
 }

@@ -200,7 +200,8 @@ impl View<'_> {
     }
 }
 
-/// Rows whose files are shown as one with others that have no row: the row becomes the other's. Returns (old, new).
+/// Rows whose files are shown as one with others that have no row: the row becomes the other's, unless it is of bytes
+/// that neither has, which may have lost against others. Returns (old, new).
 pub fn same_files(view: &View<'_>, ids: impl IntoIterator<Item = FileId>) -> Vec<(FileId, FileId)> {
     let mut taken = BTreeSet::new();
     ids.into_iter()
@@ -208,7 +209,14 @@ pub fn same_files(view: &View<'_>, ids: impl IntoIterator<Item = FileId>) -> Vec
             let row = view.rows.get(id)?;
             let one = view.tree.representative(id);
             let kind = view.tree.shown(one)?.kind;
+            let mut both = [id, one].into_iter();
+            let is_known = kind == Kind::Folder
+                || both.any(|id| {
+                    let content = view.tree.get(id).and_then(|known| known.content);
+                    content.is_some_and(|content| content.hash == row.hash)
+                });
             (one != id
+                && is_known
                 && view.rows.get(one).is_none()
                 && kind == row_kind(row)
                 && taken.insert(one))
@@ -279,7 +287,12 @@ pub fn plan_some(
 pub fn endangered(view: &View<'_>, plan: &RemotePlan) -> Vec<(FileId, [u8; 32], bool)> {
     let replaced = plan.bring.iter().map(|bring| (bring.id, false));
     let deleted = plan.steps.iter().filter_map(|step| match step {
-        Step::Keep(id) => Some((*id, true)),
+        // What goes because another stands for it was not deleted by anybody.
+        Step::Keep(id) => {
+            let shown = view.tree.shown(*id);
+            let is_deleted = shown.is_none_or(|shown| shown.trashed || shown.same_as.is_none());
+            Some((*id, is_deleted))
+        }
         Step::Link(id, _) => Some((*id, false)),
         _ => None,
     });

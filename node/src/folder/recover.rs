@@ -9,12 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use coffer_crdt::files::FileId;
+use coffer_crdt::files::{FileId, Kind};
 
-use super::apply::{Kept, PARKED, PENDING, confirm_kept, hidden_names, temporary_name};
+use super::apply::{Kept, confirm_kept};
 use super::compare::View;
 use super::disk::Onto;
 use super::engine::{Engine, Halt, blocking};
+use super::exchanges::end_exchanges;
+use super::ground::Stat;
+use super::hidden::{PARKED, PENDING, SPARE, hidden_names, temporary_name};
 use super::intent::{self, Done};
 use super::place::{HIDDEN, Place};
 use super::plan::Wish;
@@ -50,6 +53,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             };
             unpark(&place, &view)?;
             let noted = intent::noted(&place);
+            end_exchanges(&place, &view, &noted)?;
+            unpark(&place, &view)?;
             let done = match noted.is_empty() {
                 true => None,
                 false => Some(intent::done(&rows, &scan_whole(&place)?, noted)),
@@ -229,24 +234,31 @@ fn clear_temporary(place: &Place, view: &View<'_>) -> io::Result<()> {
         .iter()
         .filter(|name| !wanted.contains(*name) && !name.starts_with(PARKED))
     {
-        // An exchange that was cut short may have left a file's former bytes under a temporary name, and nowhere else:
-        // only what is certainly ours to remove goes, the rest is kept.
-        let is_file = place.tmp().stat_at(name).is_ok_and(|stat| {
-            stat.kind == Some(coffer_crdt::files::Kind::File) && stat.mode & 0o077 != 0
-        });
-        if is_file {
-            let kept = format!(
-                "{}{PENDING}",
-                hex::encode(&blake3::hash(name.as_bytes()).as_bytes()[..24])
-            );
-            place
-                .tmp()
-                .rename(name, place.kept(), &kept, Onto::Anything)?;
-        } else {
-            place.tmp().unlink(name)?;
+        // What may be a file's former bytes, and nowhere else, is kept: only what is certainly ours to remove goes.
+        match place.tmp().stat_at(name) {
+            Ok(stat)
+                if stat.kind == Some(Kind::File)
+                    && (stat.mode & 0o077 != 0 || name.starts_with(SPARE)) =>
+            {
+                keep_aside(place, name, &stat)?;
+            }
+            _ => place.tmp().unlink(name)?,
         }
     }
     Ok(())
+}
+
+/// From the temporary files to the kept ones, of which the vault is told next.
+pub(super) fn keep_aside(place: &Place, name: &str, stat: &Stat) -> io::Result<()> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(name.as_bytes());
+    hasher.update(&stat.inode.to_le_bytes());
+    hasher.update(&stat.ctime_ns.to_le_bytes());
+    let kept = &hasher.finalize().as_bytes()[..24].to_vec();
+    let kept = format!("{}{PENDING}", hex::encode(kept));
+    place
+        .tmp()
+        .rename(name, place.kept(), &kept, Onto::Anything)
 }
 
 fn clear_cookies(place: &Place) -> io::Result<()> {

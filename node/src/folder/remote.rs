@@ -10,8 +10,9 @@ use coffer_crdt::files::{FileId, Kind};
 use coffer_crdt::tree::Changed;
 use tokio::sync::broadcast;
 
-use super::apply::{Hands, Outcome, confirm_kept, temporary_name};
+use super::apply::{Hands, Outcome, confirm_kept};
 use super::engine::{Engine, Flight, Halt, RETRY, add_part, blocking};
+use super::hidden::temporary_name;
 use super::intent;
 use super::plan::{Bring, RemotePlan, Step, endangered, plan_some, same_files};
 use super::scan::Depth;

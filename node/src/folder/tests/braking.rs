@@ -1,4 +1,7 @@
 //! The brake, on running engines: what looks like a disaster is not passed on, and can be taken back.
+//!
+//! On one thread: an engine goes on only while a test waits for something, so that what a test does without waiting happens
+//! at once for it, however busy the machine is.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -55,7 +58,7 @@ fn kept(device: &Device) -> Vec<String> {
     all
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn half_of_the_files_deleted_at_once_are_not_deleted_elsewhere_and_come_back() {
     let (mut a, b) = filled().await;
     let before = a.listing();
@@ -95,7 +98,7 @@ async fn half_of_the_files_deleted_at_once_are_not_deleted_elsewhere_and_come_ba
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn files_deleted_while_nothing_ran_are_deleted_once_a_person_says_so() {
     let (mut a, b) = filled().await;
     a.stop().await;
@@ -120,7 +123,7 @@ async fn files_deleted_while_nothing_ran_are_deleted_once_a_person_says_so() {
     braked(&a, 23, 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn most_files_rewritten_at_once_are_not_rewritten_elsewhere_and_come_back() {
     let (a, b) = filled().await;
     let before = a.listing();
@@ -143,7 +146,7 @@ async fn most_files_rewritten_at_once_are_not_rewritten_elsewhere_and_come_back(
     assert_eq!(gibberish.len(), 40, "what was rewritten is kept aside");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn rewritten_files_stay_until_the_contents_before_can_be_had() {
     let (mut a, b, cloud) = filled_from_cloud().await;
     let before = a.listing();
@@ -168,7 +171,7 @@ async fn rewritten_files_stay_until_the_contents_before_can_be_had() {
     assert_eq!(b.listing(), before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn rewriting_that_was_meant_goes_on() {
     let (a, b) = filled().await;
     for n in 0..40 {
@@ -183,7 +186,7 @@ async fn rewriting_that_was_meant_goes_on() {
     assert_eq!(b.listing().get("d0/0.txt"), Some(&Some("new 0".to_owned())));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn losses_in_small_parts_are_braked_and_all_of_them_are_taken_back() {
     let (a, b) = filled().await;
     let before = a.listing();
@@ -199,7 +202,7 @@ async fn losses_in_small_parts_are_braked_and_all_of_them_are_taken_back() {
     assert_eq!(b.listing(), before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn files_rewritten_and_renamed_few_by_few_come_back_under_their_names() {
     let (a, b) = filled().await;
     let before = a.listing();
@@ -221,7 +224,7 @@ async fn files_rewritten_and_renamed_few_by_few_come_back_under_their_names() {
     assert_eq!(b.listing(), before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn moves_small_deletions_touched_files_and_what_others_do_are_not_braked() {
     let (a, b) = filled().await;
     std::fs::create_dir(a.path("moved")).unwrap();
@@ -259,7 +262,7 @@ async fn moves_small_deletions_touched_files_and_what_others_do_are_not_braked()
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_brake_comes_off_by_itself_when_the_files_are_back() {
     let (a, b) = filled().await;
     let before = a.listing();

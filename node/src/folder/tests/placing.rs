@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use coffer_crdt::files::{FileId, Kind};
 use coffer_protocol::identity::VaultId;
 
-use super::super::apply::{Hands, temporary_name};
+use super::super::apply::Hands;
+use super::super::hidden::temporary_name;
 use super::super::paths::Shared;
 use super::super::place::{Marker, Place};
 use super::super::plan::{Want, WantContent};

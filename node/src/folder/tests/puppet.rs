@@ -7,9 +7,10 @@ use std::sync::Arc;
 use coffer_crdt::files::FileId;
 use coffer_protocol::identity::VaultId;
 
-use super::super::apply::{Hands, temporary_name};
+use super::super::apply::Hands;
 use super::super::compare::{View, compare};
 use super::super::decide::{link_draft, preserve, revive, settle};
+use super::super::hidden::temporary_name;
 use super::super::names::Profile;
 use super::super::paths::Shared;
 use super::super::place::{Marker, Place};
