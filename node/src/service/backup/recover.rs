@@ -158,11 +158,11 @@ struct Others {
 
 impl Others {
     async fn find(node: &Node, kit: &Kit, at: &[Multiaddr]) -> Others {
-        let Ok(net) = network(node).cloned() else {
+        let (Ok(net), Ok(me)) = (network(node), node.device()) else {
             return Others::default();
         };
-        let reached = reach(&net, node.device, kit, at).await;
-        match gather(&net, node.device, kit, &reached).await {
+        let reached = reach(&net, me, kit, at).await;
+        match gather(&net, me, kit, &reached).await {
             Ok((keepers, shown)) => Others {
                 reached,
                 keepers,
@@ -177,13 +177,13 @@ impl Others {
 
     /// Shows them all grants; gives how many have this device in the vault now.
     async fn bind(&self, node: &Node, kit: &Kit, grants: &[Vec<u8>]) -> u64 {
-        let Ok(net) = network(node).cloned() else {
+        let (Ok(net), Ok(me)) = (network(node), node.device()) else {
             return 0;
         };
         let mut bound = 0;
         for keeper in &self.keepers {
             let all = grants.to_vec();
-            let asked = ask(&net, (node.device, *keeper), kit.vault, &kit.key, |_| {
+            let asked = ask(&net, (me, *keeper), kit.vault, &kit.key, |_| {
                 Ok::<_, RecoverError>(Some(all))
             });
             match asked.await {
