@@ -1,11 +1,10 @@
 //! The sync state as a person reads it.
 
-use std::fmt::Write;
-
 use coffer_node::control::{
     DeviceStatus, Direction, FolderBrake, FolderState, FolderStatus, Holding, LimitsRow, Missing,
     Reach, Status, StorageMode,
 };
+use std::fmt::Write;
 
 use crate::output::shown;
 use crate::places::quoted;
