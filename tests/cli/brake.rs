@@ -95,45 +95,25 @@ fn half_of_a_folder_deleted_while_nothing_ran_comes_back_when_a_person_says_so()
 }
 
 #[test]
-fn what_the_brake_holds_is_had_anew_before_another_device_may_let_go_of_it() {
+fn nobody_lets_go_of_what_another_device_may_have_lost() {
     let synced = sixty();
-    let before = tree(&synced.here);
+    let (before, second) = (tree(&synced.here), &synced.second);
     synced.first.at_once(|| delete_half(&synced));
     resting(&synced.first, 30, 0);
-    let second = &synced.second;
+    let relies = || second.status()["devices"][1]["holding"]["keeps_all"] == true;
+    eventually("the other device knows", || !relies());
     second.ok(&["folder", "remove", synced.there.to_str().unwrap()]);
     second.ok(&["storage", "on-demand"]);
     second.ok(&["storage", "limit", "0"]);
-    eventually("the other device lets go of everything", || {
-        let files = second.rows(&["file", "list", "Documents", "--recursive"]);
-        let contents = files.iter().filter(|row| row["content"].is_object());
-        contents.clone().count() == FILES
-            && contents.clone().all(|row| row["content"]["here"] == false)
-    });
+    let evictable = second.row(&["storage", "show"])["evictable"].clone();
+    assert_eq!(evictable["files"], 0, "half of them are the last copies");
     synced.first.ok(&["folder", "undo", "Documents"]);
     eventually("all are back", || tree(&synced.here) == before);
-}
-
-#[test]
-fn files_that_were_gone_do_not_count_as_here_until_they_are_back() {
-    let mut synced = sixty();
-    let before = tree(&synced.here);
-    synced.second.stop();
-    let aside = synced.first.path("aside");
-    synced
-        .first
-        .at_once(|| fs::rename(synced.here.join("0"), &aside).unwrap());
-    resting(&synced.first, 30, 0);
-    eventually("they are not here", || {
-        synced.first.status()["missing_here"]["files"] == 30
+    eventually("then the other device lets go", || {
+        let files = second.rows(&["file", "list", "Documents", "--recursive"]);
+        let mut contents = files.iter().filter(|row| row["content"].is_object());
+        contents.all(|row| row["content"]["here"] == false)
     });
-    fs::rename(&aside, synced.here.join("0")).unwrap();
-    eventually("they are here, and nobody else was asked", || {
-        let status = synced.first.status();
-        status["missing_here"]["files"] == 0 && status["folders"][0]["state"] != "braked"
-    });
-    synced.second.start();
-    assert_eq!(synced.settled(), before);
 }
 
 #[test]

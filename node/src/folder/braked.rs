@@ -21,7 +21,7 @@ use super::rows::{Rows, row_kind};
 use super::scan::Parts;
 use super::state::{BrakeReport, MAX_BRAKED};
 use super::{Contents, FolderVault};
-use crate::vault::request::{BrakedFile, CommitRequest, FolderRow, Operation};
+use crate::vault::request::{BrakedFile, CommitRequest, Operation};
 
 /// How often a folder that the brake holds is looked at, at most: each time the whole of it is.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -255,12 +255,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             files = held.len(),
             "so much was deleted or rewritten in a synced folder at once that it rests until a person says that it was meant"
         );
-        let mut request = self.brake_request(held.iter().map(|(id, why)| (*id, Some(why.clone()))));
-        let not_here = held
-            .iter()
-            .filter(|(_, why)| matches!(why, BrakedFile::Gone | BrakedFile::Changed));
-        let not_here: Vec<FileId> = not_here.map(|(id, _)| *id).collect();
-        self.disown(&not_here, &mut request).await;
+        let request = self.brake_request(held.iter().map(|(id, why)| (*id, Some(why.clone()))));
         self.braked = Some(Braked::new(held, self.around.now()));
         self.doubted.clear();
         self.doubted_parts = None;
@@ -343,34 +338,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
 
     pub(super) fn off_request(&self) -> CommitRequest {
         let held = self.braked.iter().flat_map(|braked| braked.held.keys());
-        let mut request = self.brake_request(held.map(|id| (*id, None)));
-        let (number, rows) = (self.config.number, self.rows_to_read());
-        request.folder_rows = rows
-            .into_iter()
-            .map(|(id, row)| (number, id, row))
-            .collect();
-        request
-    }
-
-    /// Rows of files that were gone, such that their bytes are read if they are back: the vault was told that they are
-    /// not here.
-    fn rows_to_read(&self) -> Vec<(FileId, Option<FolderRow>)> {
-        let rows = self.shared.rows();
-        let held = self.braked.iter().flat_map(|braked| &braked.held);
-        let gone = held.filter(|(_, why)| **why == BrakedFile::Gone);
-        gone.filter_map(|(id, _)| {
-            let mut row = rows
-                .get(*id)
-                .filter(|row| row_kind(row) == Kind::File)?
-                .clone();
-            row.mtime_ns -= 1;
-            Some((*id, Some(row)))
-        })
-        .collect()
+        self.brake_request(held.map(|id| (*id, None)))
     }
 
     pub(super) fn off(&mut self) {
-        self.take_rows(self.rows_to_read());
         self.braked = None;
         self.losses = Window::default();
         self.everything = true;

@@ -269,9 +269,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.publish();
     }
 
-    /// Others must not count on this device for what is in a folder that is not there.
+    /// Others must not count on this device for what is in a folder that is not there, or that rests because so much of it
+    /// is gone.
     async fn tell_whether_away(&mut self) {
-        let is_away = matches!(self.halted, Some(Activity::Missing(_)));
+        let is_away = matches!(self.halted, Some(Activity::Missing(_))) || self.braked.is_some();
         if self.told_away == Some(is_away) {
             return;
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_crdt::chunks::{ChunkList, ChunkRoot};
-use coffer_crdt::files::{Content, FileId, Kind};
+use coffer_crdt::files::{Content, FileId};
 use coffer_protocol::frame::sealed_len;
 use coffer_protocol::identity::Hash;
 
@@ -14,14 +14,10 @@ use super::apply::Kept;
 use super::copies::has_copy;
 use super::decide;
 use super::engine::{Engine, Halt, blocking};
-use super::rows::row_kind;
 use super::{Contents, FolderVault};
 use crate::blobs::placement::Placement;
 use crate::blobs::{Import, ImportJob};
 use crate::vault::request::{CommitRequest, ContentDraft};
-
-/// Files whose contents are looked up in one go.
-const DISOWNED_AT_ONCE: usize = 2048;
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// Of the contents that the plan takes off the disk, those that were written without knowledge of what replaces
@@ -102,35 +98,6 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             any = true;
         }
         Ok(any)
-    }
-
-    /// Adds that the disk no longer has the bytes which the vault knows of these files, whatever became of them: others
-    /// must not count on this device for them.
-    pub(super) async fn disown(&self, gone: &[FileId], request: &mut CommitRequest) {
-        let number = self.config.number;
-        for gone in gone.chunks(DISOWNED_AT_ONCE) {
-            let asked: Vec<(FileId, [u8; 32])> = {
-                let rows = self.shared.rows();
-                let known = gone.iter().filter_map(|id| Some((*id, rows.get(*id)?)));
-                known
-                    .filter(|(_, row)| row_kind(row) == Kind::File)
-                    .map(|(id, row)| (id, row.hash))
-                    .collect()
-            };
-            {
-                let tree = self.vault.tree();
-                let shown = asked
-                    .iter()
-                    .flat_map(|(id, _)| [*id, tree.representative(*id)]);
-                request.recheck.extend(shown);
-            }
-            for (id, root) in self.roots_of(asked).await {
-                let chunks = self.chunks_of(&root).await.unwrap_or_default();
-                request.displaced.extend(places(&chunks, |offset, chunk| {
-                    file_place(number, id, offset, chunk)
-                }));
-            }
-        }
     }
 
     /// Says where the bytes are that were moved to the kept files.

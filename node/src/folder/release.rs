@@ -142,8 +142,10 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let held = braked.held.clone();
         let mut request = self.off_request();
         let number = self.config.number;
-        let undone = rows.iter().map(|(id, row)| (number, *id, row.clone()));
-        request.folder_rows.extend(undone);
+        request.folder_rows = rows
+            .iter()
+            .map(|(id, row)| (number, *id, row.clone()))
+            .collect();
         self.take_back(held, &mut request).await?;
         self.vault.commit(request).await?;
         self.take_rows(rows);
