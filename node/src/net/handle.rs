@@ -311,7 +311,7 @@ impl Net {
         self.roster.count()
     }
 
-    /// Connections that were not let in since the start: beyond a bound, or by the [`Door`].
+    /// Connections that were not let in since the start: beyond a bound, or by the [`Door`](super::Door).
     pub fn turned_away(&self) -> u64 {
         self.roster.turned_away.load(Ordering::Relaxed)
     }
