@@ -287,6 +287,14 @@ fn words(question: &Question) -> (String, String) {
             ),
             "Remove the host all the same?".to_owned(),
         ),
+        Question::RemoveFolder { dir, files } => (
+            format!(
+                "{} is not there, or much of it is gone: what only it had of {} cannot be copied into the vault now. Connect its disk, or say what happened with `coffer folder undo` or `coffer folder confirm`.",
+                dir.display(),
+                count(*files, "file", "files"),
+            ),
+            "Remove the folder all the same?".to_owned(),
+        ),
         Question::ReplaceEmptyVault => (
             "This device has started a vault of its own, with nothing in it yet.".to_owned(),
             "Leave it, and join the other vault?".to_owned(),

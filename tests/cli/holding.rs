@@ -72,6 +72,9 @@ fn nobody_counts_on_a_device_for_a_folder_that_is_away() {
     assert_eq!(evictable["files"], 0, "the last copy that can be had");
     let film = || second.row(&["file", "list", "Documents/film"])["content"]["here"].clone();
     eventually("its bytes were taken over", || film() == true);
+    first
+        .run(&["folder", "remove", synced.here.to_str().unwrap()])
+        .fails(5, "cannot be copied into the vault now");
     fs::rename(&aside, &synced.here).unwrap();
     eventually("it counts again, and the other may let go", || {
         first.ok(&["folder", "rescan"]);

@@ -645,6 +645,14 @@ pub enum Question {
     ReplaceEmptyVault,
     /// Merge a folder that is not empty? Nothing is deleted whatever the answer. Answer `Yes` or `No`.
     MergeFolder(super::FolderMerge),
+    /// End the syncing of a folder whose files cannot be copied into the vault now: it is not there, or it rests? Answer
+    /// `Yes` or `No`.
+    RemoveFolder {
+        /// The folder.
+        dir: PathBuf,
+        /// Files that were in it.
+        files: u64,
+    },
     /// Remove a host that alone is known to keep contents? Answer `Yes` or `No`.
     RemoveHost {
         /// Its name.

@@ -194,13 +194,15 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     ready.push((bring.id, want, temporary));
                 }
                 (Ok(_), _) => drop(self.questions.insert(bring.id)),
-                (Err(error), _) => failures(
-                    &error,
-                    bring.id,
-                    &tree,
-                    &mut self.unreachable,
-                    &mut self.refused,
-                ),
+                (Err(error), _) => {
+                    // What was written of it takes the room in which others could come and be deleted.
+                    if let (WriteError::DiskFull, Some(place)) = (&error, &self.place) {
+                        let temporary = temporary_name(bring.id, &bring.content.hash);
+                        let _ = place.tmp().unlink(&temporary);
+                    }
+                    let (unreachable, refused) = (&mut self.unreachable, &mut self.refused);
+                    failures(&error, bring.id, &tree, unreachable, refused);
+                }
             }
         }
         (ready, rows)

@@ -9,8 +9,10 @@ use super::folders::{config, find, stop_engine};
 use super::running::{Running, commit_error};
 use super::{Node, store_error};
 use crate::blobs::{FolderPaths, Import, ImportError, ImportJob, placement};
-use crate::control::{ControlError, ErrorKind, FolderRow, Progress, Reply, Session, Stage};
-use crate::folder;
+use crate::control::{
+    Answer, ControlError, ErrorKind, FolderRow, Progress, Question, Reply, Session, Stage,
+};
+use crate::folder::{self, Activity};
 use crate::vault::{CommitRequest, FolderSetting};
 
 /// Files copied into the store per commit when a folder is removed.
@@ -20,11 +22,22 @@ const KEPT_AT_ONCE: usize = 256;
 pub async fn remove(
     node: &Arc<Node>,
     dir: PathBuf,
-    session: &Session,
+    session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let (number, setting) = find(&running, &dir)?;
     let paths = present_files(&running, number)?;
+    if is_away(&running, number) {
+        let question = Question::RemoveFolder {
+            dir: setting.path.clone(),
+            files: paths.len() as u64,
+        };
+        if session.ask(question).await? != Answer::Yes {
+            return Err(ControlError::refused(
+                "the folder was not removed; nothing was changed",
+            ));
+        }
+    }
     let engine = running.folders.engines.lock().await.remove(&number);
     if let Some(engine) = engine {
         stop_engine(engine).await;
@@ -74,6 +87,14 @@ pub async fn remove(
             dir: setting.path,
             to: path,
         },
+    })
+}
+
+/// Whether a synced folder is not there, or rests because so much of it is gone.
+fn is_away(running: &Running, number: u32) -> bool {
+    running.folders.states().get(&number).is_some_and(|state| {
+        let activity = &state.borrow().activity;
+        matches!(activity, Activity::Missing(_) | Activity::Braked)
     })
 }
 
