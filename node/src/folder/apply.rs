@@ -200,21 +200,23 @@ impl<'a> Hands<'a> {
         Ok(names.iter().rev().collect())
     }
 
-    /// The file as its row has it: folder, name, row, and what is really there.
+    /// The file as its row has it: folder, name, row, and what is really there. Where another was put in its place since,
+    /// its own file is gone, and an inode number like its own says only that such numbers are used again.
     pub(super) fn find(&mut self, id: FileId) -> Result<(Dir, String, FolderRow, Stat), Trouble> {
-        let row = self
-            .shared
-            .rows()
-            .get(id)
-            .cloned()
-            .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+        let (row, is_ousted) = {
+            let rows = self.shared.rows();
+            let row = rows.get(id).cloned();
+            let row = row.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+            let there = rows.child(FileId(row.parent), &row.name);
+            (row, there.is_some_and(|there| there != id))
+        };
         if let Some(parked) = self.parked.get(&id).cloned() {
             let stat = self.place.tmp().stat_at(&parked)?;
             return Ok((self.place.tmp().clone(), parked, row, stat));
         }
         let folder = self.folder(FileId(row.parent))?;
         let stat = folder.stat_at(&row.name)?;
-        if stat.inode != row.inode || stat.kind != Some(row_kind(&row)) {
+        if is_ousted || stat.inode != row.inode || stat.kind != Some(row_kind(&row)) {
             return Err(self.surprise(FileId(row.parent)));
         }
         Ok((folder, row.name.clone(), row, stat))

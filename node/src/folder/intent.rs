@@ -20,7 +20,7 @@ use super::ground::Stat;
 use super::place::{HIDDEN, Place};
 use super::plan::{Step, Want};
 use super::rows::{Rows, kind_number, row_kind};
-use super::scan::{Snapshot, same_object};
+use super::scan::{Node, Snapshot, same_object};
 use crate::vault::request::FolderRow;
 
 /// The note's name in the hidden folder; the number is that of its layout.
@@ -206,7 +206,7 @@ pub fn done(rows: &Rows, disk: &Snapshot, noted: Vec<Intent>) -> Vec<Done> {
             0 => known.is_none() && rows.with_inode(node.stat.inode).next().is_none(),
             inode => node.stat.inode == inode,
         };
-        if !is_it {
+        if !is_it || is_still(rows, id, &row, node) {
             continue;
         }
         let mut read = false;
@@ -230,6 +230,19 @@ pub fn done(rows: &Rows, disk: &Snapshot, noted: Vec<Intent>) -> Vec<Done> {
         }
     }
     done
+}
+
+/// Whether what is in the place that a file was to have is another that was there before, and has its inode number because
+/// such numbers are used again: the file of the row was gone by then. Files that agree in all, and in their bytes, are
+/// names of one.
+fn is_still(rows: &Rows, id: FileId, end: &FolderRow, node: &Node) -> bool {
+    let before = rows.child(FileId(end.parent), &end.name);
+    let before = before.filter(|before| *before != id);
+    before.and_then(|id| rows.get(id)).is_some_and(|before| {
+        same_object(before, node.kind, &node.stat)
+            && (node.kind == Kind::Folder
+                || (before.hash != end.hash && node.stat.agrees(before, false)))
+    })
 }
 
 #[cfg(test)]
@@ -368,6 +381,33 @@ mod tests {
             }
         }
         assert!(synced.done().is_empty(), "it is taken in once");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_was_not_moved_to_where_another_has_its_inode_number() {
+        let mut synced = Synced::new();
+        synced.add(2, TOP, "b", Some("2"));
+        let other = synced.rows.get(id(2)).cloned().unwrap();
+        let gone = FolderRow {
+            name: "a".into(),
+            ctime_ns: other.ctime_ns - 1,
+            hash: NEW,
+            ..other
+        };
+        synced.rows.set(id(1), gone);
+        synced.note_steps(&[
+            Step::Park(id(1)),
+            Step::Move(id(2), TOP, "a".into()),
+            Step::Move(id(1), TOP, "b".into()),
+        ]);
+        assert!(synced.done().is_empty(), "nothing was done yet");
+        std::fs::rename(synced.path("b"), synced.path("a")).unwrap();
+        let done = synced.done();
+        let [Done { id: moved, row, .. }] = &done[..] else {
+            panic!("{done:?}");
+        };
+        assert_eq!(*moved, id(2));
+        assert_eq!(row.as_ref().unwrap().name, "a");
     }
 
     #[test]

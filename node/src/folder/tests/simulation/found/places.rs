@@ -1,6 +1,7 @@
 //! Names, moves and deletions.
 
 use super::super::case::Act;
+use super::super::edits::Edit;
 use super::super::people::Deed;
 use super::Found;
 
@@ -208,6 +209,23 @@ pub const PLACES: &[Found] = &[
             (0, Act::Deed(Deed::TurnFolders), 0x9c9bda88623edbf4),
             (0, Act::Deed(Deed::FileForFolder), 0xce64a1c8588048c0),
             (0, Act::Deed(Deed::TurnFolders), 0x2db8ee44165dcb8b),
+        ],
+    },
+    Found {
+        what: "of two files that changed places one was gone, and the other, which had its inode number by then, was taken for both",
+        devices: 3,
+        nature: 0xfb5ff7b514c9a8e8,
+        calm: false,
+        steps: &[
+            (0, Act::Api(Edit::Create), 0xc3b716295a807103),
+            (2, Act::Fill, 0x214b95fc85396813),
+            (0, Act::Deed(Deed::Delete), 0x662dff1ea8c961b3),
+            (1, Act::Api(Edit::Create), 0xe20d7fde8a3c199a),
+            (1, Act::Exchange, 0x9687c21990c77d33),
+            (0, Act::Exchange, 0xfb0f366ba98435c1),
+            (1, Act::Exchange, 0xb920feb84b73d087),
+            (2, Act::Deed(Deed::MoveTree), 0xe764babf9dd43d41),
+            (1, Act::Deed(Deed::Swap), 0xb3c3deb717a54b3),
         ],
     },
 ];
