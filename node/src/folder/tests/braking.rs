@@ -281,3 +281,19 @@ async fn a_brake_comes_off_by_itself_when_the_files_are_back() {
     assert_eq!(a.listing(), before);
     assert_eq!(b.listing(), before);
 }
+
+#[tokio::test]
+async fn a_brake_comes_off_when_all_but_a_few_files_that_were_deleted_before_is_back() {
+    let (a, b) = filled().await;
+    delete(&a, 58..60);
+    sync(&a, &b).await;
+    let before = a.listing();
+    let (whole, elsewhere) = (a.path("d0"), a.dir.path().join("elsewhere"));
+    let gone = (0..58).filter(|n| name(*n).starts_with("d0/")).count() as u64;
+    std::fs::rename(&whole, &elsewhere).unwrap();
+    braked(&a, gone + 2, 0).await;
+    std::fs::rename(&elsewhere, &whole).unwrap();
+    sync(&a, &b).await;
+    assert_eq!(a.listing(), before);
+    assert_eq!(b.listing(), before);
+}
