@@ -18,3 +18,16 @@ mod no_multicast;
 mod paths;
 mod power_loss;
 mod relay_container;
+
+/// Copies the program into a folder that others may enter: the one it was built in may be closed to them.
+fn program_for_others(dir: &std::path::Path) -> std::path::PathBuf {
+    let program = dir.join("coffer");
+    // By a process of its own: one that another test starts meanwhile would inherit this one's open file, and a program
+    // that is open for writing cannot be run.
+    let copied = std::process::Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_coffer"))
+        .arg(&program)
+        .status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp");
+    program
+}

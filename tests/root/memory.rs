@@ -47,9 +47,7 @@ fn core_limit(process: &Child) -> String {
 fn other_programs_of_the_same_user_cannot_read_the_memory_of_coffer() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    // The folder it was built in may be closed to others.
-    let program = dir.path().join("coffer");
-    std::fs::copy(env!("CARGO_BIN_EXE_coffer"), &program).unwrap();
+    let program = crate::program_for_others(dir.path());
     let data = dir.path().join("data");
     std::fs::create_dir(&data).unwrap();
     chown(&data, Some(SOMEBODY), Some(SOMEBODY)).unwrap();

@@ -37,9 +37,7 @@ fn without_any_home_it_asks_for_a_data_folder_and_works_with_one() {
     );
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    // The folder it was built in may be closed to others.
-    let program = dir.path().join("coffer");
-    std::fs::copy(env!("CARGO_BIN_EXE_coffer"), &program).unwrap();
+    let program = crate::program_for_others(dir.path());
     for arguments in [&["start"][..], &["status"], &[]] {
         let output = ended(coffer(&program, None, arguments));
         let said = String::from_utf8_lossy(&output.stderr);

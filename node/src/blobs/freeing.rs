@@ -26,21 +26,23 @@ pub struct StoredFile {
     pub modified_ms: u64,
 }
 
-/// One blob of a pack.
+/// A blob that is to leave some of its places.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub struct Leaving {
     /// The blob.
     pub blob: Hash,
-    /// Where it is.
-    pub place: Placement,
+    /// The places.
+    pub from: Vec<Placement>,
+    /// Other places of it that may be relied on, if they give it.
+    pub others: Vec<Placement>,
 }
 
-/// Blobs that were written into new packs, durably.
+/// Blobs that left places: what is nowhere else was written into new packs, durably.
 #[derive(Debug, Default)]
 pub struct Repacked {
     /// Where they are now.
     pub placed: Vec<(Hash, Placement)>,
-    /// Where they were.
+    /// Where they are to be no more.
     pub displaced: Vec<(Hash, Placement)>,
     /// Keeps the new packs until both are committed.
     pub hold: Hold,
@@ -159,23 +161,37 @@ impl Blobs {
         Ok(bytes)
     }
 
-    /// Writes blobs into new packs. What cannot be read is left where it is.
-    pub(crate) async fn repack(&self, frames: Vec<Frame>) -> Result<Repacked, BlobsError> {
-        self.blocking(move |shared| repack(shared, frames)).await
+    /// Has blobs leave places. Those that no other place gives are written into new packs; what cannot be read is left
+    /// where it is.
+    pub(crate) async fn repack(&self, leaving: Vec<Leaving>) -> Result<Repacked, BlobsError> {
+        self.blocking(move |shared| repack(shared, leaving)).await
     }
 }
 
-fn repack(shared: &Shared, frames: Vec<Frame>) -> Result<Repacked, BlobsError> {
+fn repack(shared: &Shared, leaving: Vec<Leaving>) -> Result<Repacked, BlobsError> {
     let hold = shared.pins.hold();
     let keeper = Keeper::new(hold.clone());
-    let mut displaced = Vec::with_capacity(frames.len());
+    let mut seam = Seam::new(shared)?;
+    let mut displaced = Vec::with_capacity(leaving.len());
     let mut sealed = Vec::new();
-    for Frame { blob, place } in frames {
-        sealed.clear();
-        if shared.store.read(&blob, &place, &mut sealed)? && frame::blob_id(&sealed) == blob {
+    for Leaving { blob, from, others } in leaving {
+        let mut gives = |place: &Placement| {
+            sealed.clear();
+            match place.is_in_store() {
+                true => {
+                    let read = shared.store.read(&blob, place, &mut sealed);
+                    read.is_ok_and(|read| read && frame::blob_id(&sealed) == blob)
+                }
+                false => seam.check(&blob, place, &mut sealed),
+            }
+        };
+        if !others.iter().any(&mut gives) {
+            if !from.iter().any(&mut gives) {
+                continue;
+            }
             keeper.keep(&shared.store, blob, &sealed)?;
-            displaced.push((blob, place));
         }
+        displaced.extend(from.into_iter().map(|place| (blob, place)));
     }
     Ok(Repacked {
         placed: keeper.flush(&shared.store)?,

@@ -60,7 +60,7 @@ pub use bring::Filled;
 pub use content::Named;
 pub use drop::{Dropped, Dropping, file_of};
 pub use error::{BlobsError, ImportError, ServeError, WriteError};
-pub use freeing::{Frame, Repacked, StoredFile};
+pub use freeing::{Leaving, Repacked, StoredFile};
 pub use gate::{Limits, Priority};
 pub use import::{Import, ImportJob, Imported};
 pub use jobs::{Group, NO_FOLDER, StoreJob, WriteJob};

@@ -3,6 +3,7 @@
 //! ```text
 //! names.rs    what is named: present contents, and earlier ones that the rule keeps
 //! survey.rs   what lies here and is not
+//! sparse.rs   files of which little is needed: that is written elsewhere
 //! vault/collect.rs   the transaction in which places go; blobs/pins.rs what writers are about to name
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! Nothing here waits for a writer or holds one up for longer than a batch takes.
 
 mod names;
+mod sparse;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -30,18 +32,14 @@ use coffer_protocol::identity::Hash;
 pub use names::{Names, gather, kept};
 use survey::Survey;
 
-use crate::blobs::placement::{Placement, decode_places};
-use crate::blobs::{Blobs, BlobsError, Frame};
+use crate::blobs::{Blobs, BlobsError};
 use crate::folder::place;
-use crate::store::{StoreError, tables};
+use crate::store::StoreError;
 use crate::vault::collect::{Collect, View, runs};
 use crate::vault::{CommitError, CommitRequest, VaultHandle, rule};
-use redb::{ReadableDatabase, ReadableTable};
 
 /// Blobs freed in one transaction, and while writers that want the very same must wait.
 const BATCH: usize = 1000;
-/// Packs that one run rewrites: each is at most half full, so this reads and writes some 50 MB.
-const REPACKED: usize = 32;
 /// Files that no row names are left alone for this long: they may just have been made.
 const ORPHAN_MS: u64 = 60 * 60 * 1000;
 
@@ -227,15 +225,17 @@ pub async fn collect(
     emptied.dedup();
     report.freed_bytes += blobs.remove_files(emptied).await?;
     report.freed_bytes += tidy_store(blobs, &survey, now_ms).await?;
-    let (kept, folders) = (std::mem::take(&mut survey.kept), folders.to_vec());
-    report.freed_bytes += blocking(move || {
-        Ok(folders
+    let (kept, folders) = (survey.kept.clone(), folders.to_vec());
+    let (removed, folders) = blocking(move || {
+        let removed = folders
             .iter()
             .map(|(number, folder)| remove_kept(*number, folder, &kept, now_ms))
-            .sum::<u64>())
+            .sum::<u64>();
+        Ok((removed, folders))
     })
     .await?;
-    report.more |= repack(vault, blobs, &survey).await?;
+    report.freed_bytes += removed;
+    report.more |= sparse::rewrite(vault, blobs, &survey, &folders).await?;
     Ok(report)
 }
 
@@ -337,50 +337,6 @@ fn remove_kept(
         }
     }
     bytes
-}
-
-/// Writes what is left in packs that are mostly empty into new ones. The old ones are nobody's then, and go with the
-/// next run: who is reading them has time to end. Says whether there is more of this to do.
-async fn repack(vault: &VaultHandle, blobs: &Blobs, survey: &Survey) -> Result<bool, CollectError> {
-    let mut sparse: Vec<[u8; 32]> = survey
-        .stored
-        .iter()
-        .filter(|(file, (_, bytes))| *bytes > 0 && bytes * 2 < blobs.stored_len(&Hash(**file)))
-        .map(|(file, _)| *file)
-        .collect();
-    if sparse.is_empty() {
-        return Ok(false);
-    }
-    let more = sparse.len() > REPACKED;
-    sparse.truncate(REPACKED);
-    let database = vault.database().clone();
-    let frames = blocking(move || {
-        let read = database.begin_read().map_err(StoreError::from)?;
-        let table = read.open_table(tables::PLACEMENT).map_err(StoreError::from)?;
-        let mut frames = Vec::new();
-        for item in table.iter().map_err(StoreError::from)? {
-            let (key, value) = item.map_err(StoreError::from)?;
-            let blob = Hash(*key.value());
-            let places = decode_places(value.value()).unwrap_or_default();
-            frames.extend(
-                places
-                    .into_iter()
-                    .filter(|place| matches!(place, Placement::Pack { pack, .. } if sparse.contains(pack)))
-                    .map(|place| Frame { blob, place }),
-            );
-        }
-        Ok(frames)
-    })
-    .await?;
-    let repacked = blobs.repack(frames).await?;
-    let request = CommitRequest {
-        placements: repacked.placed,
-        displaced: repacked.displaced,
-        holds: vec![repacked.hold],
-        ..CommitRequest::default()
-    };
-    vault.commit(request).await?;
-    Ok(more)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -37,6 +37,9 @@ pub struct Survey {
     pub stored: HashMap<[u8; 32], (u32, u64)>,
     /// Files that synced folders moved aside: how many blobs each holds.
     pub kept: HashMap<(u32, [u8; 24]), u32>,
+    /// Of those files, how many bytes this device has from nowhere else but synced folders. What several hold counts for
+    /// the one that was moved aside first.
+    pub alone: HashMap<(u32, [u8; 24]), u64>,
     /// Whether there was more than one run deals with.
     pub more: bool,
 }
@@ -114,6 +117,9 @@ pub fn survey(
                 Placement::File { .. } => {}
             }
         }
+        if let Some((file, len)) = relied_on(&places) {
+            *survey.alone.entry(file).or_default() += len;
+        }
         if names.contains(&blob) {
             if view.is_kept_elsewhere && is_doubled(&places, folders) {
                 if survey.doubled.len() < RUN_MAX {
@@ -148,6 +154,21 @@ pub fn survey(
     noted(view, names, all_runs, &mut survey)?;
     chunks(view, names, &mut survey)?;
     Ok(survey)
+}
+
+/// The file moved aside that a blob is in, of several the first; `None` if the store has it, or none does. Gives its
+/// length, too.
+pub fn relied_on(places: &[Placement]) -> Option<((u32, [u8; 24]), u64)> {
+    if places.iter().any(Placement::is_in_store) {
+        return None;
+    }
+    // Newest first.
+    places.iter().rev().find_map(|place| match place {
+        Placement::Kept {
+            root, name, len, ..
+        } => Some(((*root, *name), u64::from(*len))),
+        _ => None,
+    })
 }
 
 /// What earlier runs noted and is so no more.

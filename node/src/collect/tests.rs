@@ -341,6 +341,78 @@ async fn files_moved_aside_go_when_no_kept_content_is_in_them() {
     bench.stop().await;
 }
 
+/// A folder of which only files moved aside are read.
+struct Aside(std::path::PathBuf);
+
+impl crate::blobs::FolderPaths for Aside {
+    fn file(&self, _: u32, _: &[u8; 16]) -> Option<std::path::PathBuf> {
+        None
+    }
+
+    fn is_as_recorded(&self, _: u32, _: &[u8; 16], _: &std::fs::Metadata) -> bool {
+        false
+    }
+
+    fn is_there(&self, _: u32) -> bool {
+        true
+    }
+
+    fn kept(&self, _: u32, name: &[u8; 24]) -> Option<std::path::PathBuf> {
+        Some(self.0.join(hex::encode(name)))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_large_file_that_is_edited_often_one_whole_former_content_stays_and_the_changes() {
+    let bench = Bench::new().await;
+    let folder = bench.dir.path().join("folder");
+    let kept = folder.join(".vault/kept");
+    std::fs::create_dir_all(&kept).unwrap();
+    bench
+        .blobs
+        .set_folders(std::sync::Arc::new(Aside(kept.clone())));
+    let content = |edit: u64| {
+        let mut bytes = noise(1, 6 << 20);
+        let at = usize::try_from(edit).unwrap() << 20;
+        bytes[at..at + 1000].copy_from_slice(&noise(100 + edit, 1000));
+        bytes
+    };
+    // What four remote changes moved aside, one after the other.
+    let mut roots = Vec::new();
+    for edit in 1..=4u8 {
+        let path = kept.join(hex::encode([edit; 24]));
+        std::fs::write(&path, content(edit.into())).unwrap();
+        let into = crate::blobs::Import::FileBacked {
+            root: 7,
+            file: [1; 16],
+        };
+        let mut imported = bench.blobs.import_file(path, into).await.unwrap();
+        for (_, place) in &mut imported.rows.placements {
+            *place = place.clone().in_kept([edit; 24]);
+        }
+        roots.push((imported.root.clone(), imported.size));
+        bench.name(1, imported).await;
+    }
+    let folders = [(7, folder)];
+    // Moved aside, written elsewhere, freed.
+    for hours in [0, 2, 4] {
+        let now = wall_ms() + hours * DAY / 24;
+        let report = collect(&bench.vault, &bench.blobs, &folders, now, Limits::default()).await;
+        assert_eq!(report.unwrap().waiting_bytes, 0);
+    }
+    let whole = std::fs::read_dir(&kept).unwrap().count();
+    assert_eq!(whole, 1, "one whole content");
+    assert!(bench.stored() < 3 << 20, "{}", bench.stored());
+    for (edit, (root, size)) in (1..).zip(roots) {
+        let read = bench
+            .blobs
+            .read_range(&root, 0..size, &Fetch::nobody())
+            .await;
+        assert!(read.unwrap() == content(edit), "content {edit}");
+    }
+    bench.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn packs_that_are_mostly_empty_are_written_anew() {
     let bench = Bench::new().await;
