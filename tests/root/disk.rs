@@ -99,6 +99,18 @@ impl Disk {
         run("umount", &[self.mount.as_ref()]);
         self.mounted = false;
     }
+
+    /// Takes it away, as a person does who unplugs it; says whether the system let that happen.
+    pub fn let_go(&mut self) -> bool {
+        let unmounted = Command::new("umount").arg(&self.mount).output();
+        self.mounted = !unmounted.is_ok_and(|done| done.status.success());
+        !self.mounted
+    }
+
+    /// Brings it back.
+    pub fn bring_back(&mut self) {
+        self.mount();
+    }
 }
 
 impl Drop for Disk {

@@ -18,6 +18,7 @@ mod no_multicast;
 mod paths;
 mod power_loss;
 mod relay_container;
+mod unplugged;
 
 /// Copies the program into a folder that others may enter: the one it was built in may be closed to them.
 fn program_for_others(dir: &std::path::Path) -> std::path::PathBuf {

@@ -44,6 +44,15 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// What the system says.
     fn remove_all(&self, path: &Path) -> io::Result<()>;
+    /// Stands for `dir`, at an absolute path, for long, without keeping it open while nobody uses it
+    /// ([`Folder::rest`]). A disk of which nothing is ever unmounted has no need of that.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn lasting(&self, dir: Dir, path: &Path) -> io::Result<Dir> {
+        let _ = path;
+        Ok(dir)
+    }
 }
 
 /// A folder that is open. Names are of files directly in it. All errors are what the system says.
@@ -51,6 +60,8 @@ pub trait Disk: Debug + Send + Sync {
 pub trait Folder: Debug + Send + Sync {
     /// For the disk's own use: whose folder this is.
     fn as_any(&self) -> &dyn Any;
+    /// Nobody needs it for a while: what stands for a folder for long need not keep it open.
+    fn rest(&self) {}
     /// What it is itself.
     fn stat(&self) -> io::Result<Stat>;
     /// What is at a name; a link is not followed.

@@ -235,6 +235,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 }
                 continue;
             }
+            if let Some(place) = &self.place {
+                place.rest();
+            }
             let (deadline, asking) = (self.deadline(), !self.unreachable.is_empty());
             tokio::select! {
                 biased;

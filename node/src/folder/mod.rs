@@ -75,6 +75,7 @@ mod hidden;
 mod intake;
 mod intent;
 mod kept;
+mod lasting;
 mod learn;
 pub mod leave;
 mod local;

@@ -174,6 +174,13 @@ impl Place {
         let kept = hidden.below(Path::new(KEPT)).map_err(failed)?;
         let file_mode = probe_mode(&tmp).map_err(failed)?;
         let profile = probe_profile(&tmp);
+        let hidden = path.join(HIDDEN);
+        let lasting = |dir, path: &Path| disk.lasting(dir, path).map_err(failed);
+        let (root, tmp, kept) = (
+            lasting(root, path)?,
+            lasting(tmp, &hidden.join(TMP))?,
+            lasting(kept, &hidden.join(KEPT))?,
+        );
         Ok(Place {
             disk,
             path: path.to_path_buf(),
@@ -224,6 +231,13 @@ impl Place {
             Ok(text) if text == self.marker.text().as_bytes() => Ok(()),
             Ok(_) => Err(FolderError::Foreign(self.path.clone())),
             Err(_) => Err(FolderError::Unmarked(self.path.clone())),
+        }
+    }
+
+    /// Nothing is to be done in it for a while. Nothing of it is kept open then, so that its disk can be unmounted.
+    pub fn rest(&self) {
+        for dir in [&self.root, &self.tmp, &self.kept] {
+            dir.rest();
         }
     }
 

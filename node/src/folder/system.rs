@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 
 use super::disk::{Dir, Disk, Folder, Onto};
 use super::ground::Stat;
+use super::lasting::{self, Lasting};
 
 /// The disks of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +32,11 @@ impl Disk for System {
 
     fn remove_all(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_dir_all(path)
+    }
+
+    fn lasting(&self, dir: Dir, path: &Path) -> io::Result<Dir> {
+        let path = path.to_path_buf();
+        Lasting::of(dir, move || System.open(&path))
     }
 }
 
@@ -94,7 +100,8 @@ impl Folder for Open {
     }
 
     fn rename(&self, name: &str, to: &Dir, new: &str, onto: Onto) -> io::Result<()> {
-        let to = Open::of(to)?;
+        let to = lasting::opened(to)?;
+        let to = Open::of(&to)?;
         let done = match onto {
             Onto::Free => rustix::fs::renameat_with(&self.0, name, to, new, RenameFlags::NOREPLACE),
             Onto::Anything => rustix::fs::renameat(&self.0, name, to, new),
