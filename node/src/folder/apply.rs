@@ -45,6 +45,8 @@ pub struct Outcome {
     pub done: Vec<FileId>,
     /// What was not as its row says: the folder to look into, and the file to try again afterwards.
     pub surprises: Vec<(PathBuf, FileId)>,
+    /// Files whose stand-in is not as its row says: the folder of that one, and the file to try again once it was read.
+    pub waiting: Vec<(PathBuf, FileId)>,
     /// Ignored files whose side on disk stays as it is.
     pub alone: Vec<FileId>,
     /// Folders that are no longer the vault's and stay because of ignored files in them, and names of some.
@@ -57,6 +59,8 @@ pub struct Outcome {
 pub(super) enum Trouble {
     /// The disk is not as the rows say: look into this folder.
     Surprise(PathBuf),
+    /// The file that stands for it, in this folder, has to be read first.
+    Waits(PathBuf),
     Refused(io::Error),
 }
 
@@ -71,6 +75,7 @@ pub struct Hands<'a> {
     pub(super) place: &'a Place,
     pub(super) shared: &'a Shared,
     parked: BTreeMap<FileId, String>,
+    stand_ins: BTreeMap<FileId, FileId>,
     open: BTreeMap<FileId, Dir>,
     unique: &'a mut dyn FnMut() -> FileId,
     /// What became of it.
@@ -88,10 +93,17 @@ impl<'a> Hands<'a> {
             place,
             shared,
             parked: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
             open: BTreeMap::new(),
             unique,
             outcome: Outcome::default(),
         }
+    }
+
+    /// Which files stand for files that are to be put away because they show as one with those.
+    pub fn with_stand_ins(mut self, stand_ins: BTreeMap<FileId, FileId>) -> Hands<'a> {
+        self.stand_ins = stand_ins;
+        self
     }
 
     /// Carries out a step; what goes wrong is in [`Hands::outcome`].
@@ -121,6 +133,7 @@ impl<'a> Hands<'a> {
             Ok(()) if done => self.outcome.done.push(id),
             Ok(()) => {}
             Err(Trouble::Surprise(folder)) => self.outcome.surprises.push((folder, id)),
+            Err(Trouble::Waits(folder)) => self.outcome.waiting.push((folder, id)),
             // Gone while we looked: as surprising as something unexpected.
             Err(Trouble::Refused(error))
                 if matches!(
@@ -316,7 +329,26 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
+    /// A file goes because another stands for it only if that one is what its row says. Else the two may have changed
+    /// places, or that one has other bytes by now, and what goes would be the last that has these.
+    fn check_stand_in(&mut self, id: FileId) -> Result<(), Trouble> {
+        let Some(one) = self.stand_ins.get(&id).copied() else {
+            return Ok(());
+        };
+        let Some(parent) = self.shared.rows().get(one).map(|row| FileId(row.parent)) else {
+            return Ok(());
+        };
+        let renamed = self.parked.contains_key(&one);
+        match self.find(one) {
+            Ok((_, _, row, stat)) if stat.agrees(&row, renamed) => Ok(()),
+            _ => Err(Trouble::Waits(
+                self.shared.rows().path(parent).unwrap_or_default(),
+            )),
+        }
+    }
+
     fn keep(&mut self, id: FileId) -> Result<(), Trouble> {
+        self.check_stand_in(id)?;
         let (from, name, row, stat) = self.find(id)?;
         // Somebody's work must not be in the kept files even for a moment: the power may fail in it.
         if !stat.agrees(&row, true) {

@@ -116,7 +116,7 @@ impl View<'_> {
     }
 
     /// The others that are shown as one with a file.
-    fn twins(&self, id: FileId) -> impl Iterator<Item = FileId> {
+    pub(super) fn twins(&self, id: FileId) -> impl Iterator<Item = FileId> {
         let shown = self.tree.representative(id);
         let all = self.tree.group(id).into_iter().chain([shown]);
         all.filter(move |other| *other != id)

@@ -137,6 +137,29 @@ pub(super) fn rescue<'a>(
     copies
 }
 
+/// Gives a deleted file a content that whoever deleted it had not seen, and makes copies of `others` that lost as well and
+/// that nobody deleted: this write makes the vault forget them.
+pub(super) fn revival(
+    tree: &Tree,
+    now_ms: i64,
+    id: FileId,
+    content: &Content,
+    others: &[Rival],
+) -> Vec<Operation> {
+    let deletion = tree.deletion(id);
+    let unseen = others.iter().filter(|other| {
+        let dot = other.content.dot;
+        other.content.hash != content.hash && !deletion.is_some_and(|by| by.covers(dot))
+    });
+    let mut operations = rescue(tree, now_ms, id, unseen);
+    operations.push(Operation::SetContent {
+        id,
+        content: ContentDraft::from(content),
+        replaces: None,
+    });
+    operations
+}
+
 /// Gives a conflict copy its content, which was `written` then.
 pub(super) fn fill(copy: Copy, content: ContentDraft, written: Stamp, now_ms: i64) -> Operation {
     if copy.exists {

@@ -6,11 +6,12 @@
 //! comes to disk under the old name. Equal bytes are never a conflict.
 
 use coffer_crdt::chunks::{ChunkList, ChunkRoot};
-use coffer_crdt::files::{Dot, FileId, Stamp, conflict_name};
+use coffer_crdt::files::{FileId, Stamp, conflict_name};
 
 use super::compare::{Read, View, merge_group, row_of};
-use super::copies::{copy_for, fill};
+use super::copies::{Rival, copy_for, fill, rescue, revival};
 use super::names;
+use super::sparing::given_content;
 use crate::vault::request::{ContentDraft, FolderRow, Operation};
 
 /// What follows from one file that was read.
@@ -72,7 +73,13 @@ fn changed(
     old: &FolderRow,
     row: FolderRow,
 ) -> Settled {
-    let subject = view.tree.representative(id);
+    // Where another that shows as one with it is here beside it, people see two files, and changed one of them.
+    let is_beside = view.twins(id).any(|twin| view.rows.get(twin).is_some());
+    let subject = if is_beside {
+        id
+    } else {
+        view.tree.representative(id)
+    };
     let shown = view.tree.shown(subject).filter(|shown| !shown.trashed);
     let known = view.tree.get(subject);
     let there = known.as_ref().and_then(|known| known.content);
@@ -84,7 +91,9 @@ fn changed(
     };
     let write = || {
         let mut settled = only_row(Vec::new());
-        merge_group(view.tree, subject, &mut settled.operations);
+        if !is_beside {
+            merge_group(view.tree, subject, &mut settled.operations);
+        }
         settled.operations.push(Operation::SetContent {
             id: subject,
             content: draft.clone(),
@@ -309,23 +318,31 @@ pub fn preserve(
     Some(settled)
 }
 
-/// The same for a file that was deleted by someone who had not seen `rival`: the edit survives the deletion. `None` if
-/// the deleter had seen it.
-pub fn revive(view: &View<'_>, id: FileId, rival: ContentDraft, written: Dot) -> Option<Settled> {
-    if view.tree.get(id)?.is_deleted(written) {
+/// The same for a file that goes from here: where it was deleted by someone who had not seen `rival`, the edit survives
+/// the deletion, and so do `others` that lost as well. Where it only went elsewhere in the vault, what it shows there
+/// stays, and `rival` becomes a copy beside it. `None` if the deleter had seen it, or the copy is there already.
+pub fn revive(view: &View<'_>, id: FileId, rival: &Rival, others: &[Rival]) -> Option<Settled> {
+    if view.tree.get(id)?.is_deleted(rival.content.dot) {
         return None;
     }
     let row = view.rows.get(id)?.clone();
-    let operations = vec![Operation::SetContent {
-        id,
-        content: rival,
-        replaces: None,
-    }];
+    let is_live = view.tree.shown(id).is_some_and(|shown| !shown.trashed);
+    let operations = if is_live {
+        rescue(view.tree, view.now_ms, id, std::iter::once(rival))
+    } else {
+        revival(view.tree, view.now_ms, id, &rival.content, others)
+    };
+    if operations.is_empty() {
+        return None;
+    }
+    let copies = operations.iter().filter_map(given_content);
     Some(Settled {
+        copies: copies.filter(|copy| *copy != id).collect(),
         operations,
         rows: vec![(id, Some(row))],
         owner: id,
         revisit: vec![id],
+        conflict: is_live,
         ..Settled::default()
     })
 }

@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_crdt::chunks::{ChunkList, ChunkRoot};
-use coffer_crdt::files::{Content, FileId};
+use coffer_crdt::files::FileId;
 use coffer_protocol::frame::sealed_len;
 use coffer_protocol::identity::Hash;
 
 use super::apply::Kept;
-use super::copies::has_copy;
+use super::copies::{Rival, has_copy};
 use super::decide;
 use super::engine::{Engine, Halt, blocking};
+use super::sparing::hidden;
 use super::{Contents, FolderVault};
 use crate::blobs::placement::Placement;
 use crate::blobs::{Import, ImportJob};
@@ -33,35 +34,43 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
         let vault = self.vault.clone();
         let rivals = blocking(move || {
-            let mut rivals: Vec<(FileId, Content, bool)> = Vec::new();
+            let mut rivals: Vec<(FileId, Rival, Option<Vec<Rival>>)> = Vec::new();
             for (id, hash, goes) in endangered {
                 let mut found = vault.rival_contents(id)?.into_iter();
-                let Some(rival) = found.find(|rival| rival.hash == hash) else {
+                let Some(content) = found.find(|rival| rival.hash == hash) else {
                     continue;
                 };
-                let label = vault.device_label_of(&rival.dot);
-                if goes || !has_copy(&*vault, id, &rival, &label) {
-                    rivals.push((id, rival, goes));
+                let label = vault.device_label_of(&content.dot);
+                if goes || !has_copy(&*vault, id, &content, &label) {
+                    let others = if goes {
+                        Some(hidden(&*vault, id)?)
+                    } else {
+                        None
+                    };
+                    rivals.push((id, Rival { content, label }, others));
                 }
             }
             Ok::<_, Halt>(rivals)
         });
         let mut any = false;
-        for (id, rival, goes) in rivals.await?? {
-            let label = self.vault.device_label_of(&rival.dot);
+        for (id, lost, others) in rivals.await?? {
+            let Rival {
+                content: rival,
+                label,
+            } = &lost;
             let settled = {
                 let tree = self.vault.tree();
                 let rows = self.shared.rows();
-                let view = self.view(&rows, &tree, &label);
-                if goes {
-                    decide::revive(&view, id, ContentDraft::from(&rival), rival.dot)
+                let view = self.view(&rows, &tree, label);
+                if let Some(others) = &others {
+                    decide::revive(&view, id, &lost, others)
                 } else {
                     let written_ms = i64::try_from(rival.stamp.ms()).unwrap_or(i64::MAX);
                     decide::preserve(
                         &view,
                         id,
-                        ContentDraft::from(&rival),
-                        &label,
+                        ContentDraft::from(rival),
+                        label,
                         rival.stamp,
                         written_ms,
                     )
@@ -88,6 +97,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     .map(|(id, row)| (number, *id, row.clone()))
                     .collect(),
                 held: vec![(settled.owner, rival.hash)],
+                recheck: settled.copies,
                 ..CommitRequest::default()
             };
             if let Err(error) = self.vault.commit(request).await {

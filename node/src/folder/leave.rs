@@ -135,7 +135,7 @@ impl Hands<'_> {
         result: Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let is_surprise = match &result {
-            Ok(()) => false,
+            Ok(()) | Err(Trouble::Waits(_)) => false,
             Err(Trouble::Surprise(_)) => true,
             Err(Trouble::Refused(error)) => error.kind() == io::ErrorKind::NotFound,
         };

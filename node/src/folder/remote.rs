@@ -3,7 +3,7 @@
 //! Steps that need no bytes are carried out at once and committed together. Contents are written to temporary files by
 //! transfers that run beside the loop; what comes back of them is put in place in `groups.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coffer_crdt::files::{FileId, Kind};
@@ -14,6 +14,7 @@ use super::apply::{Hands, Outcome, confirm_kept};
 use super::engine::{Engine, Flight, Halt, RETRY, add_part, blocking};
 use super::hidden::temporary_name;
 use super::intent;
+use super::local::LOOK_AGAIN;
 use super::plan::{Bring, RemotePlan, Step, endangered, plan_some, same_files};
 use super::scan::Depth;
 use super::state::Problem;
@@ -32,6 +33,8 @@ const SURVEY_FILES: usize = 4 * TRANSFER_FILES;
 const MANY_CHANGES: usize = 512;
 /// How often in a row a file may find the disk other than its row says, before that is reported as a problem.
 const MAX_SURPRISES: u32 = 4;
+/// How often in a row a file may wait for the reading of the one that stands for it: a quarter of a minute in all.
+const MAX_WAITS: u32 = 10;
 
 impl<V: FolderVault, C: Contents> Engine<V, C> {
     /// What is shown otherwise in the tree is in question. `false` when there will be no more.
@@ -149,6 +152,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         bring.retain(|bring| !waiting.contains(&bring.id));
         self.twins.append(&mut waiting);
         self.spare_twins(&mut steps);
+        let stand_ins = self.stand_ins(&steps);
         for id in settled {
             self.forget(id);
         }
@@ -161,7 +165,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                     intent::note(&place, &intents).map_err(unnoted)?;
                 }
                 let mut unique = || around.fresh();
-                let mut hands = Hands::new(&place, &shared, &mut unique);
+                let hands = Hands::new(&place, &shared, &mut unique);
+                let mut hands = hands.with_stand_ins(stand_ins);
                 for step in &steps {
                     hands.step(step);
                 }
@@ -200,6 +205,16 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             }
             !spared
         });
+    }
+
+    /// The files that stand for those which are put away because they show as one with them.
+    fn stand_ins(&self, steps: &[Step]) -> BTreeMap<FileId, FileId> {
+        let tree = self.vault.tree();
+        let kept = steps.iter().filter_map(|step| match step {
+            Step::Keep(id) => Some((*id, tree.representative(*id))),
+            _ => None,
+        });
+        kept.filter(|(id, one)| id != one).collect()
     }
 
     /// A file has nothing to wait for any more.
@@ -303,6 +318,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             kept,
             done,
             surprises,
+            waiting,
             alone,
             left,
             refused,
@@ -335,6 +351,19 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             } else {
                 let reason = "something else is in its way on disk".to_owned();
                 self.refuse(id, folder.to_string_lossy().into_owned(), reason);
+            }
+        }
+        for (folder, id) in waiting {
+            let times = self.surprises.entry(id).or_insert(0);
+            *times += 1;
+            if *times < MAX_WAITS {
+                let at = self.around.now() + LOOK_AGAIN * *times;
+                self.later.push((at, folder, Depth::Shallow));
+                self.twins.insert(id);
+            } else {
+                let reason = "the file that it is one with was changed, and cannot be read yet";
+                let path = self.shared.rows().path(id).unwrap_or(folder);
+                self.refuse(id, path.to_string_lossy().into_owned(), reason.to_owned());
             }
         }
         for (id, path, error) in refused {

@@ -29,7 +29,8 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             let known = found.iter().filter_map(|(read, ..)| read.id);
             known
                 .filter(|id| rows.get(*id).is_some())
-                .map(|id| tree.representative(id))
+                // Which of the two is written is decided later.
+                .flat_map(|id| [id, tree.representative(id)])
                 .collect()
         };
         if files.is_empty() {

@@ -13,8 +13,8 @@ use coffer_crdt::tree::Tree;
 
 use super::FolderVault;
 use super::compare::merge_group;
-use super::copies::{Rival, has_copy, rescue};
-use crate::vault::request::{CommitError, ContentDraft, Operation};
+use super::copies::{Rival, has_copy, rescue, revival};
+use crate::vault::request::{CommitError, Operation};
 
 /// Contents of a file that it does not show, and that nobody has made a copy of yet. Reads the database.
 pub(super) fn hidden<V: FolderVault>(vault: &V, file: FileId) -> Result<Vec<Rival>, CommitError> {
@@ -122,8 +122,8 @@ pub fn keep_outdone<V: FolderVault>(
 ) -> Result<Spared, CommitError> {
     let mut kept = Spared::default();
     for (id, hash) in outdone {
-        let rivals = hidden(vault, *id)?.into_iter();
-        let Some(rival) = rivals.into_iter().find(|rival| rival.content.hash == *hash) else {
+        let rivals = hidden(vault, *id)?;
+        let Some(rival) = rivals.iter().find(|rival| rival.content.hash == *hash) else {
             continue;
         };
         let tree = vault.tree();
@@ -135,14 +135,10 @@ pub fn keep_outdone<V: FolderVault>(
                 .deletion(*id)
                 .is_some_and(|by| by.covers(rival.content.dot));
             if !own && !with {
-                kept.add_copies(vec![Operation::SetContent {
-                    id: *id,
-                    content: ContentDraft::from(&rival.content),
-                    replaces: None,
-                }]);
+                kept.add_copies(revival(&tree, now_ms, *id, &rival.content, &rivals));
             }
         } else {
-            kept.add_copies(rescue(&tree, now_ms, *id, std::iter::once(&rival)));
+            kept.add_copies(rescue(&tree, now_ms, *id, std::iter::once(rival)));
         }
     }
     Ok(kept)

@@ -9,6 +9,7 @@ use coffer_protocol::identity::VaultId;
 
 use super::super::apply::Hands;
 use super::super::compare::{View, compare};
+use super::super::copies::Rival;
 use super::super::decide::{link_draft, preserve, revive, settle};
 use super::super::hidden::temporary_name;
 use super::super::names::Profile;
@@ -17,6 +18,7 @@ use super::super::place::{Marker, Place};
 use super::super::plan::{Wish, endangered, plan, same_files};
 use super::super::rows::Rows;
 use super::super::scan::scan_whole;
+use super::super::sparing::hidden;
 use super::cloud::Cloud;
 use super::double::TestVault;
 use crate::blobs::Import;
@@ -356,20 +358,23 @@ impl Puppet {
                 continue;
             };
             let label = self.vault.device_label_of(&rival.dot);
-            let draft = ContentDraft {
-                size: rival.size,
-                mtime_ms: 0,
-                executable: rival.executable,
-                hash,
-                target: rival.target,
-                root: rival.root,
+            let others = if goes {
+                hidden(&self.vault, id).unwrap()
+            } else {
+                Vec::new()
             };
             let settled = {
                 let (tree, rows) = (self.vault.tree(), self.shared.rows());
                 let view = self.view(&rows, &tree, &label);
                 if goes {
-                    revive(&view, id, draft, rival.dot)
+                    let content = rival.clone();
+                    let label = label.clone();
+                    revive(&view, id, &Rival { content, label }, &others)
                 } else {
+                    let draft = ContentDraft {
+                        mtime_ms: 0,
+                        ..ContentDraft::from(&rival)
+                    };
                     preserve(&view, id, draft, &label, rival.stamp, 1_795_305_600_000)
                 }
             };

@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_crdt::files::{FileId, Kind};
 
 use super::super::FolderVault;
-use super::super::compare::merge_group;
-use super::super::sparing::{Spared, keep_outdone, spare};
+use super::super::compare::{View, merge_group};
+use super::super::decide::revive;
+use super::super::names::Profile;
+use super::super::rows::Rows;
+use super::super::sparing::{Spared, hidden, keep_outdone, spare};
 use super::cloud::{ReadStamp, imported};
 use super::double::TestVault;
 use crate::blobs::Import;
-use crate::vault::request::{CommitRequest, ContentDraft, Operation};
+use crate::vault::request::{CommitRequest, ContentDraft, FolderRow, Operation};
 
 const NOW: i64 = 1_795_305_600_000;
 
@@ -223,4 +226,107 @@ fn what_was_written_here_comes_back_where_somebody_deleted_the_file_without_havi
     let kept = keep_outdone(&one, &one.take_outdone(), NOW).unwrap();
     commit(&one, kept.operations);
     assert_eq!(listing(&one, &TEXTS), listed(&[("f", "by one")]));
+}
+
+/// Three vaults that wrote `f` apart; the third deleted it, having seen its own content alone, which is the latest. The
+/// first has heard of all that.
+fn apart_in_three() -> [TestVault; 3] {
+    let all = [1, 2, 3].map(TestVault::new);
+    let [one, other, third] = &all;
+    for vault in &all {
+        vault.set_wall_ms(NOW);
+    }
+    commit(one, vec![create(3, FileId::ROOT, "f", Some("old"))]);
+    other.pull(one);
+    third.pull(one);
+    commit(one, vec![content(3, "by one")]);
+    other.set_wall_ms(NOW + 1000);
+    commit(other, vec![content(3, "by other")]);
+    third.set_wall_ms(NOW + 2000);
+    commit(third, vec![content(3, "newest")]);
+    commit(third, vec![trash(3)]);
+    one.pull(other);
+    one.pull(third);
+    all
+}
+
+const COPY_OF_OTHER: &str = "f (conflict from device 2, 2026-11-22)";
+
+#[test]
+fn what_comes_back_does_not_make_the_vault_forget_what_lost_beside_it() {
+    let [one, other, _] = apart_in_three();
+    assert!(one.listing().is_empty());
+    let kept = keep_outdone(&one, &one.take_outdone(), NOW).unwrap();
+    commit(&one, kept.operations);
+    other.pull(&one);
+    for vault in [&one, &other] {
+        let expected = [("f", "by one"), (COPY_OF_OTHER, "by other")];
+        assert_eq!(listing(vault, &TEXTS), listed(&expected));
+    }
+    // Nothing is left to be done on the device that wrote that.
+    let kept = keep_outdone(&other, &other.take_outdone(), NOW).unwrap();
+    assert!(kept.operations.is_empty());
+}
+
+/// What the engine of a device does whose disk has `text` as `f`, which goes from there.
+fn revived(vault: &TestVault, text: &str) -> Vec<Operation> {
+    let mut all = hidden(vault, id(3)).unwrap();
+    let at = all
+        .iter()
+        .position(|it| it.content.hash == draft(text).hash);
+    let rival = all.remove(at.unwrap());
+    let row = FolderRow {
+        parent: FileId::ROOT.0,
+        name: "f".into(),
+        kind: 0,
+        inode: 1,
+        size: text.len() as u64,
+        mtime_ns: 0,
+        ctime_ns: 0,
+        executable: false,
+        hash: rival.content.hash,
+    };
+    let rows = Rows::new(FileId::ROOT, BTreeMap::from([(id(3), row)]));
+    let tree = vault.tree();
+    let view = View {
+        rows: &rows,
+        tree: &tree,
+        vault_folder: FileId::ROOT,
+        profile: Profile::EXT4,
+        label: &rival.label,
+        now_ms: NOW,
+    };
+    revive(&view, id(3), &rival, &all).map_or_else(Vec::new, |settled| settled.operations)
+}
+
+#[test]
+fn what_a_disk_has_of_a_deleted_file_comes_back_with_what_lost_beside_it() {
+    let [one, other, _] = apart_in_three();
+    let operations = revived(&one, "by one");
+    commit(&one, operations);
+    other.pull(&one);
+    let expected = [("f", "by one"), (COPY_OF_OTHER, "by other")];
+    assert_eq!(listing(&other, &TEXTS), listed(&expected));
+}
+
+#[test]
+fn what_a_disk_has_of_a_file_that_went_elsewhere_does_not_replace_what_that_shows() {
+    let (one, other) = apart();
+    commit(
+        &other,
+        vec![Operation::MoveFile {
+            id: id(3),
+            parent: FileId::ROOT,
+            name: "elsewhere".into(),
+        }],
+    );
+    one.pull(&other);
+    let operations = revived(&one, "by one");
+    commit(&one, operations);
+    let there = listing(&one, &TEXTS);
+    assert_eq!(there["elsewhere"], "by other");
+    let copy = "elsewhere (conflict from device 1, 2026-11-22)";
+    assert_eq!(there[copy], "by one");
+    // It is there, and that is all.
+    assert!(hidden(&one, id(3)).unwrap().is_empty());
 }
