@@ -30,6 +30,7 @@ mod provider;
 mod recovery;
 mod relay;
 mod relay_host;
+mod retiming;
 mod revoking;
 mod scenarios;
 mod scripts;

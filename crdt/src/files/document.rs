@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::registers::{CreatedAt, Register};
 use super::{
-    Actor, Content, Dot, FileId, Kind, MergedInto, NameError, Place, RegisterError, Stamp, Trash,
-    check_name, date,
+    Actor, Content, Dot, FileId, Kind, MergedInto, NameError, Place, RegisterError, Stamp, Times,
+    Trash, check_name, date, times,
 };
 use crate::change::ChangeInfo;
 use crate::{ChangeError, Document, DocumentError, NewChange, Revision, ScalarValue};
@@ -26,7 +26,8 @@ pub struct FileState {
     pub created_ms: i64,
     /// Where it stands.
     pub place: Place,
-    /// What it holds: `None` for folders, and for a file whose content was not written yet.
+    /// What it holds, with the modification time that was set to it last: `None` for folders, and for a file whose content
+    /// was not written yet.
     pub content: Option<Content>,
     /// Whether it was deleted or restored.
     pub trash: Option<Trash>,
@@ -49,6 +50,8 @@ pub struct FilePatch {
     pub trash: Option<Trash>,
     /// See [`crate::tree::Tree::group`].
     pub merged_into: Option<MergedInto>,
+    /// Another modification time for a content.
+    pub times: Option<Times>,
 }
 
 /// Why a file document cannot be read or written.
@@ -165,6 +168,7 @@ pub fn edit(
         patch.content.as_ref().map(scalar),
         patch.trash.as_ref().map(scalar),
         patch.merged_into.as_ref().map(scalar),
+        patch.times.as_ref().map(scalar),
     ]
     .into_iter()
     .flatten()
@@ -264,8 +268,11 @@ fn gather(values: impl Fn(&str) -> Vec<ScalarValue>) -> Result<FileState, FileEr
     let CreatedAt(created_ms) =
         first_of(&values(CreatedAt::FIELD))?.ok_or(FileError::Missing(CreatedAt::FIELD))?;
     let place = latest_of(&values(Place::FIELD))?.ok_or(FileError::Missing(Place::FIELD))?;
-    let content = latest_of::<Content>(&values(Content::FIELD))?;
+    let mut content = latest_of::<Content>(&values(Content::FIELD))?;
     check_content(kind, content.as_ref())?;
+    if let Some(content) = &mut content {
+        times::set_in(&values(Times::FIELD), content);
+    }
     let (trash, also_deleted) = deletions_of(&values(Trash::FIELD))?;
     let merged_into = latest_of(&values(MergedInto::FIELD))?;
     Ok(FileState {
@@ -332,7 +339,9 @@ fn first_of<R: Register + Ord>(values: &[ScalarValue]) -> Result<Option<R>, Regi
 }
 
 /// All values that can be read. Fails if there are values and none of them is sound, or one is of a later version.
-fn sound_values<R: Register>(values: &[ScalarValue]) -> Result<Vec<(R, &[u8])>, RegisterError> {
+pub(super) fn sound_values<R: Register>(
+    values: &[ScalarValue],
+) -> Result<Vec<(R, &[u8])>, RegisterError> {
     let mut sound = Vec::with_capacity(values.len());
     let mut failure = None;
     for value in values {

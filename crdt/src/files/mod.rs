@@ -11,6 +11,7 @@
 //! conflict_names.rs  names of conflict copies: made and read
 //! registers.rs  the registers and their bytes
 //! date.rs       dates as text
+//! times.rs      times that were changed without the bytes
 //! lasting.rs    tags of contents, and what goes from the trash for good
 //! document.rs   registers <-> documents: first change, read, edit, history of contents, JSON
 //! record.rs     what was read from a document, for whoever keeps it beside that
@@ -29,6 +30,7 @@ pub mod registers;
 pub mod stamp;
 #[cfg(test)]
 mod tests;
+pub mod times;
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -43,6 +45,7 @@ pub use lasting::{Purge, Tag};
 pub use names::{MAX_NAME_BYTES, NameError, check_name};
 pub use registers::{Content, MergedInto, Place, RegisterError, Trash};
 pub use stamp::{Dot, Hlc, MAX_SKEW_MS, Stamp};
+pub use times::Times;
 
 /// The doctype of the documents of this module.
 pub const DOCTYPE: &str = "io.cozy.files";

@@ -68,3 +68,13 @@ fn trash() -> Trash {
         dot: dot(PHONE, 301),
     }
 }
+
+/// A time that was set to a content on the phone.
+fn touched(content: &Content, mtime_ms: i64, seq: u64) -> Times {
+    Times {
+        mtime_ms,
+        content: content.version(),
+        stamp: Stamp(Stamp::from_ms(DAY + 9).0 + seq),
+        dot: dot(PHONE, seq),
+    }
+}

@@ -48,14 +48,14 @@ enum Face {
         name: Arc<str>,
         kind: Kind,
         waiting: bool,
-        content: Option<(Stamp, Dot, [u8; 32])>,
+        content: Option<(Stamp, Dot, [u8; 32], i64)>,
     },
 }
 
 impl Tree {
     /// What is shown otherwise than when this was last called, by id.
     ///
-    /// Told of are those whose folder, name, kind, content, or waiting changed, which came to stand for themselves or
+    /// Told of are those whose folder, name, kind, content, its time, or waiting changed, which came to stand for themselves or
     /// to be shown as another, went to the trash or came back, came or went: themselves, not what is below them.
     /// Moving a folder tells of that folder only. Where two folders become one, everything is told of that stood in
     /// the one which is no longer shown. Where the deletion of a folder or its recall reaches what is below, that is
@@ -135,7 +135,7 @@ impl Tree {
             content: node
                 .content
                 .as_ref()
-                .map(|content| (content.stamp, content.dot, content.hash)),
+                .map(|content| (content.stamp, content.dot, content.hash, content.mtime_ms)),
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Outcome {
     pub touched: BTreeSet<FileId>,
     /// Bytes moved aside.
     pub kept: Vec<Kept>,
+    /// Files that have to be read, though what the file system says of them is what was made of them.
+    pub unsure: Vec<PathBuf>,
     /// Files that are as they shall be now.
     pub done: Vec<FileId>,
     /// What was not as its row says: the folder to look into, and the file to try again afterwards.
@@ -116,7 +118,7 @@ impl<'a> Hands<'a> {
             Step::Keep(_) => self.keep(id),
             Step::Remove(_) => self.remove(id),
             Step::Link(_, want) => self.link(id, want),
-            Step::Permit(_, executable) => self.permit(id, *executable),
+            Step::Mark(_, executable, mtime_ms) => self.mark(id, *executable, *mtime_ms),
         };
         let spot = match step {
             Step::Make(_, parent, name) => Some((*parent, name.as_str())),

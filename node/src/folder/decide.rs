@@ -3,10 +3,11 @@
 //! A file has three contents: what its row says (what disk and vault last agreed on), what the vault shows now, and
 //! what was read. Where only the disk differs from the row, the vault gets new content; where both do and not in the
 //! same way, that is a **conflict**: what was read becomes a copy with a name of its own, and the vault's content
-//! comes to disk under the old name. Equal bytes are never a conflict.
+//! comes to disk under the old name. Equal bytes are never a conflict. A modification time that was set without them is
+//! passed on by itself, which changes no content.
 
 use coffer_crdt::chunks::{ChunkList, ChunkRoot};
-use coffer_crdt::files::{FileId, Stamp, conflict_name};
+use coffer_crdt::files::{FileId, Kind, Stamp, conflict_name};
 
 use super::compare::{Read, View, merge_group, row_of};
 use super::copies::{Rival, copy_for, fill, rescue, revival};
@@ -83,6 +84,10 @@ fn changed(
     let shown = view.tree.shown(subject).filter(|shown| !shown.trashed);
     let known = view.tree.get(subject);
     let there = known.as_ref().and_then(|known| known.content);
+    // Whether somebody set its time, and whether it is another than the vault's.
+    let is_file = read.kind == Kind::File;
+    let is_same_time = |ms: i64| !is_file || view.profile.is_same_time(ms, row.mtime_ns);
+    let is_retimed = !is_same_time(whole_ms(old.mtime_ns));
     let only_row = |revisit: Vec<FileId>| Settled {
         rows: vec![(id, Some(row.clone()))],
         owner: id,
@@ -94,9 +99,18 @@ fn changed(
         if !is_beside {
             merge_group(view.tree, subject, &mut settled.operations);
         }
+        let mut content = draft.clone();
+        if let Some(there) = there.filter(|there| there.hash == draft.hash)
+            && !is_retimed
+            && content.mtime_ms != there.mtime_ms
+        {
+            // Only the executable bit was changed here; a time that was set elsewhere stays.
+            content.mtime_ms = there.mtime_ms;
+            settled.revisit.push(id);
+        }
         settled.operations.push(Operation::SetContent {
             id: subject,
-            content: draft.clone(),
+            content,
             replaces: there.map(|there| there.hash),
         });
         settled
@@ -115,11 +129,20 @@ fn changed(
             if there.hash == draft.hash
                 && (there.executable == draft.executable || draft.executable == old.executable) =>
         {
-            only_row(if there.executable == draft.executable {
-                Vec::new()
-            } else {
-                vec![id]
-            })
+            let is_other_time = !is_same_time(there.mtime_ms);
+            let sets = is_other_time && is_retimed && draft.hash == old.hash;
+            // Where only the vault has another time, that is in question already, or this disk cannot keep it.
+            let is_timed = sets || !is_other_time || draft.hash == old.hash;
+            let is_settled = there.executable == draft.executable && is_timed;
+            let mut settled = only_row(if is_settled { Vec::new() } else { vec![id] });
+            if sets {
+                settled.operations.push(Operation::SetTime {
+                    id: subject,
+                    mtime_ms: draft.mtime_ms,
+                    of: draft.hash,
+                });
+            }
+            settled
         }
         Some(there) if there.hash == old.hash || there.hash == draft.hash => write(),
         Some(_) if touched_only => only_row(vec![id]),
@@ -128,6 +151,12 @@ fn changed(
         Some(_) => conflict(view, read, draft, id, row),
         None => write(),
     }
+}
+
+/// Milliseconds, as the vault keeps them; the ends of what it can say for what is beyond.
+fn whole_ms(ns: i128) -> i64 {
+    let ms = ns.div_euclid(1_000_000);
+    i64::try_from(ms).unwrap_or(if ms < 0 { i64::MIN } else { i64::MAX })
 }
 
 fn new(
@@ -157,7 +186,9 @@ fn new(
             .filter(|content| content.hash == draft.hash);
         return match same {
             Some(content) => {
-                let revisit = if content.executable == draft.executable {
+                let is_same_time = read.kind != Kind::File
+                    || view.profile.is_same_time(content.mtime_ms, row.mtime_ns);
+                let revisit = if content.executable == draft.executable && is_same_time {
                     Vec::new()
                 } else {
                     vec![there]

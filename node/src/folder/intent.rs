@@ -19,7 +19,7 @@ use super::compare::row_of;
 use super::ground::Stat;
 use super::place::{HIDDEN, Place};
 use super::plan::{Step, Want};
-use super::rows::{Rows, kind_number, row_kind};
+use super::rows::{Rows, kind_number, row_kind, unsure_time};
 use super::scan::{Node, Snapshot, same_object};
 use crate::vault::request::FolderRow;
 
@@ -53,7 +53,18 @@ pub fn of_steps(rows: &Rows, steps: &[Step]) -> Vec<Intent> {
                 })
             }
             Step::Keep(_) | Step::Remove(_) => None,
-            Step::Park(_) | Step::Link(..) | Step::Permit(..) => continue,
+            Step::Mark(_, executable, Some(mtime_ms)) => {
+                let before = ends.get(&id).cloned().flatten();
+                let Some(row) = before.or_else(|| rows.get(id).cloned()) else {
+                    continue;
+                };
+                Some(FolderRow {
+                    executable: *executable,
+                    mtime_ns: i128::from(*mtime_ms) * 1_000_000,
+                    ..row
+                })
+            }
+            Step::Park(_) | Step::Link(..) | Step::Mark(..) => continue,
         };
         if ends.insert(id, end).is_none() {
             order.push(id);
@@ -206,7 +217,10 @@ pub fn done(rows: &Rows, disk: &Snapshot, noted: Vec<Intent>) -> Vec<Done> {
             0 => known.is_none() && rows.with_inode(node.stat.inode).next().is_none(),
             inode => node.stat.inode == inode,
         };
-        if !is_it || is_still(rows, id, &row, node) {
+        let is_as_before = known.is_some_and(|known| {
+            (known.parent, &known.name) == (row.parent, &row.name) && node.stat.agrees(known, false)
+        });
+        if !is_it || is_as_before || is_still(rows, id, &row, node) {
             continue;
         }
         let mut read = false;
@@ -214,11 +228,16 @@ pub fn done(rows: &Rows, disk: &Snapshot, noted: Vec<Intent>) -> Vec<Done> {
         row.ctime_ns = node.stat.ctime_ns;
         if row.kind == kind_number(Kind::Folder) {
             made.insert(id, row.inode);
-        } else if !known.is_some_and(|known| known.hash == row.hash && known.inode == row.inode)
-            || !node.stat.agrees(&row, true)
+        } else if !known.is_some_and(|known| {
+            let now = (row.hash, row.inode, row.mtime_ns);
+            (known.hash, known.inode, known.mtime_ns) == now
+        }) || !node.stat.agrees(&row, true)
         {
-            // A row that does not agree with the disk has the bytes read.
-            row.mtime_ns = node.stat.mtime_ns - 1;
+            // A row that does not agree with the disk has the bytes read. Where it does not anyway, its time tells whether
+            // somebody set another since.
+            if row.mtime_ns == node.stat.mtime_ns {
+                row.mtime_ns = unsure_time(&row);
+            }
             read = true;
         }
         if known != Some(&row) {

@@ -29,7 +29,7 @@
 //! schedule.rs     moves in an order in which no name is taken twice (pure)
 //! apply.rs        RemotePlan -> disk; placing.rs contents and links of it; intent.rs what is about to be done, for the start after a crash
 //! conflicts.rs    the conflicts there are, and how one is settled (pure)
-//! profile.rs      what a file system takes as names; spelling.rs names of the vault <-> names on disk
+//! profile.rs      what a file system takes as names, and how exactly it keeps times; spelling.rs names of the vault <-> names on disk
 //! names.rs        names of conflict copies
 //! paths.rs        where a file is now, for those who read its bytes
 //! first_merge.rs  what adding a folder would do

@@ -172,8 +172,11 @@ impl Place {
         make_folder(&hidden, KEPT, 0o700).map_err(failed)?;
         let tmp = hidden.below(Path::new(TMP)).map_err(failed)?;
         let kept = hidden.below(Path::new(KEPT)).map_err(failed)?;
-        let file_mode = probe_mode(&tmp).map_err(failed)?;
-        let profile = probe_profile(&tmp);
+        let (file_mode, time_step_ms) = probe_file(&tmp).map_err(failed)?;
+        let profile = Profile {
+            time_step_ms,
+            ..probe_profile(&tmp)
+        };
         let hidden = path.join(HIDDEN);
         let lasting = |dir, path: &Path| disk.lasting(dir, path).map_err(failed);
         let (root, tmp, kept) = (
@@ -396,11 +399,34 @@ fn make_folder(parent: &Dir, name: &str, mode: u32) -> io::Result<()> {
 }
 
 /// Permission bits of a new file under the process's umask and the folder's defaults, found out by making one.
-fn probe_mode(tmp: &Dir) -> io::Result<u32> {
+/// The mode of a new file, and the step in which the file system keeps times.
+fn probe_file(tmp: &Dir) -> io::Result<(u32, i64)> {
     tmp.touch("probe", 0o666)?;
     let mode = tmp.stat_at("probe")?.mode & 0o666;
+    let marked = tmp.mark("probe", mode, Some(ODD_TIME_MS));
+    let step = match marked.and_then(|()| tmp.stat_at("probe")) {
+        Ok(stat) => time_step(stat.mtime_ns),
+        Err(_) => Profile::EXT4.time_step_ms,
+    };
     tmp.unlink("probe")?;
-    Ok(mode)
+    Ok((mode, step))
+}
+
+/// A time (milliseconds since 1970) that no file system with a coarser step can keep as it is.
+const ODD_TIME_MS: i64 = 1_000_000_001_987;
+
+/// The step of a file system that made this of [`ODD_TIME_MS`]: cut off or rounded, by less than the step. One that knows no
+/// times at all is taken for a fine one.
+fn time_step(disk_ns: i128) -> i64 {
+    // NTFS and what Linux calls its own; exFAT; ext3, HFS+; FAT.
+    let steps = [1, 10, 1000, 2000].map(|time_step_ms| Profile {
+        time_step_ms,
+        ..Profile::EXT4
+    });
+    let fitting = steps
+        .iter()
+        .find(|profile| profile.is_same_time(ODD_TIME_MS, disk_ns));
+    fitting.unwrap_or(&Profile::EXT4).time_step_ms
 }
 
 /// What the file system does with names, found out by trying. What cannot be found out is taken for a plain disk: then
@@ -439,6 +465,7 @@ fn probe_profile(tmp: &Dir) -> Profile {
             Ok(limit) if (MIN_NAME_BYTES..255).contains(&limit) => Limit::Bytes(limit),
             _ => Profile::EXT4.limit,
         },
+        time_step_ms: Profile::EXT4.time_step_ms,
     }
 }
 
@@ -513,5 +540,24 @@ mod tests {
             place.root().stat_at("out").unwrap().kind,
             Some(Kind::Symlink)
         );
+    }
+
+    #[test]
+    fn the_step_of_times_is_known_by_what_becomes_of_an_odd_one() {
+        for (kept_ms, step) in [
+            (ODD_TIME_MS, 1),
+            (1_000_000_001_980, 10),
+            (1_000_000_001_990, 10),
+            (1_000_000_001_000, 1000),
+            (1_000_000_002_000, 1000),
+            (1_000_000_000_000, 2000),
+            (0, 1),
+        ] {
+            assert_eq!(
+                time_step(i128::from(kept_ms) * 1_000_000),
+                step,
+                "{kept_ms}"
+            );
+        }
     }
 }

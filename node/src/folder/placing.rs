@@ -9,6 +9,7 @@ use super::compare::row_of;
 use super::disk::Dir;
 use super::hidden::{LINK, PENDING, spare_name};
 use super::plan::{Want, WantContent};
+use super::rows::unsure_time;
 use crate::vault::request::FolderRow;
 
 impl Hands<'_> {
@@ -64,20 +65,45 @@ impl Hands<'_> {
         )
     }
 
-    pub(super) fn permit(&mut self, id: FileId, executable: bool) -> Result<(), Trouble> {
+    /// Sets what stands beside the bytes: the executable bit, and the time where one is given.
+    pub(super) fn mark(
+        &mut self,
+        id: FileId,
+        executable: bool,
+        mtime_ms: Option<i64>,
+    ) -> Result<(), Trouble> {
         let (folder, name, row, stat) = self.find(id)?;
+        let parent = FileId(row.parent);
         if !stat.agrees(&row, false) {
-            return Err(self.surprise(FileId(row.parent)));
+            return Err(self.surprise(parent));
         }
-        folder.mark(&name, mode(stat.mode, executable), None)?;
+        match folder.mark(&name, mode(stat.mode, executable), mtime_ms) {
+            // A file of another user: its bytes are what matters.
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && executable == stat.executable =>
+            {
+                return Ok(());
+            }
+            done => done?,
+        }
         let after = folder.stat_at(&name)?;
-        if !after.agrees(&row, true) {
-            return Err(self.surprise(FileId(row.parent)));
+        let mtime_ns = if mtime_ms.is_some() {
+            after.mtime_ns
+        } else {
+            row.mtime_ns
+        };
+        let hash = row.hash;
+        if !after.agrees(&FolderRow { mtime_ns, ..row }, true) {
+            return Err(self.surprise(parent));
         }
-        self.set(
-            id,
-            row_of(FileId(row.parent), &name, Kind::File, &after, row.hash),
-        );
+        let mut row = row_of(parent, &name, Kind::File, &after, hash);
+        if mtime_ms.is_some() {
+            // Who wrote to it right before its time was set left no trace but the bytes.
+            row.mtime_ns = unsure_time(&row);
+            self.outcome.unsure.extend(self.shared.rows().path(id));
+        }
+        self.set(id, row);
         Ok(())
     }
 

@@ -69,8 +69,8 @@ pub enum Step {
     Remove(FileId),
     /// Make a symbolic link, or replace the one that is there.
     Link(FileId, Want),
-    /// Set or clear the executable bit.
-    Permit(FileId, bool),
+    /// Set or clear the executable bit, and set the modification time (milliseconds since 1970) where one is given.
+    Mark(FileId, bool, Option<i64>),
 }
 
 impl Step {
@@ -83,7 +83,7 @@ impl Step {
             | Step::Keep(id)
             | Step::Remove(id)
             | Step::Link(id, _)
-            | Step::Permit(id, _) => *id,
+            | Step::Mark(id, ..) => *id,
         }
     }
 }
@@ -253,7 +253,7 @@ pub fn plan_some(
                         to: Some(to),
                     });
                 }
-                contents(*id, want, row, &mut plan, &mut after);
+                contents(view, *id, want, row, &mut plan, &mut after);
             }
             (Wish::Gone, Some(_)) => changes.push(Change {
                 id: *id,
@@ -334,6 +334,7 @@ fn step(view: &View<'_>, wishes: &BTreeMap<FileId, Wish>, change: &Change) -> Op
 }
 
 fn contents(
+    view: &View<'_>,
     id: FileId,
     want: &Want,
     row: Option<&FolderRow>,
@@ -343,8 +344,11 @@ fn contents(
     let Some(content) = &want.content else { return };
     match row {
         Some(row) if row.hash == content.hash => {
-            if row.executable != content.executable && want.kind == Kind::File {
-                after.push(Step::Permit(id, content.executable));
+            let is_same_time = view.profile.is_same_time(content.mtime_ms, row.mtime_ns);
+            let is_same = row.executable == content.executable && is_same_time;
+            if want.kind == Kind::File && !is_same {
+                let mtime_ms = (!is_same_time).then_some(content.mtime_ms);
+                after.push(Step::Mark(id, content.executable, mtime_ms));
             }
         }
         Some(_) if want.kind == Kind::Symlink => after.push(Step::Link(id, want.clone())),

@@ -1,4 +1,4 @@
-//! What a file system takes as names, and which names it takes for one.
+//! What a file system takes as names, which names it takes for one, and how exactly it keeps times.
 //!
 //! The rules are data: tests run those of other systems on whatever disk there is. On the real disk they are found out
 //! by trying ([`super::place`]).
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// What a file system does with names.
+/// What a file system does with names and times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// `A.txt` and `a.txt` are one file.
@@ -18,6 +18,9 @@ pub struct Profile {
     pub is_windows: bool,
     /// How long a name may be.
     pub limit: Limit,
+    /// The step in which it keeps modification times, in milliseconds: 1 where they are as fine as the vault's, 2000 on FAT,
+    /// 1000 on ext3 and HFS+.
+    pub time_step_ms: i64,
 }
 
 /// The longest name.
@@ -42,6 +45,7 @@ impl Profile {
         folds_form: false,
         is_windows: false,
         limit: Limit::Bytes(255),
+        time_step_ms: 1,
     };
     /// macOS as it is set up by default, and Linux folders with `+F`.
     pub const APFS: Profile = Profile {
@@ -49,6 +53,7 @@ impl Profile {
         folds_form: true,
         is_windows: false,
         limit: Limit::Bytes(255),
+        time_step_ms: 1,
     };
     /// Windows; also FAT and exFAT wherever they are mounted.
     pub const NTFS: Profile = Profile {
@@ -56,6 +61,7 @@ impl Profile {
         folds_form: false,
         is_windows: true,
         limit: Limit::Utf16(255),
+        time_step_ms: 1,
     };
 
     /// Whether two different names can be one to it.
@@ -65,7 +71,18 @@ impl Profile {
 
     /// Whether every name of the vault can stand on it as it is.
     pub fn takes_all(self) -> bool {
-        self == Profile::EXT4
+        let time_step_ms = Profile::EXT4.time_step_ms;
+        Profile {
+            time_step_ms,
+            ..self
+        } == Profile::EXT4
+    }
+
+    /// Whether a time of the vault (milliseconds since 1970) and one on this disk (nanoseconds) are one, as far as the disk
+    /// can tell: whatever it makes of the first when that is set, cut off or rounded, is never taken for another.
+    pub fn is_same_time(self, vault_ms: i64, disk_ns: i128) -> bool {
+        let apart = disk_ns.div_euclid(1_000_000) - i128::from(vault_ms);
+        apart.abs() < i128::from(self.time_step_ms)
     }
 
     /// What two names have in common exactly if they are one to it (or may be: a file system's own table of letters can
@@ -159,6 +176,33 @@ mod tests {
         assert!(
             is_one(Profile::APFS, "\u{212a}", "k"),
             "the sign for kelvin"
+        );
+    }
+
+    #[test]
+    fn times_are_compared_as_exactly_as_the_disk_keeps_them() {
+        let fat = Profile {
+            time_step_ms: 2000,
+            ..Profile::NTFS
+        };
+        for (profile, vault_ms, disk_ns, is_same) in [
+            (Profile::EXT4, 5, 5_999_999, true),
+            (Profile::EXT4, 5, 6_000_000, false),
+            (Profile::EXT4, -1, -1, true),
+            (fat, 3999, 2_000_000_000, true),
+            (fat, 3999, 4_000_000_000, true),
+            (fat, 4000, 2_000_000_000, false),
+            (fat, i64::MIN, i128::MAX / 2, false),
+        ] {
+            let found = profile.is_same_time(vault_ms, disk_ns);
+            assert_eq!(found, is_same, "{vault_ms} and {disk_ns}");
+        }
+        assert!(
+            Profile {
+                time_step_ms: 1000,
+                ..Profile::EXT4
+            }
+            .takes_all()
         );
     }
 

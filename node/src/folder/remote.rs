@@ -4,6 +4,7 @@
 //! transfers that run beside the loop; what comes back of them is put in place in `groups.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use coffer_crdt::files::{FileId, Kind};
@@ -319,6 +320,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             done,
             surprises,
             waiting,
+            unsure,
             alone,
             left,
             refused,
@@ -352,6 +354,12 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 let reason = "something else is in its way on disk".to_owned();
                 self.refuse(id, folder.to_string_lossy().into_owned(), reason);
             }
+        }
+        for path in unsure {
+            let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            add_part(&mut self.parts, folder, Depth::Shallow);
+            // As far as anybody knows nobody writes to it, and it need not rest.
+            self.closed.insert(path);
         }
         for (folder, id) in waiting {
             let times = self.surprises.entry(id).or_insert(0);

@@ -50,6 +50,11 @@ pub fn true_ctime(row: &FolderRow) -> i128 {
     }
 }
 
+/// Almost the time that a row has: no disk's file agrees with a row that has it, so its bytes are read, and nobody set it.
+pub fn unsure_time(row: &FolderRow) -> i128 {
+    row.mtime_ns ^ 1
+}
+
 /// The row, marked as one of a file that is ignored.
 pub fn aside(row: &FolderRow) -> FolderRow {
     FolderRow {

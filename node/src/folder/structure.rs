@@ -140,6 +140,7 @@ fn subject(operation: &Operation) -> Option<FileId> {
         | Operation::CreateCopy { id, .. }
         | Operation::MoveFile { id, .. }
         | Operation::SetContent { id, .. }
+        | Operation::SetTime { id, .. }
         | Operation::TrashFile { id }
         | Operation::RestoreFile { id } => Some(*id),
         _ => None,

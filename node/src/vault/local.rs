@@ -354,6 +354,7 @@ impl Work<'_, '_> {
                 };
                 self.edit_file(*id, &patch, changed)
             }
+            Operation::SetTime { id, mtime_ms, of } => self.set_time(*id, *mtime_ms, of, changed),
             Operation::TrashFile { id } => {
                 let state = self.known_file(*id)?;
                 let (clock, dot) = (self.seen(), self.dot());
@@ -450,7 +451,7 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn edit_file(
+    pub(super) fn edit_file(
         &mut self,
         id: FileId,
         patch: &FilePatch,
@@ -503,7 +504,7 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn known_file(&self, id: FileId) -> Result<FileState, Refusal> {
+    pub(super) fn known_file(&self, id: FileId) -> Result<FileState, Refusal> {
         if id == FileId::ROOT {
             return Err(CommitError::Invalid(
                 "the vault's top folder itself cannot be changed".into(),

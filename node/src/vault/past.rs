@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use coffer_crdt::document::Document;
 use coffer_crdt::files::lasting::{self, Purge, Tag};
-use coffer_crdt::files::{self, Content, FileId, FileState, Stamp};
+use coffer_crdt::files::{self, Content, FileId, FilePatch, FileState, Stamp, Times};
 use coffer_crdt::retention::VersionId;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table};
 
@@ -333,6 +333,36 @@ impl Work<'_, '_> {
         self.take_tags(id, &document)?;
         self.keep(key, document);
         Ok(())
+    }
+
+    /// A time of a content's own, which takes the place of none that somebody writes elsewhere.
+    pub(super) fn set_time(
+        &mut self,
+        id: FileId,
+        mtime_ms: i64,
+        of: &[u8; 32],
+        changed: &mut Changed,
+    ) -> Result<(), Refusal> {
+        let content = self.known_file(id)?.content;
+        let Some(content) = content.filter(|content| content.hash == *of) else {
+            return Err(CommitError::Changed(format!("file {id}")).into());
+        };
+        if content.mtime_ms == mtime_ms {
+            return Ok(());
+        }
+        let before = files::times::times(&self.file_document(id)?.1);
+        let last = before.iter().map(|times| times.stamp).max();
+        let times = Times {
+            mtime_ms,
+            content: content.version(),
+            stamp: self.stamp_after(last.unwrap_or_default().max(content.stamp)),
+            dot: self.dot(),
+        };
+        let patch = FilePatch {
+            times: Some(times),
+            ..FilePatch::default()
+        };
+        self.edit_file(id, &patch, changed)
     }
 
     fn file_document(

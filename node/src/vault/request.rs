@@ -78,6 +78,13 @@ pub enum Operation {
         content: ContentDraft,
         replaces: Option<[u8; 32]>,
     },
+    /// Gives a file another modification time (milliseconds since 1970), and leaves its bytes. `of` is the hash of the
+    /// content that it is for: where another one has come meanwhile, the answer is [`CommitError::Changed`].
+    SetTime {
+        id: FileId,
+        mtime_ms: i64,
+        of: [u8; 32],
+    },
     /// Moves a file, or a folder with all that this device has seen in it, to the trash.
     TrashFile { id: FileId },
     /// Takes a file or folder out of the trash.

@@ -196,6 +196,26 @@ fn content_that_was_not_seen_is_not_replaced() {
     );
     commit(&mut core, vec![set(4, None)]).unwrap();
     assert_eq!(hash(&core, id), [4; 32]);
+
+    // A time is for one content as well, and there for as long as that is.
+    let time = |core: &Core| {
+        let tree = Arc::clone(core.tree());
+        let tree = tree.read().unwrap();
+        tree.get(id).unwrap().content.unwrap().mtime_ms
+    };
+    let set_time = |mtime_ms: i64, byte: u8| Operation::SetTime {
+        id,
+        mtime_ms,
+        of: [byte; 32],
+    };
+    let refused = commit(&mut core, vec![set_time(77, 3)]);
+    assert!(matches!(refused, Err(CommitError::Changed(_))));
+    for mtime_ms in [77, 88, -1] {
+        commit(&mut core, vec![set_time(mtime_ms, 4)]).unwrap();
+        assert_eq!(time(&core), mtime_ms);
+    }
+    commit(&mut core, vec![set(5, Some(4))]).unwrap();
+    assert_eq!(time(&core), content(5).mtime_ms);
 }
 
 /// A content of one chunk, and the blob of that.

@@ -45,6 +45,19 @@ fn the_bytes_of_registers_are_frozen() {
     );
 }
 
+#[test]
+fn the_bytes_of_a_changed_time_are_frozen() {
+    let times = touched(&content(), DAY - 86_400_000, 9);
+    let expected = format!(
+        "01 80e0b8b6bf68 818080a0d79180d101 {} 8980a4a0d79180d101 {} 09",
+        "11".repeat(16),
+        "22".repeat(16)
+    );
+    let bytes = times.encode().unwrap();
+    assert_eq!(hex::encode(&bytes), expected.replace(' ', ""));
+    assert_eq!(Times::decode(&bytes), Ok(times));
+}
+
 /// Table `files_1`. A record without deletions beside the latest ends where the state does.
 #[test]
 fn the_bytes_of_records_are_frozen() {

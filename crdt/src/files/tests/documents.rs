@@ -300,3 +300,80 @@ fn json_speaks_the_published_vocabulary() {
         "a"
     );
 }
+
+fn set_time(document: &mut Document, times: Times) -> crate::NewChange {
+    let patch = FilePatch {
+        times: Some(times),
+        ..FilePatch::default()
+    };
+    edit(document, &patch, times.dot.writer, DAY).unwrap()
+}
+
+fn mtime(document: &Document) -> i64 {
+    read(document).unwrap().content.unwrap().mtime_ms
+}
+
+#[test]
+fn a_time_that_was_changed_counts_for_the_content_that_it_was_set_to() {
+    let first = first_change(&state(), LAPTOP, DAY).unwrap();
+    let load = || Document::load(None, [first.bytes.as_slice()]).unwrap();
+    let mut phone = load();
+    let change = set_time(&mut phone, touched(&content(), 5, 9));
+    assert_eq!(mtime(&phone), 5);
+    assert_eq!(read(&phone).unwrap().content.unwrap().dot, content().dot);
+    // Written elsewhere at the same time: those bytes are shown with their own time, and nothing lost against them.
+    let mut laptop = load();
+    let newer = Content {
+        hash: [5; 32],
+        stamp: content().stamp.next(),
+        dot: dot(LAPTOP, 10),
+        ..content()
+    };
+    let patch = FilePatch {
+        content: Some(newer.clone()),
+        ..FilePatch::default()
+    };
+    let edited = edit(&mut laptop, &patch, LAPTOP, DAY).unwrap();
+    for (document, change) in [(&mut laptop, &change), (&mut phone, &edited)] {
+        document.apply(&change.bytes).unwrap();
+        assert_eq!(read(document).unwrap().content, Some(newer.clone()));
+        assert!(rivals(document).unwrap().is_empty());
+    }
+    // The time of the newer content, though set before by the stamp than that of the older.
+    let early = Times {
+        stamp: Stamp(1),
+        dot: dot([0x33; 16], 1),
+        ..touched(&newer, 7, 11)
+    };
+    let mut apart = load();
+    apart.apply(&edited.bytes).unwrap();
+    let early = set_time(&mut apart, early);
+    apart.apply(&change.bytes).unwrap();
+    phone.apply(&early.bytes).unwrap();
+    assert_eq!((mtime(&apart), mtime(&phone)), (7, 7));
+}
+
+#[test]
+fn of_times_that_were_set_apart_the_later_counts_everywhere_and_damaged_ones_for_nothing() {
+    let first = first_change(&state(), LAPTOP, DAY).unwrap();
+    let load = || Document::load(None, [first.bytes.as_slice()]).unwrap();
+    let (mut one, mut other) = (load(), load());
+    let early = set_time(&mut one, touched(&content(), 5, 1));
+    let late = Times {
+        dot: dot(LAPTOP, 9),
+        ..touched(&content(), 6, 2)
+    };
+    let late = set_time(&mut other, late);
+    one.apply(&late.bytes).unwrap();
+    other.apply(&early.bytes).unwrap();
+    assert_eq!((mtime(&one), mtime(&other)), (6, 6));
+    assert_eq!(times::times(&one).len(), 2);
+    for bytes in [vec![2, 1], vec![1], Vec::new()] {
+        let mut document = load();
+        let value = ScalarValue::Bytes(bytes);
+        document
+            .set_scalars(&[("times", value)], PHONE, DAY)
+            .unwrap();
+        assert_eq!(read(&document).unwrap(), state());
+    }
+}

@@ -1,11 +1,13 @@
 //! A vault that keeps a real tree, and every value that its registers ever had.
 
+mod asked;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use coffer_crdt::files::{
-    Content, Dot, FileId, FileState, Kind, MergedInto, Place, Purge, Stamp, Trash,
+    Content, Dot, FileId, FileState, Kind, MergedInto, Place, Purge, Stamp, Times, Trash,
 };
 use coffer_crdt::tree::{Changed, Tree};
 use coffer_protocol::identity::Hash;
@@ -28,6 +30,7 @@ struct Doc {
     deletions: Vec<Trash>,
     merged: Option<MergedInto>,
     purge: Option<Purge>,
+    times: Vec<Times>,
 }
 
 impl Doc {
@@ -42,6 +45,7 @@ impl Doc {
             deletions: Vec::new(),
             merged: None,
             purge: None,
+            times: Vec::new(),
         }
     }
 
@@ -80,13 +84,23 @@ impl Doc {
             .max_by_key(|content| (content.stamp, content.dot.writer))
     }
 
+    /// The content with the time that was set to it.
+    fn timed(&self) -> Option<Content> {
+        let content = self.content()?;
+        let mtime_ms = Times::among(&self.times, content).unwrap_or(content.mtime_ms);
+        Some(Content {
+            mtime_ms,
+            ..content.clone()
+        })
+    }
+
     fn state(&self) -> FileState {
         let (trash, also_deleted) = self.trash();
         FileState {
             kind: self.kind,
             created_ms: 0,
             place: self.place.clone(),
-            content: self.content().cloned(),
+            content: self.timed(),
             trash,
             also_deleted,
             merged_into: self.merged,
@@ -109,6 +123,8 @@ impl Doc {
             }
         }
         self.undone.extend(&other.undone);
+        let news = other.times.iter().filter(|it| !self.times.contains(it));
+        self.times.extend(news.copied().collect::<Vec<_>>());
         if other.merged.map(|merged| (merged.stamp, merged.dot.writer))
             > self.merged.map(|merged| (merged.stamp, merged.dot.writer))
         {
@@ -219,6 +235,18 @@ impl TestVault {
                     tree.get(*id)?.content.map(|content| content.hash),
                 ))
             })
+            .collect()
+    }
+
+    /// The modification times of all files shown, by path.
+    pub fn times(&self) -> BTreeMap<String, i64> {
+        let (ids, tree) = (self.ids(), self.tree());
+        let shown = ids.into_iter().filter(|id| {
+            let shown = tree.shown(*id);
+            shown.is_some_and(|shown| shown.same_as.is_none() && shown.kind == Kind::File)
+        });
+        shown
+            .filter_map(|id| Some((tree.path(id)?, tree.get(id)?.content?.mtime_ms)))
             .collect()
     }
 
@@ -367,10 +395,14 @@ impl TestVault {
             return Err(error.clone());
         }
         for operation in &request.operations {
-            if let Operation::SetContent { id, replaces, .. } = operation
-                && let Some(doc) = inner.docs.get(id)
-                && replaces.is_some()
-                && *replaces != doc.state().content.map(|content| content.hash)
+            let (id, expected) = match operation {
+                Operation::SetContent { id, replaces, .. } => (id, *replaces),
+                Operation::SetTime { id, of, .. } => (id, Some(*of)),
+                _ => continue,
+            };
+            if let Some(doc) = inner.docs.get(id)
+                && expected.is_some()
+                && expected != doc.content().map(|content| content.hash)
             {
                 return Err(CommitError::Changed(format!("{id}")));
             }
@@ -453,6 +485,20 @@ impl TestVault {
                     doc.contents.push(new);
                     touched.insert(id);
                 }
+                Operation::SetTime { id, mtime_ms, of } => {
+                    let doc = inner.docs.get_mut(&id).ok_or_else(|| missing(id))?;
+                    let content = doc.content().filter(|content| content.hash == of);
+                    let content = content.ok_or_else(|| CommitError::Changed(format!("{id}")))?;
+                    let before = doc.times.iter().map(|times| times.stamp).max();
+                    let times = Times {
+                        mtime_ms,
+                        content: content.version(),
+                        stamp: stamp.max(before.unwrap_or_default().next()),
+                        dot,
+                    };
+                    doc.times.push(times);
+                    touched.insert(id);
+                }
                 Operation::TrashFile { id } => {
                     let doc = inner.docs.get_mut(&id).ok_or_else(|| missing(id))?;
                     doc.set_trash(Trash { clock, stamp, dot });
@@ -507,60 +553,5 @@ impl TestVault {
         }
         self.show(&mut tree, &inner, touched);
         Ok(Committed::default())
-    }
-}
-
-impl FolderVault for TestVault {
-    async fn commit(&self, request: CommitRequest) -> Result<Committed, CommitError> {
-        self.commit_now(request)
-    }
-
-    fn tree(&self) -> RwLockReadGuard<'_, Tree> {
-        self.tree.read().unwrap()
-    }
-
-    fn subscribe_tree(&self) -> broadcast::Receiver<Arc<Vec<Changed>>> {
-        self.changes.subscribe()
-    }
-
-    fn folder_rows(&self, _folder: u32) -> Result<BTreeMap<FileId, FolderRow>, CommitError> {
-        Ok(self.rows())
-    }
-
-    fn folder_brakes(&self, _folder: u32) -> Result<BTreeMap<FileId, BrakedFile>, CommitError> {
-        Ok(self.inner().brakes.clone())
-    }
-
-    fn device_label(&self) -> String {
-        self.label.clone()
-    }
-
-    fn device_label_of(&self, dot: &Dot) -> String {
-        format!("device {}", dot.writer[0])
-    }
-
-    fn file_contents(&self, files: &[FileId]) -> Result<Vec<Option<Content>>, CommitError> {
-        let inner = self.inner();
-        Ok(files
-            .iter()
-            .map(|id| inner.docs.get(id).and_then(|doc| doc.content().cloned()))
-            .collect())
-    }
-
-    fn rival_contents(&self, file: FileId) -> Result<Vec<Content>, CommitError> {
-        let inner = self.inner();
-        let Some(doc) = inner.docs.get(&file) else {
-            return Ok(Vec::new());
-        };
-        Ok(rivals(doc).cloned().collect())
-    }
-
-    fn past_content(&self, file: FileId, hash: &[u8; 32]) -> Result<Option<Content>, CommitError> {
-        Ok(self.inner().docs.get(&file).and_then(|doc| {
-            doc.contents
-                .iter()
-                .find(|content| content.hash == *hash)
-                .cloned()
-        }))
     }
 }

@@ -10,6 +10,7 @@ mod odd;
 mod placing;
 mod planner;
 mod puppet;
+mod retiming;
 mod running;
 mod settling;
 mod simulation;

@@ -168,14 +168,7 @@ impl Puppet {
                             .read(&self.dir.path().join(&read.path), Import::Store)
                             .unwrap();
                         read.stat.ctime_ns = imported.ctime_ns;
-                        ContentDraft {
-                            size: imported.size,
-                            mtime_ms: 0,
-                            executable: imported.executable,
-                            hash: imported.hash,
-                            target: None,
-                            root: imported.root,
-                        }
+                        ContentDraft::from(&imported)
                     }
                 };
                 let id = self.fresh();
@@ -371,10 +364,7 @@ impl Puppet {
                     let label = label.clone();
                     revive(&view, id, &Rival { content, label }, &others)
                 } else {
-                    let draft = ContentDraft {
-                        mtime_ms: 0,
-                        ..ContentDraft::from(&rival)
-                    };
+                    let draft = ContentDraft::from(&rival);
                     preserve(&view, id, draft, &label, rival.stamp, 1_795_305_600_000)
                 }
             };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
 use coffer_crdt::files::Kind;
-use notify::event::{EventKind, MetadataKind, ModifyKind, RenameMode};
+use notify::event::{EventKind, ModifyKind, RenameMode};
 
 use super::super::super::disk::{Dir, Disk, Folder, Onto};
 use super::super::super::ground::Stat;
@@ -231,16 +231,7 @@ impl Folder for Open {
             None => inner.journal.now.inodes[&ino].mtime_ns,
         };
         let at_ns = self.disk.clock.file_ns();
-        inner.journal.change(Change::Attributes {
-            ino,
-            mode,
-            mtime_ns,
-            at_ns,
-        });
-        inner.tell_of(
-            EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)),
-            ino,
-        );
+        inner.mark(ino, mode, mtime_ns, at_ns);
         Ok(())
     }
 

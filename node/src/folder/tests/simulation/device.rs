@@ -318,6 +318,11 @@ impl Device {
         super::oracle::listing(&self.disk, self.profile())
     }
 
+    /// The modification times of all files, in nanoseconds since 1970; named as in the vault.
+    pub fn times(&self) -> BTreeMap<String, i128> {
+        super::oracle::times(&self.disk, self.profile())
+    }
+
     /// What names its disk takes.
     pub fn profile(&self) -> super::super::super::profile::Profile {
         self.disk.profile()

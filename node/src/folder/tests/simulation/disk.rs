@@ -24,10 +24,15 @@ pub const PATH: &str = "/sync";
 /// Where the folder beside it is.
 pub const OUTSIDE_PATH: &str = "/outside";
 
+/// The step in which a portable disk keeps times that are set.
+const PORTABLE_STEP_MS: i64 = 2000;
+
 /// How a disk differs from others.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nature {
-    /// It takes no names that FAT and NTFS do not.
+    /// It takes no names that FAT and NTFS do not, and of a time that is set to a file it keeps whole two seconds. What
+    /// is written gets a finer one: that nobody can tell two writes within two seconds apart by their times is that file
+    /// system's own doing, and no care of the engine's would help.
     pub portable: bool,
     /// It knows no rename but the plain one.
     pub plain_renames: bool,
@@ -162,6 +167,24 @@ impl Inner {
         if closes {
             self.tell_of(EventKind::Access(AccessKind::Close(AccessMode::Write)), ino);
         }
+    }
+
+    /// Sets permissions and the modification time: to what it is as it is, to another as exactly as the disk keeps it.
+    pub fn mark(&mut self, ino: u64, mode: u32, mtime_ns: i128, at_ns: i128) {
+        let before = self.journal.now.inodes.get(&ino);
+        let is_new = before.is_none_or(|inode| inode.mtime_ns != mtime_ns);
+        let step_ns = match self.nature.portable && is_new {
+            true => i128::from(PORTABLE_STEP_MS) * 1_000_000,
+            false => 1,
+        };
+        self.journal.change(Change::Attributes {
+            ino,
+            mode,
+            mtime_ns: mtime_ns.div_euclid(step_ns) * step_ns,
+            at_ns,
+        });
+        let marked = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+        self.tell_of(marked, ino);
     }
 
     pub fn rename(&mut self, from: (u64, &str), to: (u64, &str), at_ns: i128) {
@@ -309,6 +332,7 @@ impl VirtualDisk {
             true => Profile {
                 folds_case: false,
                 folds_form: false,
+                time_step_ms: PORTABLE_STEP_MS,
                 ..Profile::NTFS
             },
             false => Profile::EXT4,
@@ -357,16 +381,7 @@ impl VirtualDisk {
     pub fn person_mark(&self, ino: u64, mode: u32, mtime_ns: i128) {
         let at_ns = self.clock.file_ns();
         let mut inner = self.inner();
-        inner.journal.change(Change::Attributes {
-            ino,
-            mode,
-            mtime_ns,
-            at_ns,
-        });
-        inner.tell_of(
-            EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)),
-            ino,
-        );
+        inner.mark(ino, mode, mtime_ns, at_ns);
     }
 
     // What the blobs of this device do: they read by path and write temporary files.

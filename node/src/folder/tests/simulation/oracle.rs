@@ -13,7 +13,7 @@ use super::super::super::spelling;
 use super::super::cloud::content_hash;
 use super::device::Device;
 use super::disk::VirtualDisk;
-use super::image::ROOT;
+use super::image::{Inode, ROOT};
 use super::ledger::Ledger;
 use super::network::Network;
 
@@ -21,6 +21,27 @@ use super::network::Network;
 pub type Listing = BTreeMap<String, Option<(bool, Vec<u8>)>>;
 
 pub fn listing(disk: &VirtualDisk, profile: Profile) -> Listing {
+    let shown = shown(disk, profile).into_iter();
+    shown
+        .map(|(path, inode)| {
+            let content = match inode.kind {
+                Kind::Folder => None,
+                Kind::File => Some((inode.mode & 0o100 != 0, inode.bytes.to_vec())),
+                Kind::Symlink => Some((false, format!("-> {}", inode.target).into_bytes())),
+            };
+            (path, content)
+        })
+        .collect()
+}
+
+/// The modification times of the files on a disk, in nanoseconds since 1970; named as in the vault.
+pub fn times(disk: &VirtualDisk, profile: Profile) -> BTreeMap<String, i128> {
+    let shown = shown(disk, profile).into_iter();
+    let files = shown.filter(|(_, inode)| inode.kind == Kind::File);
+    files.map(|(path, inode)| (path, inode.mtime_ns)).collect()
+}
+
+fn shown(disk: &VirtualDisk, profile: Profile) -> Vec<(String, Inode)> {
     disk.look(|image| {
         let below = image.below(ROOT).into_iter();
         let shown = below.filter(|(path, _)| path != ".vault" && !path.starts_with(".vault/"));
@@ -30,13 +51,7 @@ pub fn listing(disk: &VirtualDisk, profile: Profile) -> Listing {
                 let names: Vec<_> = names
                     .map(|(depth, name)| spelling::to_vault(name, depth == 0, profile))
                     .collect();
-                let inode = &image.inodes[&ino];
-                let content = match inode.kind {
-                    Kind::Folder => None,
-                    Kind::File => Some((inode.mode & 0o100 != 0, inode.bytes.to_vec())),
-                    Kind::Symlink => Some((false, format!("-> {}", inode.target).into_bytes())),
-                };
-                (names.join("/"), content)
+                (names.join("/"), image.inodes[&ino].clone())
             })
             .collect()
     })
@@ -114,6 +129,31 @@ pub fn agreement(devices: &[Device], gone: &BTreeSet<String>) {
             words(&own),
             vault.keys().collect::<Vec<_>>()
         );
+    }
+}
+
+/// All vaults say the same of the times of all files, and the disks show those as exactly as they keep them.
+pub fn same_times(devices: &[Device], gone: &BTreeSet<String>) {
+    let first = devices[0].vault.inner.times();
+    for device in devices {
+        assert!(
+            first == device.vault.inner.times(),
+            "device {} has other times than device 0",
+            device.index
+        );
+        let profile = device.profile();
+        for (path, disk_ns) in device.times() {
+            let Some(vault_ms) = first.get(&path) else {
+                continue;
+            };
+            assert!(
+                gone.contains(&path)
+                    || is_ignored(&path, false)
+                    || profile.is_same_time(*vault_ms, disk_ns),
+                "device {} has {path} of {disk_ns} ns, and the vault of {vault_ms} ms",
+                device.index
+            );
+        }
     }
 }
 

@@ -66,7 +66,7 @@ pub const DEEDS: [(Deed, u32); 26] = [
     (Deed::MakeFolder, 6),
     (Deed::Link, 4),
     (Deed::Permit, 3),
-    (Deed::Touch, 2),
+    (Deed::Touch, 4),
     (Deed::Twin, 3),
     (Deed::Storm, 1),
     (Deed::BeginWriting, 3),
@@ -335,7 +335,14 @@ impl Person {
                 if deed == Deed::Permit {
                     disk.person_mark(file.ino, inode.mode ^ 0o111, inode.mtime_ns);
                 } else {
-                    disk.person_mark(file.ino, inode.mode, inode.mtime_ns + 1_000_000_007);
+                    let mtime_ns = match dice.random_range(0..4) {
+                        0 => inode.mtime_ns + 1_000_000_007,
+                        1 => inode.mtime_ns - 3_600_000_000_000,
+                        2 => inode.mtime_ns + 3_000_000,
+                        // As an earlier one may have been set, by somebody else.
+                        _ => 1_000_000_000_123_456_789,
+                    };
+                    disk.person_mark(file.ino, inode.mode, mtime_ns);
                 }
                 Some(format!("{deed:?} {}", file.path))
             }

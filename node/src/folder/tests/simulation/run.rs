@@ -537,6 +537,7 @@ impl Run {
             self.log.hit("end", "a content that is gone for good");
         }
         oracle::agreement(&self.devices, &gone);
+        oracle::same_times(&self.devices, &gone);
         oracle::nothing_lost(&self.devices, &self.ledger.lock().unwrap());
         oracle::said_truly(&self.devices, &self.network, &gone);
         if self.calm {

@@ -57,7 +57,7 @@ const MINIMA: [(&str, &str, u64); 69] = [
     ("deed", "save with a backup", 80),
     ("deed", "storm", 25),
     ("deed", "swap", 40),
-    ("deed", "touch", 50),
+    ("deed", "touch", 100),
     ("deed", "turn folders inside out", 10),
     ("deed", "write", 800),
     ("edit of the vault", "content", 40),
