@@ -51,6 +51,8 @@ fn the_same_large_file_that_came_to_both_devices_while_they_were_off_is_here_on_
                 && status["storage"]["at_risk"]["files"] == 0
                 && status["devices"][1]["holding"]["lacks"]["files"] == 0
         });
+        // It is one file to a person, whatever the vault has of it.
+        assert_eq!(device.row(&["storage", "show"])["kept"]["files"], 2);
     }
 }
 
@@ -65,6 +67,8 @@ fn nobody_counts_on_a_device_for_a_folder_that_is_away() {
         first.ok(&["folder", "rescan"]);
         !relies()
     });
+    let said = first.ok(&["status"]);
+    assert!(said.contains("coffer folder remove"), "{said}");
     second.ok(&["folder", "remove", synced.there.to_str().unwrap()]);
     second.ok(&["storage", "on-demand"]);
     second.ok(&["storage", "limit", "0"]);

@@ -31,6 +31,11 @@ mod storage;
 mod tests;
 mod wiped;
 
+/// Left out of JSON where nothing is to be said.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 pub use backup::{
     BackupAt, BackupDone, BackupFlaw, BackupInside, BackupRun, BackupStatus, BackupVerified,
 };

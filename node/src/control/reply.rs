@@ -205,6 +205,12 @@ pub enum Reply {
         count: u64,
         /// Which; of very many only the first.
         items: Vec<super::TrashRestored>,
+        /// Files whose contents did not come back: they are not here, and on no device that is connected.
+        #[serde(default, skip_serializing_if = "super::is_zero")]
+        lacking_count: u64,
+        /// Which, and who has the content, if anybody; of very many only the first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lacking: Vec<Skipped>,
     },
     /// Things in the trash were purged.
     TrashEmptied {
@@ -655,6 +661,8 @@ pub enum FileEvent {
     Deleted,
     /// It came out of the trash.
     Restored,
+    /// Its content came to this device from another one.
+    Fetched,
 }
 
 /// A numbered question.

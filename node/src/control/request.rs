@@ -308,7 +308,7 @@ pub enum Request {
     },
     /// How long earlier contents and the trash are kept. → `Reply::Versions`
     VersionsShow,
-    /// Change that, for the whole vault. → `Reply::Versions`
+    /// Change that, for the whole vault. Asks `Question::EmptyTrash` where it purges something. → `Reply::Versions`
     VersionsSet {
         /// What is to change.
         change: super::RuleChange,

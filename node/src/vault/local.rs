@@ -123,7 +123,10 @@ impl Work<'_, '_> {
         }
         if request.recheck_all {
             for (id, state) in self.all_files()? {
-                self.want(id, &state)?;
+                let root = state.content.as_ref().map(|content| &content.root);
+                if !matches!(root, Some(ChunkRoot::Indirect { .. })) {
+                    self.want(id, &state)?;
+                }
             }
         }
         for id in &request.unwanted {

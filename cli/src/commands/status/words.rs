@@ -73,6 +73,17 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
         row("Not here", missing(&state.missing_here));
     }
     let storage = &state.storage;
+    if storage.at_risk.nowhere.files > 0 && have_said_all(state) {
+        let nowhere = &storage.at_risk.nowhere;
+        row(
+            "Nowhere",
+            format!(
+                "{} ({}) that no device is known to have; `coffer storage show` names some",
+                count(nowhere.files, "file", "files"),
+                bytes(nowhere.bytes)
+            ),
+        );
+    }
     if storage.mode != StorageMode::Full {
         let limit = storage.limit.map(|limit| format!(" of {}", bytes(limit)));
         row(
@@ -202,6 +213,18 @@ fn keeps_all(device: &DeviceStatus) -> bool {
     holding.is_none_or(|holding| holding.keeps_all)
 }
 
+/// Whether every device that is connected has said what it holds of all that is known here: before, who has what is not
+/// told by its silence.
+fn have_said_all(state: &Status) -> bool {
+    let others = state.devices.iter().filter(|device| !device.device.this);
+    others
+        .filter(|device| device.device.connected)
+        .all(|device| {
+            let holding = device.holding.as_ref();
+            holding.is_some_and(|holding| holding.lacks.changes == 0)
+        })
+}
+
 /// How much is lacking, in words.
 pub fn missing(missing: &Missing) -> String {
     let mut parts = Vec::new();
@@ -322,7 +345,7 @@ pub fn describe_folder(text: &mut String, folder: &FolderStatus) {
         ),
         FolderState::InSync => "up to date".to_owned(),
         FolderState::NotThere => {
-            "the folder is not there; nothing is changed until it is back".to_owned()
+            "the folder is not there; nothing is changed until it is back (if it is gone for good: coffer folder remove)".to_owned()
         }
         FolderState::Braked => "resting".to_owned(),
         FolderState::Stopped { reason } => format!("stopped: {}", shown(reason)),
@@ -334,9 +357,14 @@ pub fn describe_folder(text: &mut String, folder: &FolderStatus) {
     };
     let _ = writeln!(
         text,
-        "  {} <-> {}: {state}; {} ({})",
+        "  {} <-> {}{}: {state}; {} ({})",
         shown(&folder.dir.display().to_string()),
         shown(to),
+        if folder.in_trash {
+            " (in the trash)"
+        } else {
+            ""
+        },
         count(folder.files, "file", "files"),
         bytes(folder.bytes)
     );
@@ -492,6 +520,7 @@ mod tests {
             folders: vec![FolderStatus {
                 dir: "/home/ana/Documents".into(),
                 to: "Documents".into(),
+                in_trash: false,
                 state: FolderState::InSync,
                 files: 1,
                 folders: 2,
