@@ -158,6 +158,7 @@ fn what_another_device_took_out_of_the_trash_meanwhile_is_not_purged() {
     write(&first.path("a.txt"), "aaa");
     write(&first.path("b.txt"), "bbb");
     first.ok(&["file", "add", "a.txt", "b.txt"]);
+    first.in_sync();
     first.ok(&["file", "delete", "a.txt"]);
     first.ok(&["file", "delete", "b.txt"]);
     first.in_sync();

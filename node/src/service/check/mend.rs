@@ -17,11 +17,13 @@ use super::super::{displaced, store_error};
 use super::sweep::Found;
 use super::{About, Flaw};
 use crate::blobs::{Fetch, FolderPaths, Named, Placement, Priority, StoreJob};
+use crate::collect::kept;
 use crate::control::{CheckReport, ControlError, DamageKind};
 use crate::index;
+use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, read_document, read_row};
-use crate::vault::{CommitRequest, FILES, past};
-use redb::ReadableDatabase;
+use crate::vault::{CommitRequest, FILES, past, rule, wall_ms};
+use redb::{ReadTransaction, ReadableDatabase};
 
 /// Files whose contents are fetched again in one go.
 const BATCH: usize = 64;
@@ -368,14 +370,22 @@ async fn earlier_flaws(
     if gone.is_empty() {
         return Ok(Vec::new());
     }
-    let mut kept = Vec::new();
+    let mut earlier = Vec::new();
     {
         let read = running.vault.database().begin_read();
         let read = read.map_err(|error| store_error(error.into()))?;
-        past::each_past(&read, |id, content| kept.push((id, content))).map_err(store_error)?;
+        let mut ids = BTreeSet::new();
+        let seen = past::each_past(&read, |id, _| {
+            ids.insert(id);
+        });
+        seen.map_err(store_error)?;
+        for id in ids {
+            let contents = kept_of(running, &read, id).map_err(store_error)?;
+            earlier.extend(contents.into_iter().map(|content| (id, content)));
+        }
     }
     let mut flaws = Vec::new();
-    for batch in kept.chunks(BATCH) {
+    for batch in earlier.chunks(BATCH) {
         let roots: Vec<ChunkRoot> = batch
             .iter()
             .map(|(_, content)| content.root.clone())
@@ -405,14 +415,28 @@ fn earlier_flaw(running: &Running, id: FileId, content: &Content) -> Flaw {
     flaw.about(About::Earlier(id.0, content.hash))
 }
 
+/// The earlier contents of a file that the rule keeps now.
+fn kept_of(
+    running: &Running,
+    read: &ReadTransaction,
+    id: FileId,
+) -> Result<Vec<Content>, StoreError> {
+    if running.vault.tree().is_purged(id) {
+        return Ok(Vec::new());
+    }
+    let present = running.vault.file(id)?.and_then(|file| file.content);
+    let (rule, _) = rule::read(read)?;
+    kept(read, id, present.as_ref(), &rule, wall_ms())
+}
+
 /// Whether an earlier content is kept still, and not whole.
 async fn lacks_earlier(running: &Running, id: FileId, hash: [u8; 32]) -> bool {
-    let kept = || {
+    let found = || {
         let read = running.vault.database().begin_read().ok()?;
-        let mut contents = past::past_contents(&read, id).ok()?.into_iter();
+        let mut contents = kept_of(running, &read, id).ok()?.into_iter();
         contents.find(|content| content.hash == hash)
     };
-    match kept() {
+    match found() {
         Some(content) => !running.blobs.has_all(&content.root).await.unwrap_or(false),
         None => false,
     }

@@ -128,11 +128,17 @@ pub async fn why_lacking(
 /// Why a content that is not here cannot be had: who has it, as far as devices have said.
 pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> String {
     let found = havers(running, id, naming).await;
+    let paused = running.blobs.limits().borrow().paused;
     if found.is_empty() {
-        return "its content is not on this device, and no other device is known to have it".into();
+        let nobody = "no other device is known to have it";
+        return match paused {
+            true => format!(
+                "its content is not on this device, where transfers are paused, and {nobody}"
+            ),
+            false => format!("its content is not on this device, and {nobody}"),
+        };
     }
     let reached = found.iter().any(|(_, connected)| *connected);
-    let paused = running.blobs.limits().borrow().paused;
     let single = found.len() == 1;
     let more = found.len().saturating_sub(NAMED);
     let mut names: Vec<String> = found
@@ -147,7 +153,8 @@ pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> Stri
         "its content is not on this device; it is on {}, {}",
         names.join(", "),
         match (reached, single) {
-            (true, _) if paused => "and transfers are paused on this device",
+            // Nobody is asked meanwhile, connected or not.
+            _ if paused => "and transfers are paused on this device",
             (true, true) => "which is connected and did not give it",
             (true, false) => "of which one is connected and did not give it",
             (false, true) => "which cannot be reached now",
