@@ -5,6 +5,7 @@ use std::fs;
 
 use crate::device::{eventually, noise, write};
 use crate::folders::Synced;
+use crate::listener::Listener;
 
 /// A content whose list of chunks is too long to stand in the file's document.
 const LARGE: usize = 4_000_000;
@@ -84,4 +85,21 @@ fn nobody_counts_on_a_device_for_a_folder_that_is_away() {
         first.ok(&["folder", "rescan"]);
         relies() && film() == false
     });
+}
+
+#[test]
+fn what_a_folder_held_is_here_all_the_time_while_its_syncing_ends() {
+    let synced = Synced::new(|here, _| write(&here.join("film"), noise(5, LARGE)));
+    let second = &synced.second;
+    let events = Listener::of(second);
+    second.ok(&["folder", "remove", synced.there.to_str().unwrap()]);
+    synced.first.in_sync();
+    second.in_sync();
+    second.ok(&["doc", "put", "io.cozy.notes", "after", "{}"]);
+    // Had it counted as not here for a moment, it would be told that it has come.
+    events.until(|event| {
+        assert_ne!(event["change"], "fetched", "{event}");
+        event["event"] == "document"
+    });
+    second.ok(&["file", "get", "Documents/film", "copy"]);
 }
