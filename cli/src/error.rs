@@ -217,6 +217,10 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "file-exists" => "choose another place, or replace what is there with --overwrite",
         "not-braked" => "`coffer folder list` says what each folder is doing",
         "no-conflict" => "`coffer folder conflicts` lists those that there are",
+        "content-lacking" => {
+            "start coffer on a device that may have it: it comes by itself then; if there is none, take it from a backup, or delete the file"
+        }
+        "no-such-parent" => "check the path, or make the folder first",
         "paused" => "let them go on with `coffer resume`",
         "still-damaged" => {
             "connect a device that has it and run `coffer check` again; without one, take it from a backup"

@@ -86,13 +86,17 @@ impl Output {
 
     /// A reply as one JSON object, without the name of the reply.
     pub fn reply(self, reply: &Reply) -> Result<(), Failure> {
-        let mut value = serde_json::to_value(reply).map_err(|error| {
-            ControlError::internal(format!("cannot print this as JSON: {error}"))
-        })?;
-        if let Value::Object(fields) = &mut value {
-            fields.remove("reply");
-        }
-        self.object(&value)
+        self.object(&without_name(reply, None)?)
+    }
+
+    /// The same, with a field of this program's own.
+    pub fn reply_with(
+        self,
+        reply: &Reply,
+        name: &str,
+        field: impl Into<Value>,
+    ) -> Result<(), Failure> {
+        self.object(&without_name(reply, Some((name, field.into())))?)
     }
 
     /// A remark for people, to standard error; nothing with `--json`.
@@ -101,6 +105,16 @@ impl Output {
             let _ = writeln!(io::stderr().lock(), "{text}");
         }
     }
+}
+
+fn without_name(reply: &Reply, more: Option<(&str, Value)>) -> Result<Value, Failure> {
+    let mut value = serde_json::to_value(reply)
+        .map_err(|error| ControlError::internal(format!("cannot print this as JSON: {error}")))?;
+    if let Value::Object(fields) = &mut value {
+        fields.remove("reply");
+        fields.extend(more.map(|(name, field)| (name.to_owned(), field)));
+    }
+    Ok(value)
 }
 
 /// Whether a person sits at both ends: can read what is printed and type an answer.

@@ -339,3 +339,34 @@ fn what_came_before_its_folder_does_not_stay_on_the_disk_twice() {
     second.ok(&["file", "get", "Photos/3.jpg", "copy.jpg"]);
     assert!(fs::read(second.path("copy.jpg")).unwrap() == noise(3, 1_000_000));
 }
+
+#[test]
+fn a_folder_that_is_not_there_is_made_and_said_and_a_misspelt_path_is_refused() {
+    let device = Device::founded("first");
+    write(&device.path("Documents/a.txt"), "a");
+    let refused = device.run(&["folder", "add", "Documnets/2026", "--yes"]);
+    refused.fails(3, "Documents");
+    assert!(!device.path("Documnets").exists());
+    let added = device.run(&["folder", "add", "Documnets", "--yes"]);
+    assert_eq!(added.code, Some(0), "{added:?}");
+    assert!(added.err.contains("a new, empty folder"), "{added:?}");
+    assert!(added.err.contains("Documents"), "{added:?}");
+    let row = device.row(&["folder", "add", "Music", "--yes"]);
+    assert_eq!(row["created"], true, "{row}");
+    let row = device.row(&["folder", "add", "Documents", "--yes"]);
+    assert_eq!(row["created"], false, "{row}");
+}
+
+#[test]
+fn a_folder_of_which_the_vault_has_its_own_in_the_trash_says_where_it_was() {
+    let device = Device::founded("first");
+    write(&device.path("Docs/a.txt"), "a");
+    device.ok(&["folder", "add", "Docs", "--to", "Home/Docs", "--yes"]);
+    device.idle();
+    device.ok(&["file", "delete", "Home/Docs"]);
+    let row = || device.row(&["folder", "list"]);
+    eventually("it is said", || row()["in_trash"] == true);
+    assert_eq!(row()["to"], "Home/Docs");
+    let said = device.ok(&["folder", "list"]);
+    assert!(said.contains("Home/Docs (in the trash)"), "{said}");
+}

@@ -5,6 +5,7 @@ use std::fs;
 
 use crate::device::{eventually, noise, write};
 use crate::folders::Synced;
+use crate::listener::Listener;
 
 /// A content whose list of chunks is too long to stand in the file's document.
 const LARGE: usize = 4_000_000;
@@ -51,6 +52,8 @@ fn the_same_large_file_that_came_to_both_devices_while_they_were_off_is_here_on_
                 && status["storage"]["at_risk"]["files"] == 0
                 && status["devices"][1]["holding"]["lacks"]["files"] == 0
         });
+        // It is one file to a person, whatever the vault has of it.
+        assert_eq!(device.row(&["storage", "show"])["kept"]["files"], 2);
     }
 }
 
@@ -65,6 +68,8 @@ fn nobody_counts_on_a_device_for_a_folder_that_is_away() {
         first.ok(&["folder", "rescan"]);
         !relies()
     });
+    let said = first.ok(&["status"]);
+    assert!(said.contains("coffer folder remove"), "{said}");
     second.ok(&["folder", "remove", synced.there.to_str().unwrap()]);
     second.ok(&["storage", "on-demand"]);
     second.ok(&["storage", "limit", "0"]);
@@ -80,4 +85,21 @@ fn nobody_counts_on_a_device_for_a_folder_that_is_away() {
         first.ok(&["folder", "rescan"]);
         relies() && film() == false
     });
+}
+
+#[test]
+fn what_a_folder_held_is_here_all_the_time_while_its_syncing_ends() {
+    let synced = Synced::new(|here, _| write(&here.join("film"), noise(5, LARGE)));
+    let second = &synced.second;
+    let events = Listener::of(second);
+    second.ok(&["folder", "remove", synced.there.to_str().unwrap()]);
+    synced.first.in_sync();
+    second.in_sync();
+    second.ok(&["doc", "put", "io.cozy.notes", "after", "{}"]);
+    // Had it counted as not here for a moment, it would be told that it has come.
+    events.until(|event| {
+        assert_ne!(event["change"], "fetched", "{event}");
+        event["event"] == "document"
+    });
+    second.ok(&["file", "get", "Documents/film", "copy"]);
 }

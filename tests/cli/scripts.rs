@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::device::{Device, noise, write};
+use crate::device::{Device, noise, pair_of_devices, write};
+use crate::listener::Listener;
 
 #[test]
 fn every_command_prints_json_when_asked_to() {
@@ -210,4 +211,23 @@ fn reader_that_leaves_early_is_no_error_message() {
     let output = process.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn events_tell_where_a_file_was_and_when_its_content_has_come() {
+    let (first, second) = pair_of_devices();
+    let events = Listener::of(&second);
+    let path = "Papers/old/letter.txt";
+    let told = |change: &'static str| {
+        events.until(move |event| {
+            event["event"] == "file" && event["path"] == path && event["change"] == change
+        })
+    };
+    write(&first.path("letter.txt"), noise(5, 300_000));
+    first.ok(&["file", "add", "letter.txt", "--to", path]);
+    assert_eq!(told("added")["here"], false);
+    assert_eq!(told("fetched")["here"], true);
+    second.ok(&["file", "get", path, "copy"]);
+    first.ok(&["file", "delete", path]);
+    assert_eq!(told("deleted")["here"], false);
 }

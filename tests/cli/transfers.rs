@@ -6,12 +6,18 @@ use redb::{ReadableTable, TableDefinition};
 use serde_json::Value;
 
 use crate::device::{Device, eventually, noise, pair_of_devices, write};
+use crate::listener::Listener;
 
 const DOCUMENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("documents_2");
 const ENTRIES: TableDefinition<&[u8; 46], &[u8]> = TableDefinition::new("entries_1");
 
 fn limits(device: &Device) -> Value {
     device.row(&["limits", "show"])
+}
+
+fn both_in_sync(first: &Device, second: &Device) {
+    first.in_sync();
+    second.in_sync();
 }
 
 /// Files that `device` knows of and does not hold.
@@ -75,6 +81,8 @@ fn while_paused_documents_flow_and_contents_wait_on_either_side() {
         assert_eq!(got.code, Some(6), "{got:?}");
         if paused.name == "second" {
             assert!(got.err.contains("coffer resume"), "{got:?}");
+            assert!(got.err.contains("transfers are paused"), "{got:?}");
+            assert!(!got.err.contains("cannot be reached"), "{got:?}");
         }
         assert_eq!(missing_files(&second), 1);
         paused.ok(&["resume"]);
@@ -206,8 +214,82 @@ fn check_finds_flipped_bytes_and_fetches_them_from_the_other_device() {
     second.run(&["check"]).fails(15, "could not be repaired");
     first.start();
     second.in_sync();
+    // It is said no longer as soon as it is whole, not only at the next check.
+    assert!(!second.ok(&["status"]).contains("Damaged"));
     assert_eq!(second.row(&["check"])["damaged_count"], 0);
     assert!(!second.ok(&["status"]).contains("Damaged"));
+}
+
+#[test]
+fn repairing_one_file_has_no_other_count_as_not_here() {
+    let (first, second) = pair_of_devices();
+    write(&first.path("in/film.bin"), noise(21, 4_000_000));
+    first.ok(&["file", "add", "in"]);
+    both_in_sync(&first, &second);
+    let large = stored(&second);
+    write(&first.path("small.bin"), noise(22, 300_000));
+    first.ok(&["file", "add", "small.bin"]);
+    both_in_sync(&first, &second);
+    let events = Listener::of(&second);
+    for path in stored(&second) {
+        if !large.contains(&path) {
+            flip(&path, 20_000);
+        }
+    }
+    let report = second.row(&["check"]);
+    assert_eq!(report["repaired"], 1, "{report}");
+    both_in_sync(&first, &second);
+    first.ok(&["doc", "put", "io.cozy.notes", "after", "{}"]);
+    events.until(|event| {
+        assert_ne!(event["path"], "in/film.bin", "{event}");
+        event["event"] == "document"
+    });
+}
+
+#[test]
+fn damage_of_an_earlier_content_names_the_file_and_is_over_when_the_rule_keeps_it_no_longer() {
+    let device = Device::founded("first");
+    write(&device.path("thesis.bin"), noise(23, 300_000));
+    device.ok(&["file", "add", "thesis.bin", "--to", "Papers/thesis.bin"]);
+    for path in stored(&device) {
+        flip(&path, 20_000);
+    }
+    write(&device.path("thesis.bin"), noise(24, 300_000));
+    device.ok(&["file", "add", "thesis.bin", "--to", "Papers/thesis.bin"]);
+    let failed = device.run(&["check"]);
+    failed.fails(15, "could not be repaired");
+    let named = "Papers/thesis.bin: an earlier content of it, of 2";
+    assert!(failed.out.contains(named), "{failed:?}");
+    assert!(device.ok(&["status"]).contains(named));
+    device.run(&["check"]).fails(15, "could not be repaired");
+    let nothing = [
+        "--all", "0s", "--hourly", "0s", "--daily", "0s", "--weekly", "0s",
+    ];
+    device.ok(&[&["versions", "set"][..], &nothing].concat());
+    eventually("nobody misses it any more", || {
+        !device.ok(&["status"]).contains("Damaged")
+    });
+    assert_eq!(device.row(&["check"])["damaged_count"], 0);
+}
+
+#[test]
+fn what_has_come_of_a_large_file_is_not_left_to_come() {
+    let (first, second) = pair_of_devices();
+    first.ok(&["limits", "set", "--up", "300kB"]);
+    let size = 6_000_000;
+    write(&first.path("big.bin"), noise(25, size));
+    first.ok(&["file", "add", "big.bin"]);
+    let is_part = |left: &Value| {
+        left.as_u64()
+            .is_some_and(|left| left > 0 && left < size as u64)
+    };
+    eventually("a part of it has come", || {
+        let status = second.status();
+        is_part(&status["transfers"][0]["bytes_left"]) && is_part(&status["missing_here"]["bytes"])
+    });
+    first.ok(&["limits", "set", "--up", "none"]);
+    both_in_sync(&first, &second);
+    assert_eq!(second.status()["missing_here"]["bytes"], 0);
 }
 
 #[test]

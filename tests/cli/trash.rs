@@ -1,8 +1,11 @@
 //! The trash and earlier contents: what is in it, what comes out, what goes for good, and what is kept.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::device::{Device, eventually, noise, pair_of_devices, tree, write};
+use crate::folders::Synced;
 
 fn field(rows: &[Value], name: &str) -> Vec<String> {
     let text = |row: &Value| row[name].as_str().unwrap().to_owned();
@@ -155,6 +158,7 @@ fn what_another_device_took_out_of_the_trash_meanwhile_is_not_purged() {
     write(&first.path("a.txt"), "aaa");
     write(&first.path("b.txt"), "bbb");
     first.ok(&["file", "add", "a.txt", "b.txt"]);
+    first.in_sync();
     first.ok(&["file", "delete", "a.txt"]);
     first.ok(&["file", "delete", "b.txt"]);
     first.in_sync();
@@ -242,4 +246,71 @@ fn earlier_contents_are_kept_by_the_rule_and_tagged_ones_for_ever() {
         device.row(&["versions", "set", "--defaults"])["problem"],
         Value::Null
     );
+}
+
+#[test]
+fn a_shorter_rule_for_the_trash_asks_before_it_deletes_what_is_in_it() {
+    let device = Device::founded("first");
+    write(&device.path("letter.txt"), "letter");
+    device.ok(&["file", "add", "letter.txt"]);
+    // What it does not touch needs no answer.
+    device.ok(&["versions", "set", "--trash", "20d"]);
+    device.ok(&["file", "delete", "letter.txt"]);
+    for rule in [["--trash", "0s"], ["--trash-size", "1B"]] {
+        let set = [&["versions", "set"][..], &rule].concat();
+        device.run(&set).fails(5, "1 file");
+        assert_eq!(trash(&device).len(), 1);
+        assert_eq!(device.row(&["versions", "show"])["trash_s"], 20 * 86_400);
+    }
+    let set = device.row(&["versions", "set", "--trash", "0s", "--yes"]);
+    assert_eq!(
+        (&set["trash_s"], &set["purged"]["files"]),
+        (&0.into(), &1.into())
+    );
+    assert_eq!(trash(&device).len(), 0);
+}
+
+#[test]
+fn what_comes_out_of_the_trash_without_its_content_is_said_and_counts_as_nowhere() {
+    let mut synced = Synced::new(|here, _| write(&here.join("both.txt"), "both"));
+    synced.second.stop();
+    let first = &synced.first;
+    let names = ["film.bin", "note.bin", "both.txt"];
+    write(&synced.here.join(names[0]), noise(31, 4_000_000));
+    write(&synced.here.join(names[1]), noise(32, 4_000));
+    eventually("they are in the vault", || {
+        first.ok(&["folder", "rescan"]);
+        first.rows(&["file", "list", "Documents"]).len() == 3
+    });
+    first.idle();
+    for name in names {
+        fs::remove_file(synced.here.join(name)).unwrap();
+    }
+    eventually("they are in the trash", || {
+        first.ok(&["folder", "rescan"]);
+        trash(first).len() == 3
+    });
+    // The file was the only place of the bytes.
+    for name in &names[..2] {
+        let restored = first.run(&["trash", "restore", &format!("Documents/{name}")]);
+        restored.fails(6, "did not come back");
+        let said = "no other device is known to have it";
+        assert!(restored.out.contains(said), "{restored:?}");
+        assert!(!restored.out.contains("is back"), "{restored:?}");
+    }
+    let restored = first.run(&["file", "restore", "Documents/both.txt"]);
+    restored.fails(6, "\"second\", which cannot be reached now");
+    let status = first.status();
+    assert_eq!(status["missing_here"]["files"], 3, "{status}");
+    assert_eq!(status["only_here"]["files"], 0, "{status}");
+    assert_eq!(
+        status["storage"]["at_risk"]["nowhere"]["files"], 2,
+        "{status}"
+    );
+    let said = first.ok(&["status"]);
+    assert!(said.contains("Nowhere    2 files"), "{said}");
+    synced.second.start();
+    eventually("what another device has comes from there", || {
+        fs::read(synced.here.join("both.txt")).is_ok_and(|bytes| bytes == b"both")
+    });
 }

@@ -1,12 +1,14 @@
 //! `coffer status`: the honest sync state in words.
 
+mod folders;
 mod hosts;
 mod kept;
 mod locked;
 mod words;
 
+pub use folders::describe_folder;
 pub use hosts::describe_host;
-pub use words::{describe_folder, describe_limits, describe_pause};
+pub use words::{describe_limits, describe_pause};
 
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::board::Item;
+use super::coming::Arrivals;
 use super::content::Named;
 use super::error::{BlobsError, WriteError};
 use super::jobs::{
@@ -25,6 +26,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(15);
 pub(super) struct StoreSink {
     shared: Arc<Shared>,
     progress: Arc<Progress>,
+    arrivals: Arc<Arrivals>,
     jobs: Vec<(StoreJob, Vec<Named>)>,
     /// For each item, the jobs that it is for.
     targets: Vec<Vec<usize>>,
@@ -50,6 +52,9 @@ impl StoreSink {
         let mut left = Vec::with_capacity(planned.len());
         let mut failed = BTreeMap::new();
         let mut jobs = Vec::with_capacity(planned.len());
+        let arrivals = shared
+            .coming
+            .follow(planned.iter().map(|planned| &planned.job));
         for (index, Planned { job, chunks }) in planned.into_iter().enumerate() {
             let mut count = 0;
             if let Err(error) = check_keys(&chunks, &keyring) {
@@ -58,6 +63,7 @@ impl StoreSink {
                 for chunk in &chunks {
                     if reader.has(&chunk.blob)? {
                         Progress::add(&progress.done_bytes, u64::from(chunk.len));
+                        arrivals.add(index, u64::from(chunk.len));
                         continue;
                     }
                     let item = match wants.item(chunk, &reader) {
@@ -78,6 +84,7 @@ impl StoreSink {
         let sink = Self {
             shared: Arc::clone(shared),
             progress,
+            arrivals,
             jobs,
             targets,
             standing,
@@ -106,7 +113,10 @@ impl Sink for StoreSink {
         };
         for job in &self.targets[item as usize] {
             match &kept {
-                Ok(()) => Progress::add(&self.progress.done_bytes, chunk.plain.len() as u64),
+                Ok(()) => {
+                    Progress::add(&self.progress.done_bytes, chunk.plain.len() as u64);
+                    self.arrivals.add(*job, chunk.plain.len() as u64);
+                }
                 Err(error) => self.standing.fail(*job, error.again()),
             }
             self.standing.one_less(*job);

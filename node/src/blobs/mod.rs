@@ -16,6 +16,7 @@
 mod board;
 mod bring;
 pub mod chunking;
+mod coming;
 mod content;
 mod drop;
 mod error;
@@ -44,7 +45,7 @@ mod write;
 mod tests;
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -74,6 +75,7 @@ pub use store::{PACK_MAX, PACKED_MAX};
 pub use transfer::Transferred;
 pub use verify::{AtRest, Verified};
 
+use coming::Coming;
 use gate::Gate;
 use jobs::{Job, Planned};
 use keep::StoreSink;
@@ -121,6 +123,7 @@ struct Shared {
     rates: Rates,
     gate: Arc<Gate>,
     pins: Arc<Pins>,
+    coming: Coming,
 }
 
 impl Shared {
@@ -172,6 +175,7 @@ impl Blobs {
                 rates: Rates::default(),
                 gate: Arc::default(),
                 pins: Arc::default(),
+                coming: Coming::default(),
             }),
         })
     }
@@ -427,6 +431,11 @@ impl Blobs {
     /// Bytes to and from each device, in total and just now.
     pub fn rates(&self) -> BTreeMap<DeviceId, Rate> {
         self.shared.rates.read()
+    }
+
+    /// Bytes that have come of large contents which are under way and not whole yet, by the contents' hashes.
+    pub fn coming(&self) -> HashMap<[u8; 32], u64> {
+        self.shared.coming.bytes()
     }
 
     /// Closes the store, everything durable. Calls that come later fail.

@@ -5,7 +5,7 @@
 //! a synced folder is damaged only if the file is still the one that was read: of one that was changed the folder engine
 //! knows, or will soon. Nothing is changed here; the vault forgets what was found wrong.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coffer_protocol::frame;
@@ -86,6 +86,26 @@ impl Blobs {
             }
         }
         Ok(gone)
+    }
+
+    /// Blobs of which no place is left here once these are forgotten.
+    ///
+    /// # Errors
+    /// [`BlobsError`] when the placement tables cannot be read.
+    pub fn lost_with(&self, places: &[(Hash, Placement)]) -> Result<BTreeSet<Hash>, BlobsError> {
+        let mut going: BTreeMap<Hash, BTreeSet<&Placement>> = BTreeMap::new();
+        for (blob, place) in places {
+            going.entry(*blob).or_default().insert(place);
+        }
+        let reader = self.shared.reader()?;
+        let mut lost = BTreeSet::new();
+        for (blob, going) in going {
+            let known = reader.places(&blob)?;
+            if known.iter().all(|place| going.contains(place)) {
+                lost.insert(blob);
+            }
+        }
+        Ok(lost)
     }
 
     /// What is needed to open those of `blobs` that were once named as chunks on this device. Walks a whole table.

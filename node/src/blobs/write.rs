@@ -18,6 +18,7 @@ use coffer_protocol::frame::{self, FRAME_HEADER_LEN};
 use coffer_protocol::keys::Keyring;
 
 use super::board::Item;
+use super::coming::Arrivals;
 use super::content::Named;
 use super::error::{BlobsError, WriteError};
 use super::jobs::{
@@ -39,6 +40,7 @@ const OPEN_FILES: usize = 64;
 pub(super) struct FileSink {
     shared: Arc<Shared>,
     progress: Arc<Progress>,
+    arrivals: Arc<Arrivals>,
     jobs: Vec<FileJob>,
     /// For each item, where its bytes go.
     targets: Vec<Vec<Target>>,
@@ -86,6 +88,9 @@ impl FileSink {
         let mut sink = Self {
             shared: Arc::clone(shared),
             progress,
+            arrivals: shared
+                .coming
+                .follow(planned.iter().map(|planned| &planned.job.content)),
             jobs: Vec::with_capacity(planned.len()),
             targets: Vec::new(),
             standing: Standing::new(Vec::new()),
@@ -152,6 +157,7 @@ impl FileSink {
             };
             if there {
                 Progress::add(&self.progress.done_bytes, u64::from(chunk.len));
+                self.arrivals.add(index, u64::from(chunk.len));
             } else {
                 let target = Target {
                     job: index,
@@ -309,6 +315,7 @@ impl Sink for FileSink {
                     self.standing.fail(job, error.again());
                 }
                 Progress::add(&self.progress.done_bytes, chunk.plain.len() as u64);
+                self.arrivals.add(job, chunk.plain.len() as u64);
             }
             self.one_less(job);
         }

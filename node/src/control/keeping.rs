@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Amount;
+
 /// Something in the trash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrashRow {
@@ -106,4 +108,7 @@ pub struct Versions {
     /// Why the last look did not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub look_failed: Option<String>,
+    /// What the change that was just made purged from the trash.
+    #[serde(default, skip_serializing_if = "Amount::is_nothing")]
+    pub purged: Amount,
 }

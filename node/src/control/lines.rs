@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroize;
 
-use super::reply::Ask;
+use super::question::Ask;
 use super::{Answer, ControlError, DocLine, Item, Progress, Reply, Request};
 use crate::vault::request::MAX_DOCUMENT;
 

@@ -13,13 +13,16 @@ mod backup;
 mod check;
 mod client;
 mod devices;
+mod documents;
 mod error;
+mod events;
 mod hosts;
 mod keeping;
 mod launch;
 pub(crate) mod lines;
 mod lock;
 mod locking;
+mod question;
 mod reply;
 mod request;
 pub(crate) mod server;
@@ -31,27 +34,34 @@ mod storage;
 mod tests;
 mod wiped;
 
+/// Left out of JSON where nothing is to be said.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 pub use backup::{
     BackupAt, BackupDone, BackupFlaw, BackupInside, BackupRun, BackupStatus, BackupVerified,
 };
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
 pub use devices::{DeviceRevoked, LogRow, RecoveryKit};
+pub use documents::{
+    Ack, AckResult, DocLine, DocumentReply, DocumentRow, LinesMode, Revision, Where,
+};
 pub use error::{ControlError, ErrorKind};
+pub use events::{Event, FileEvent};
 pub use hosts::{HostFill, HostHolding, HostReceipt, HostRow, HostTrouble};
 pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
 pub use launch::{NewVault, Options, Ready, StartError, default_data_dir, leave_session};
 pub use lines::{FromClient, FromNode, MAX_DOCUMENT_TEXT, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
 pub use locking::{MAX_PASSPHRASE, Passphrase, Protection};
+pub use question::{Answer, Ask, Question};
 pub use reply::{
-    Ack, AckResult, Ask, Content, DocumentReply, DocumentRow, Event, FileEvent, FileRevision,
-    FileRow, FolderMerge, FolderRow, IgnoreRule, IgnoredRow, Item, Progress, Reply, Revision,
-    SettledPaths, Skipped, Stage,
+    Content, FileRevision, FileRow, FolderMerge, FolderRow, IgnoreRule, IgnoredRow, Item, Progress,
+    Reply, SettledPaths, Skipped, Stage,
 };
-pub use request::{
-    Answer, DocLine, JoinWith, Keep, LinesMode, Question, RateChange, RecoverWith, Request, Where,
-};
+pub use request::{JoinWith, Keep, RateChange, RecoverWith, Request};
 pub use server::{Server, Service};
 pub use session::{Gone, Session};
 pub use socket::socket_path;

@@ -5,11 +5,11 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::check::CheckReport;
-use super::status::{ConflictRow, DeviceRow, FolderBrake, FolderStatus, LimitsRow, Status};
-use super::{ControlError, Question};
+use super::documents::{Ack, DocumentReply, DocumentRow, Revision};
+use super::events::Event;
+use super::status::{ConflictRow, DeviceRow, FolderStatus, LimitsRow, Status};
 
 /// The last line of an answered request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -205,6 +205,12 @@ pub enum Reply {
         count: u64,
         /// Which; of very many only the first.
         items: Vec<super::TrashRestored>,
+        /// Files whose contents did not come back: they are not here, and on no device that is connected.
+        #[serde(default, skip_serializing_if = "super::is_zero")]
+        lacking_count: u64,
+        /// Which, and who has the content, if anybody; of very many only the first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lacking: Vec<Skipped>,
     },
     /// Things in the trash were purged.
     TrashEmptied {
@@ -369,72 +375,6 @@ pub enum Item {
     Event(Event),
 }
 
-/// One document in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentRow {
-    /// Document type.
-    pub doctype: String,
-    /// Document id.
-    pub id: String,
-    /// Its JSON, where the request asks for values.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<Value>,
-}
-
-/// One document.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentReply {
-    /// Document type.
-    pub doctype: String,
-    /// Document id.
-    pub id: String,
-    /// The revision (several, joined by `+`, where devices changed it apart and both changes count).
-    pub revision: String,
-    /// Whether it is deleted at this revision (`value` is then its last state).
-    pub deleted: bool,
-    /// Its JSON object.
-    pub value: Value,
-    /// Fields (JSON pointers) where devices wrote different values apart; `value` shows the same winner everywhere.
-    pub conflicts: Vec<String>,
-}
-
-/// One earlier state of a document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revision {
-    /// What `doc get --at` takes.
-    pub revision: String,
-    /// When, by the clock of the device that wrote it.
-    pub at_ms: i64,
-    /// Name of the device that wrote it, its short id where the name is not known.
-    pub device: String,
-    /// Whether it deleted the document.
-    pub deleted: bool,
-    /// Top-level fields that it touched.
-    pub fields: Vec<String>,
-}
-
-/// The acknowledgement of one line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ack {
-    /// Document type, as in the line.
-    pub doctype: String,
-    /// Document id, as in the line.
-    pub id: String,
-    /// What became of it.
-    #[serde(flatten)]
-    pub result: AckResult,
-}
-
-/// What became of one line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AckResult {
-    /// Durable, and this is the new revision; `None` when nothing was different.
-    Revision(Option<String>),
-    /// Refused; the lines after it go on.
-    Error(ControlError),
-}
-
 /// One file or folder of the vault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRow {
@@ -559,110 +499,4 @@ pub struct Skipped {
     pub path: String,
     /// Why, as a sentence without a full stop.
     pub reason: String,
-}
-
-/// Something that changed. New kinds may come: scripts should pass over those that they do not know.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    tag = "event",
-    rename_all = "kebab-case",
-    rename_all_fields = "snake_case"
-)]
-pub enum Event {
-    /// A device was let in, put out or given another role, or a key changed.
-    Membership(super::LogRow),
-    /// Everything that happens from now on is reported.
-    Listening,
-    /// A document changed; it is durable here.
-    Document {
-        /// Document type.
-        doctype: String,
-        /// Document id.
-        id: String,
-        /// Its revision now.
-        revision: String,
-        /// Whether it was deleted.
-        deleted: bool,
-        /// Whether the change was made on this device.
-        here: bool,
-        /// Its JSON, if asked for.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        value: Option<Value>,
-    },
-    /// A file or folder of the vault changed.
-    File {
-        /// What happened.
-        change: FileEvent,
-        /// Path in the vault, after the change.
-        path: String,
-        /// Its id.
-        id: String,
-        /// Whether the change was made on this device.
-        here: bool,
-    },
-    /// A conflict arose, or was settled.
-    Conflict {
-        /// The conflict; as it was, if it is settled.
-        #[serde(flatten)]
-        conflict: ConflictRow,
-        /// Whether it is settled.
-        settled: bool,
-    },
-    /// The brake of a folder took hold, holds more or less than before, or was taken off.
-    Brake {
-        /// Absolute path of this machine.
-        dir: PathBuf,
-        /// Whether it is on.
-        on: bool,
-        /// What it holds back.
-        #[serde(flatten)]
-        brake: FolderBrake,
-    },
-    /// A device came or went.
-    Device {
-        /// Device id.
-        device: String,
-        /// Its name.
-        name: String,
-        /// Whether it is connected now.
-        connected: bool,
-    },
-    /// The sync state changed.
-    Sync {
-        /// As in [`Status::idle`].
-        idle: bool,
-        /// As in [`Status::in_sync`].
-        in_sync: bool,
-    },
-    /// This listener was too slow and did not get so many events.
-    Missed {
-        /// How many.
-        count: u64,
-    },
-}
-
-/// What happened to a file or folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FileEvent {
-    /// It is new.
-    Added,
-    /// Its content changed.
-    Changed,
-    /// It has another name or folder.
-    Moved,
-    /// It went to the trash.
-    Deleted,
-    /// It came out of the trash.
-    Restored,
-}
-
-/// A numbered question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
-    /// Which question of this connection; the answer repeats it.
-    pub id: u32,
-    /// The question.
-    #[serde(flatten)]
-    pub question: Question,
 }

@@ -1,10 +1,12 @@
-//! What can be asked of a running node: one variant per command, and the questions that the node may ask back.
+//! What can be asked of a running node: one variant per command. What the node may ask back is in `question.rs`.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::documents::{LinesMode, Where};
 
 /// One request, the first line of a connection.
 ///
@@ -308,7 +310,7 @@ pub enum Request {
     },
     /// How long earlier contents and the trash are kept. → `Reply::Versions`
     VersionsShow,
-    /// Change that, for the whole vault. → `Reply::Versions`
+    /// Change that, for the whole vault. Asks `Question::EmptyTrash` where it purges something. → `Reply::Versions`
     VersionsSet {
         /// What is to change.
         change: super::RuleChange,
@@ -584,113 +586,4 @@ pub enum RateChange {
     None,
     /// So many bytes a second.
     PerSecond(u64),
-}
-
-/// What the lines of a [`Request::DocLines`] do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LinesMode {
-    /// `value` becomes the whole document, as [`Request::DocPut`].
-    Put,
-    /// `value` is a merge patch, as [`Request::DocEdit`].
-    Edit,
-}
-
-/// One line of a [`Request::DocLines`]: one document.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct DocLine {
-    /// Document type.
-    pub doctype: String,
-    /// Document id.
-    pub id: String,
-    /// The JSON object or the merge patch.
-    pub value: Value,
-    /// The revision that `value` was made from, as in [`Request::DocPut`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<String>,
-}
-
-/// A condition of [`Request::DocFind`]: the field equals the value.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Where {
-    /// Name of a top-level field, or several joined by dots.
-    pub field: String,
-    /// A JSON scalar.
-    pub value: Value,
-}
-
-/// What the node asks a person midway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "question",
-    rename_all = "kebab-case",
-    rename_all_fields = "snake_case"
-)]
-pub enum Question {
-    /// Is this the device that should be let in? Answer `Yes` or `No`.
-    AdmitDevice {
-        /// The name that the device gives itself; cleaned of control characters by the node.
-        name: String,
-        /// Its device id in hex.
-        device: String,
-    },
-    /// Put this device out of the vault for good? Answer `Yes` or `No`.
-    RevokeDevice {
-        /// Its name.
-        name: String,
-        /// Its id.
-        device: String,
-    },
-    /// This data folder has a new vault with nothing in it: leave it for the one to join? Answer `Yes` or `No`.
-    ReplaceEmptyVault,
-    /// Merge a folder that is not empty? Nothing is deleted whatever the answer. Answer `Yes` or `No`.
-    MergeFolder(super::FolderMerge),
-    /// End the syncing of a folder whose files cannot be copied into the vault now: it is not there, or it rests? Answer
-    /// `Yes` or `No`.
-    RemoveFolder {
-        /// The folder.
-        dir: PathBuf,
-        /// Files that were in it.
-        files: u64,
-    },
-    /// Remove a host that alone is known to keep contents? Answer `Yes` or `No`.
-    RemoveHost {
-        /// Its name.
-        name: String,
-        /// Files that are neither here nor known to be elsewhere.
-        files: u64,
-    },
-    /// Purge so much for good, on every device? Answer `Yes` or `No`.
-    EmptyTrash {
-        /// Files.
-        files: u64,
-        /// Their bytes.
-        bytes: u64,
-    },
-    /// Type a passphrase of this device. Answer `Passphrase`.
-    Passphrase {
-        /// A new one, rather than the present one.
-        new: bool,
-    },
-    /// Type these words of the 24 back. Answer `Words`, in the order of `positions`.
-    RecoveryWords {
-        /// Positions from 1 to 24.
-        positions: Vec<u8>,
-        /// How many tries are left after this one.
-        tries_left: u8,
-    },
-}
-
-/// The answer to a [`Question`].
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// Go ahead.
-    Yes,
-    /// Don't.
-    No,
-    /// Words that were typed.
-    Words(Vec<String>),
-    /// A passphrase.
-    Passphrase(super::Passphrase),
 }

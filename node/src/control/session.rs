@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::lines::{FromClient, FromNode};
-use super::reply::Ask;
+use super::question::Ask;
 use super::{Answer, ControlError, DocLine, ErrorKind, Item, Progress, Question};
 
 /// How long a person may take to answer. Pairing ends earlier by its own expiry; this only frees what a forgotten

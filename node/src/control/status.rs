@@ -39,9 +39,10 @@ pub struct Status {
     /// `idle`, at least one other device is connected, and every device of the vault that counts is known (by its own signed statement) to hold all
     /// changes that this device holds, with all contents that it is to keep, and this one all that they hold.
     pub in_sync: bool,
-    /// What no other device is known to hold.
+    /// What this device holds and no other is known to.
     pub only_here: Missing,
-    /// What this device is to hold and does not hold yet. What is on demand is not among it.
+    /// What this device is to hold and does not hold yet. What is on demand is not among it. Of large files under way only
+    /// the bytes that have not come are counted.
     pub missing_here: Missing,
     /// What this device keeps, and what would be lost with it.
     #[serde(default)]
@@ -208,7 +209,7 @@ pub struct Transfer {
     pub direction: Direction,
     /// Files left; those that are worked on included. Absent where the receiving side alone knows.
     pub files_left: Option<u64>,
-    /// Bytes of content left.
+    /// Bytes of content left, of files under way those that have not come.
     pub bytes_left: Option<u64>,
     /// Bytes of content since coffer was started on this device, of earlier transfers too.
     pub bytes_done: u64,
@@ -249,8 +250,11 @@ pub enum Direction {
 pub struct FolderStatus {
     /// Absolute path of this machine.
     pub dir: PathBuf,
-    /// Path in the vault.
+    /// Path in the vault; that which it had, where it is in the trash.
     pub to: String,
+    /// Whether the vault's folder is in the trash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_trash: bool,
     /// What it is doing.
     #[serde(flatten)]
     pub state: FolderState,
@@ -339,7 +343,7 @@ pub enum FolderState {
 /// Something in a folder that could not be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderIssue {
-    /// Path relative to the folder.
+    /// Path relative to the folder; the folder's own, absolute, where all of it is meant.
     pub path: String,
     /// What, as a sentence without a full stop.
     pub text: String,

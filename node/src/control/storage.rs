@@ -55,6 +55,11 @@ pub struct Amount {
 }
 
 impl Amount {
+    /// Whether there are none.
+    pub fn is_nothing(&self) -> bool {
+        *self == Amount::default()
+    }
+
     /// One file more.
     pub fn add(&mut self, bytes: u64) {
         self.files += 1;

@@ -380,7 +380,11 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         Ok(())
     }
 
-    fn refuse(&mut self, id: FileId, path: String, reason: String) {
+    fn refuse(&mut self, id: FileId, mut path: String, reason: String) {
+        if path.is_empty() {
+            // It was never on this disk: there is its name in the vault.
+            path = self.vault.tree().path(id).unwrap_or_default();
+        }
         self.refused.insert(id, Problem { path, reason });
         self.retry_in(RETRY);
     }

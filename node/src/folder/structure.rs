@@ -123,11 +123,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     fn refuse_rows(&mut self, rows: &[(FileId, Option<FolderRow>)], reason: &str) {
-        for (_, row) in rows {
-            let path = row
-                .as_ref()
-                .map(|row| PathBuf::from(&row.name))
-                .unwrap_or_default();
+        for (id, row) in rows {
+            // Without a name it would be said of the whole folder.
+            let path = match (self.shared.rows().path(*id), row) {
+                (Some(path), _) => path,
+                (None, Some(row)) => PathBuf::from(&row.name),
+                (None, None) => PathBuf::from(id.to_string()),
+            };
             self.read_problems
                 .insert(path, format!("the vault does not take it: {reason}"));
         }

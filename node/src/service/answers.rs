@@ -199,7 +199,7 @@ async fn answer(
         Request::TrashRestore { path } => trash::restore(node, path).await,
         Request::TrashEmpty { paths } => trash::empty(node, paths, session).await,
         Request::VersionsShow => versions::show(node).await,
-        Request::VersionsSet { change } => versions::set(node, change).await,
+        Request::VersionsSet { change } => versions::set(node, change, session).await,
         Request::FolderAdd { dir, to } => folders::add(node, dir, to, session).await,
         Request::FolderList => folders::list(node).await,
         Request::FolderRemove { dir } => unsyncing::remove(node, dir, session).await,

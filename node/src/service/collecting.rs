@@ -1,18 +1,23 @@
-//! Has the collector work from time to time: soon after a start, every hour, and after the trash was emptied.
+//! Has the collector work from time to time: after a start, every hour, and soon after the trash was emptied or the rule
+//! changed. When it last looked is remembered: a device that never runs for long does look, too.
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use redb::ReadableDatabase;
 use tokio::sync::{Notify, watch};
 
 use super::running::Running;
 use super::{stopped, trash};
 use crate::collect::{CollectError, Limits, Report, collect};
-use crate::vault::wall_ms;
+use crate::store::{StoreError, records, tables};
+use crate::vault::{CommitRequest, wall_ms};
 
 /// After a start, before the first look: people wait for other things then.
 const FIRST_AFTER: Duration = Duration::from_secs(10 * 60);
+/// The same where the last look of an earlier run is longer ago than [`EVERY`].
+const OVERDUE_AFTER: Duration = Duration::from_secs(60);
 /// Between looks.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 /// After a request: what was emptied together is looked at once.
@@ -72,7 +77,7 @@ impl Collector {
 
 /// Runs until `stop`.
 pub async fn run(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
-    let mut after = FIRST_AFTER;
+    let mut after = first_after(&running, wall_ms()).await;
     loop {
         tokio::select! {
             () = stopped(&mut stop) => return,
@@ -87,7 +92,48 @@ pub async fn run(running: Arc<Running>, mut stop: watch::Receiver<bool>) {
             () = stopped(&mut stop) => return,
             () = look(&running) => {}
         }
+        remember(&running).await;
         after = EVERY;
+    }
+}
+
+/// How long after a start to look. A data folder that has never been looked at counts as looked at now: in a new one there
+/// is nothing to free.
+async fn first_after(running: &Running, now_ms: u64) -> Duration {
+    let read = || -> Result<Option<u64>, StoreError> {
+        let meta = running
+            .vault
+            .database()
+            .begin_read()?
+            .open_table(tables::META)?;
+        records::get_u64(&meta, tables::meta::COLLECTED)
+    };
+    match read() {
+        Ok(Some(looked_ms)) if is_overdue(looked_ms, now_ms) => OVERDUE_AFTER,
+        Ok(Some(_)) => FIRST_AFTER,
+        Ok(None) => {
+            remember(running).await;
+            FIRST_AFTER
+        }
+        Err(error) => {
+            tracing::warn!(%error, "when the last look for what is not needed was cannot be read");
+            FIRST_AFTER
+        }
+    }
+}
+
+/// Whether the next look is due. One of the future is of a clock that was wrong.
+fn is_overdue(looked_ms: u64, now_ms: u64) -> bool {
+    now_ms.abs_diff(looked_ms) >= EVERY.as_millis() as u64
+}
+
+async fn remember(running: &Running) {
+    let request = CommitRequest {
+        meta: vec![(tables::meta::COLLECTED, wall_ms().to_be_bytes().to_vec())],
+        ..Default::default()
+    };
+    if let Err(error) = running.vault.commit(request).await {
+        tracing::debug!(%error, "when the last look for what is not needed was is not remembered");
     }
 }
 
@@ -126,5 +172,20 @@ async fn look(running: &Arc<Running>) {
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_is_overdue_an_hour_after_the_last_one_of_whatever_run() {
+        const HOUR_MS: u64 = 60 * 60 * 1000;
+        let now = 1_795_392_270_000;
+        assert!(!is_overdue(now, now));
+        assert!(!is_overdue(now - HOUR_MS + 1, now));
+        assert!(is_overdue(now - HOUR_MS, now));
+        assert!(is_overdue(now + HOUR_MS, now), "the clock was wrong then");
     }
 }

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use coffer_crdt::files::FileId;
+use coffer_crdt::tree::Tree;
 use redb::ReadableDatabase;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::conflicts::Told;
+use super::files::trash_path;
 use super::running::Running;
 use super::stopped;
 use super::{Node, devices, folders, status, store_error};
@@ -220,10 +223,8 @@ async fn document_event(
 
 fn file_events(running: &Arc<Running>, change: &crate::vault::Changes) -> Vec<Event> {
     let tree = running.vault.tree();
-    let event = |(id, kind): &(coffer_crdt::files::FileId, FileChange)| {
-        let path = tree
-            .path(*id)
-            .or_else(|| tree.shown(*id).map(|shown| shown.name.to_string()))?;
+    let event = |(id, kind): &(FileId, FileChange)| {
+        let path = path_of(&tree, *id)?;
         let change_kind = match kind {
             FileChange::Added => FileEvent::Added,
             FileChange::Changed => FileEvent::Changed,
@@ -238,5 +239,21 @@ fn file_events(running: &Arc<Running>, change: &crate::vault::Changes) -> Vec<Ev
             here: change.local,
         })
     };
-    change.file_events.iter().filter_map(event).collect()
+    let mut events: Vec<Event> = change.file_events.iter().filter_map(event).collect();
+    let came = |id: &FileId| {
+        Some(Event::File {
+            change: FileEvent::Fetched,
+            path: path_of(&tree, *id)?,
+            id: id.to_string(),
+            here: true,
+        })
+    };
+    events.extend(change.arrived.iter().filter_map(came));
+    events
+}
+
+/// Where a file is, or was before it went to the trash.
+fn path_of(tree: &Tree, id: FileId) -> Option<String> {
+    let gone = || tree.shown(id).map(|_| trash_path(tree, id));
+    tree.path(id).or_else(gone)
 }

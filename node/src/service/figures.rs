@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use super::running::Running;
 use super::status::Known;
 use super::storage::{self, Due};
+use super::store_error;
 use crate::control::{Amount, ControlError, Missing, StorageStatus};
 use crate::folder::conflicts::conflicts;
 
@@ -69,7 +70,7 @@ pub struct Look {
     pub folders: u64,
     /// Of these files, what each other device is not known to hold.
     pub lacking: BTreeMap<DeviceId, Amount>,
-    /// And what none of them is known to hold.
+    /// And what this device holds and none of them is known to.
     pub only_here: Amount,
     /// What is to be here and is not.
     pub due: Amount,
@@ -151,6 +152,9 @@ async fn take(running: &Arc<Running>, known: &Arc<Known>) -> Result<Look, Contro
 
 fn at_all(running: &Running, known: &Known) -> Result<Look, ControlError> {
     let due = Due::of(running, &known.storage)?.0;
+    let mut absent: BTreeSet<FileId> = BTreeSet::new();
+    let each = running.vault.each_wanted(|file| absent.insert(file.id));
+    each.map_err(store_error)?;
     let tree = running.vault.tree();
     let me = running.vault.device();
     let mut others: Vec<Other> = known
@@ -179,7 +183,7 @@ fn at_all(running: &Running, known: &Known) -> Result<Look, ControlError> {
                 other.lacking.add(content.size);
             }
         }
-        if !elsewhere {
+        if !elsewhere && !absent.contains(&every.id) {
             only_here.add(content.size);
         }
     }

@@ -125,7 +125,10 @@ fn status(
         .collect();
     FolderStatus {
         dir: setting.path.clone(),
-        to: tree.path(setting.folder).unwrap_or_default(),
+        in_trash: setting.folder != FileId::ROOT && tree.path(setting.folder).is_none(),
+        to: tree
+            .path(setting.folder)
+            .unwrap_or_else(|| files::trash_path(&tree, setting.folder)),
         state: match &state.activity {
             Activity::Scanning => FolderState::Scanning,
             Activity::Applying => FolderState::Working,
@@ -149,7 +152,10 @@ fn status(
             .iter()
             .take(NAMED)
             .map(|problem| FolderIssue {
-                path: problem.path.clone(),
+                path: match problem.path.is_empty() {
+                    true => setting.path.display().to_string(),
+                    false => problem.path.clone(),
+                },
                 text: problem.reason.clone(),
             })
             .collect(),

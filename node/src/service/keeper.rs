@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::running::Running;
-use super::{stopped, storage};
+use super::{displaced, stopped, storage};
 use crate::blobs::{Fetch, Priority, StoreJob};
 use crate::vault::storage::Plan;
 use crate::vault::{CommitRequest, Left};
@@ -121,7 +121,7 @@ enum Outcome {
 }
 
 /// Forgets where the pieces of long contents were that files of synced folders no longer hold.
-async fn forget_left(running: &Arc<Running>) {
+pub(super) async fn forget_left(running: &Arc<Running>) {
     let left = running.vault.inspect(|core| core.state().take_left()).await;
     let mut gone = Vec::new();
     for (folder, file, root) in left.unwrap_or_default() {
@@ -168,14 +168,13 @@ async fn forget_left(running: &Arc<Running>) {
 
 async fn pass(running: &Arc<Running>) -> Outcome {
     forget_left(running).await;
-    let displaced = running.blobs.take_stale();
-    if !displaced.is_empty() {
+    let stale = running.blobs.take_stale();
+    if !stale.is_empty() {
         let request = CommitRequest {
-            displaced,
-            recheck_all: true,
+            displaced: stale,
             ..Default::default()
         };
-        if let Err(error) = running.vault.commit(request).await {
+        if let Err(error) = displaced::forget(&running.vault, &running.blobs, request).await {
             tracing::warn!(%error, "places of bytes that are gone could not be forgotten");
         }
         running.keeping.look_again.store(true, Ordering::Release);

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::stopped;
 use super::{
-    Node, check, founding, keeper, limits, memory, random, reopen, sessions, sources, store_error,
+    Node, check, displaced, founding, keeper, limits, memory, random, reopen, sessions, sources,
+    store_error,
 };
 use crate::blobs::{Blobs, Fetch};
 use crate::control::ControlError;
@@ -282,10 +283,9 @@ impl Contents {
                 );
                 let request = CommitRequest {
                     displaced: damaged,
-                    recheck_all: true,
                     ..Default::default()
                 };
-                vault.commit(request).await.map_err(commit_error)?;
+                displaced::forget(vault, &blobs, request).await?;
             }
         }
         match Index::open(&dir.join("index.sqlite"), database) {

@@ -204,7 +204,11 @@ async fn fill(
         folders: look.folders,
         file_bytes: look.files.bytes,
     });
-    let due = look.due;
+    let mut due = look.due;
+    // What came of a file that is not whole yet is not to come any more.
+    due.bytes = due
+        .bytes
+        .saturating_sub(Due::come(running, &known.storage)?);
     let rates = running.blobs.rates();
     for (device, ..) in known
         .devices
@@ -307,8 +311,9 @@ async fn fill(
             FolderState::NotThere => status.warnings.push(Warning {
                 code: "folder-missing".into(),
                 text: format!(
-                    "The folder {} is not there; nothing is taken as deleted.",
-                    folder.dir.display()
+                    "The folder {dir} is not there; nothing is taken as deleted. Connect its disk or move it back; \
+                     if it is gone for good, end its syncing with \"coffer folder remove {dir}\".",
+                    dir = folder.dir.display()
                 ),
             }),
             FolderState::Stopped { reason } => status.warnings.push(Warning {
@@ -333,7 +338,9 @@ async fn fill(
     status
         .warnings
         .extend(super::hosts::warnings(&status.hosts));
-    status.warnings.extend(running.checking.warnings());
+    status
+        .warnings
+        .extend(running.checking.warnings(running).await);
     status
         .warnings
         .extend(super::devices::warnings(running).await?);

@@ -12,7 +12,7 @@ use redb::ReadableDatabase;
 use super::documents::Names;
 use super::files::trash_path;
 use super::running::{Running, commit_error};
-use super::{Node, store_error};
+use super::{Node, keeper, returned, store_error};
 use crate::control::{
     Answer, ControlError, ErrorKind, Item, Question, Reply, Session, TrashRestored, TrashRow,
 };
@@ -171,6 +171,8 @@ pub async fn list(node: &Arc<Node>, session: &mut Session) -> Result<Reply, Cont
 /// `trash restore`: one thing, or all of them.
 pub async fn restore(node: &Arc<Node>, path: Option<String>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
+    // What the deletion left behind must not count as places of the bytes any more.
+    keeper::forget_left(&running).await;
     let mut request = CommitRequest::default();
     let mut taken = BTreeSet::new();
     let mut restored: Vec<(String, FileId)> = Vec::new();
@@ -194,6 +196,8 @@ pub async fn restore(node: &Arc<Node>, path: Option<String>) -> Result<Reply, Co
         }
     }
     running.vault.commit(request).await.map_err(commit_error)?;
+    let tops: Vec<FileId> = restored.iter().map(|(_, id)| *id).collect();
+    let lacking = returned::lacking(&running, &tops).await?;
     let tree = running.vault.tree();
     let count = restored.len() as u64;
     let items = restored
@@ -201,7 +205,12 @@ pub async fn restore(node: &Arc<Node>, path: Option<String>) -> Result<Reply, Co
         .take(RESTORED_MAX)
         .filter_map(|(from, id)| tree.path(id).map(|path| TrashRestored { from, path }))
         .collect();
-    Ok(Reply::TrashRestored { count, items })
+    Ok(Reply::TrashRestored {
+        count,
+        items,
+        lacking_count: lacking.count,
+        lacking: lacking.named,
+    })
 }
 
 /// What it takes to bring something back to its place, or under a free name beside it.
@@ -327,6 +336,42 @@ pub async fn empty(
         files,
         bytes,
     })
+}
+
+/// What another rule would purge at once.
+#[derive(Default)]
+pub(super) struct Going {
+    /// What it takes.
+    pub operations: Vec<Operation>,
+    /// Files that go.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What `after` would purge now and `before` would not; nothing where that is nothing.
+pub(super) fn going(running: &Running, before: &Rule, after: &Rule) -> Going {
+    let found = all(&running.vault.tree());
+    let items: Vec<Trashed> = found.iter().map(trashed).collect();
+    let now = wall_ms();
+    let mut due = overdue(&items, now, after);
+    if due.is_subset(&overdue(&items, now, before)) {
+        due.clear();
+    }
+    let mut going = Going::default();
+    for found in due.into_iter().map(|index| &found[index]) {
+        going.operations.push(Operation::PurgeFile { id: found.id });
+        going.files += found.files;
+        going.bytes += found.bytes;
+    }
+    going
+}
+
+fn trashed(found: &InTrash) -> Trashed {
+    Trashed {
+        deleted_ms: found.deleted_ms,
+        bytes: found.bytes,
+    }
 }
 
 async fn purge(running: &Running, ids: impl Iterator<Item = FileId>) -> Result<(), ControlError> {

@@ -7,7 +7,7 @@ use redb::ReadableDatabase;
 
 use super::folders::{config, find, stop_engine};
 use super::running::{Running, commit_error};
-use super::{Node, store_error};
+use super::{Node, displaced, store_error};
 use crate::blobs::{FolderPaths, Import, ImportError, ImportJob, placement};
 use crate::control::{
     Answer, ControlError, ErrorKind, FolderRow, Progress, Question, Reply, Session, Stage,
@@ -71,10 +71,9 @@ pub async fn remove(
     let request = CommitRequest {
         folders: vec![(number, None)],
         displaced: places,
-        recheck_all: true,
         ..Default::default()
     };
-    running.vault.commit(request).await.map_err(commit_error)?;
+    displaced::forget(&running.vault, &running.blobs, request).await?;
     let look_again = &running.keeping.look_again;
     look_again.store(true, std::sync::atomic::Ordering::Release);
     let config = config(&running, number, &setting).await?;

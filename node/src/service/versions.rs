@@ -7,7 +7,9 @@ use redb::ReadableDatabase;
 
 use super::running::{Running, commit_error};
 use super::{Node, store_error, trash};
-use crate::control::{ControlError, Limit, Reply, RuleChange, Versions};
+use crate::control::{
+    Amount, Answer, ControlError, Limit, Question, Reply, RuleChange, Session, Versions,
+};
 use crate::vault::{CommitRequest, Operation, rule};
 
 /// `versions show`.
@@ -38,13 +40,19 @@ fn versions(running: &Running) -> Result<Versions, ControlError> {
         freed_bytes: looked.freed_bytes,
         waiting_bytes: looked.waiting_bytes,
         look_failed: looked.failed,
+        purged: Amount::default(),
     })
 }
 
 /// `versions set`: for the whole vault.
-pub async fn set(node: &Arc<Node>, change: RuleChange) -> Result<Reply, ControlError> {
+pub async fn set(
+    node: &Arc<Node>,
+    change: RuleChange,
+    session: &mut Session,
+) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
-    let (mut wanted, _) = in_force(&running)?;
+    let (before, _) = in_force(&running)?;
+    let mut wanted = before;
     if change.reset {
         wanted = Rule::default();
     }
@@ -72,6 +80,18 @@ pub async fn set(node: &Arc<Node>, change: RuleChange) -> Result<Reply, ControlE
         Some(Limit::None) => wanted.trash_bytes = None,
         Some(Limit::At(bytes)) => wanted.trash_bytes = Some(bytes),
     }
+    let going = trash::going(&running, &before, &wanted);
+    if !going.operations.is_empty() {
+        let question = Question::EmptyTrash {
+            files: going.files,
+            bytes: going.bytes,
+        };
+        if session.ask(question).await? != Answer::Yes {
+            return Err(ControlError::refused(
+                "the rule was not changed, and nothing was purged",
+            ));
+        }
+    }
     let put = Operation::PutDocument {
         doctype: rule::DOCTYPE.into(),
         id: rule::ID.into(),
@@ -80,9 +100,16 @@ pub async fn set(node: &Arc<Node>, change: RuleChange) -> Result<Reply, ControlE
         base: Vec::new(),
     };
     let request = CommitRequest {
-        operations: vec![put],
+        operations: std::iter::once(put).chain(going.operations).collect(),
         ..CommitRequest::default()
     };
     running.vault.commit(request).await.map_err(commit_error)?;
-    Ok(Reply::Versions(versions(&running)?))
+    running.collector.look_soon();
+    Ok(Reply::Versions(Versions {
+        purged: Amount {
+            files: going.files,
+            bytes: going.bytes,
+        },
+        ..versions(&running)?
+    }))
 }

@@ -111,6 +111,8 @@ pub mod meta {
     pub const LIMITS: &str = "limits_1";
     /// How far the slow check of everything has come, and what it found.
     pub const CHECK: &str = "check_1";
+    /// When the collector last looked, in milliseconds since 1970 (u64).
+    pub const COLLECTED: &str = "collected";
     /// Present and 1 once [`super::PAST_CONTENTS`] has all that documents say.
     pub const PAST: &str = "past";
     /// Bytes that contents which are not kept for good may take (u64); absent: no limit.

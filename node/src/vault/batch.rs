@@ -28,6 +28,8 @@ pub(super) struct Done {
     pub purges: Vec<(FileId, Purge)>,
     /// See [`Changes::outdone`](super::core::Changes::outdone).
     pub outdone: Vec<(FileId, [u8; 32])>,
+    /// See [`Changes::arrived`](super::core::Changes::arrived).
+    pub arrived: Vec<FileId>,
     pub documents: Vec<(String, String)>,
     pub committed: Vec<(Ticket, Committed)>,
     pub admitted: Vec<(Ticket, Welcome)>,

@@ -105,6 +105,8 @@ pub struct Changes {
     pub files: Vec<Changed>,
     /// How each file that was touched differs from before, for those who follow along.
     pub file_events: Vec<(FileId, FileChange)>,
+    /// Files of which the content was not here and is now.
+    pub arrived: Vec<FileId>,
     /// Contents that this device wrote, by their hashes, and that lost against others written at the same time.
     pub outdone: Vec<(FileId, [u8; 32])>,
     /// Whether this device made all of it.
@@ -369,6 +371,7 @@ impl Core {
             transaction: self.state.transaction,
             documents: done.documents,
             outdone: done.outdone,
+            arrived: done.arrived,
             local,
             ..Changes::default()
         };

@@ -9,19 +9,17 @@ use coffer_crdt::files::{
 };
 use coffer_crdt::json::Texts;
 use coffer_protocol::grants::NewDevice;
-use coffer_protocol::identity::Hash;
 use coffer_protocol::log::{DOCTYPE_MAX_LEN, ID_MAX_LEN};
 
 use crate::blobs::placement;
 
 use super::batch::Refusal;
 use super::core::{Admission, Ticket};
-use super::request::{CommitError, CommitRequest, ContentDraft, FolderRow, Left, Operation};
+use super::request::{CommitError, CommitRequest, ContentDraft, Operation};
 use super::size::{check_edited, check_size};
 use super::work::{FILES, Work};
 use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, Row};
-use redb::ReadableTable;
 
 /// What the operations of a request changed so far.
 #[derive(Default)]
@@ -44,9 +42,6 @@ impl Changed {
         }
     }
 }
-
-/// A synced folder's number, a file in it, and blobs that it no longer holds.
-type LeftBehind = (u32, FileId, Vec<Hash>);
 
 impl Work<'_, '_> {
     /// Carries out a request whole; after an error the attempt must be abandoned.
@@ -123,7 +118,10 @@ impl Work<'_, '_> {
         }
         if request.recheck_all {
             for (id, state) in self.all_files()? {
-                self.want(id, &state)?;
+                let root = state.content.as_ref().map(|content| &content.root);
+                if !matches!(root, Some(ChunkRoot::Indirect { .. })) {
+                    self.want(id, &state)?;
+                }
             }
         }
         for id in &request.unwanted {
@@ -146,55 +144,6 @@ impl Work<'_, '_> {
             self.close_entry()?;
         }
         Ok(())
-    }
-
-    /// Blobs that files of synced folders no longer hold once this request is carried out: files that were removed, or
-    /// that have other bytes now. Places are claims; these are known to be void.
-    fn bytes_left_behind(&self, request: &CommitRequest) -> Result<Vec<LeftBehind>, StoreError> {
-        let mut left = Vec::new();
-        for (folder, id, row) in &request.folder_rows {
-            let Some(before) = self.folder_row(*folder, *id)? else {
-                continue;
-            };
-            if row.as_ref().is_some_and(|row| row.hash == before.hash) {
-                continue;
-            }
-            // What came from elsewhere is in the document long before it is on the disk.
-            let present = self.file(*id)?.and_then(|state| state.content);
-            let content = match present.filter(|content| content.hash == before.hash) {
-                Some(content) => Some(content),
-                None => self.past_content(*id, &before.hash)?,
-            };
-            match content.map(|content| content.root) {
-                Some(ChunkRoot::Inline(list)) => {
-                    let blobs = list.chunks.iter().map(|chunk| Hash(chunk.blob)).collect();
-                    left.push((*folder, *id, blobs));
-                }
-                Some(root) => self.core.state.leave(*folder, *id, root),
-                None => {}
-            }
-        }
-        Ok(left)
-    }
-
-    /// Removes places that files of synced folders no longer are, unless such a file has changed again.
-    fn forget_left(&mut self, left: &[Left]) -> Result<(), StoreError> {
-        for left in left {
-            let now = self.folder_row(left.folder, left.file)?;
-            if now.map(|row| row.hash) == left.now {
-                placement::left_file(self.transaction, &left.blobs, (left.folder, left.file.0))?;
-                self.done.wrote = true;
-            }
-        }
-        Ok(())
-    }
-
-    fn folder_row(&self, folder: u32, id: FileId) -> Result<Option<FolderRow>, StoreError> {
-        let mut key = [0; 20];
-        key[..4].copy_from_slice(&folder.to_be_bytes());
-        key[4..].copy_from_slice(&id.0);
-        let row = self.folder_rows.get(&key)?;
-        Ok(row.and_then(|row| postcard::from_bytes(row.value()).ok()))
     }
 
     fn operation(&mut self, operation: &Operation, changed: &mut Changed) -> Result<(), Refusal> {

@@ -13,6 +13,7 @@ pub mod founding;
 pub mod handle;
 pub mod hosts;
 pub mod identity;
+mod left;
 mod local;
 pub mod locked;
 mod members;

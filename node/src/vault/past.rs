@@ -86,15 +86,24 @@ pub fn past_contents(read: &ReadTransaction, file: FileId) -> Result<Vec<Content
     Ok(contents)
 }
 
-/// Shows every earlier content of every file. Walks the whole table.
+/// Shows every earlier content of every file, with the file. Walks the whole table.
+pub fn each_past(
+    read: &ReadTransaction,
+    mut see: impl FnMut(FileId, Content),
+) -> Result<(), StoreError> {
+    for item in read.open_table(tables::PAST_CONTENTS)?.iter()? {
+        let (key, value) = item?;
+        see(key_version(key.value()).0, decode_content(value.value())?);
+    }
+    Ok(())
+}
+
+/// The same, the contents alone.
 pub fn each_past_content(
     read: &ReadTransaction,
     mut see: impl FnMut(Content),
 ) -> Result<(), StoreError> {
-    for item in read.open_table(tables::PAST_CONTENTS)?.iter()? {
-        see(decode_content(item?.1.value())?);
-    }
-    Ok(())
+    each_past(read, |_, content| see(content))
 }
 
 /// The tags of a file.

@@ -245,7 +245,8 @@ pub struct CommitRequest {
     pub prune_feed: Option<u64>,
     /// Files to look at again: are all their bytes here?
     pub recheck: Vec<FileId>,
-    /// Look at every file again: places of bytes were found wrong.
+    /// Look at every file again whose list of chunks is in its document: places of bytes were found wrong. Of others the
+    /// vault cannot tell: those that lack bytes are to be named in [`CommitRequest::recheck`].
     pub recheck_all: bool,
     /// What keeps the blobs that this names from being freed until it is durable.
     pub holds: Vec<Hold>,

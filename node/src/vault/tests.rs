@@ -302,3 +302,45 @@ fn bytes_that_a_file_on_disk_no_longer_holds_have_no_place_there_whatever_the_va
     assert_eq!(carry_out(came), [1, 0]);
     assert_eq!(carry_out(on_disk(2, new)), [0, 1]);
 }
+
+#[test]
+fn when_places_are_forgotten_only_those_that_lack_bytes_for_it_count_as_not_here() {
+    let mut core = vault();
+    let (small, blob) = one_chunk(1);
+    let ChunkRoot::Inline(list) = one_chunk(2).0.root else {
+        panic!("a list in the document");
+    };
+    let long = ContentDraft {
+        root: ChunkRoot::Indirect { depth: 1, list },
+        ..content(2)
+    };
+    let ids = [FileId([1; 16]), FileId([2; 16])];
+    let create = |n: usize, content: &ContentDraft| Operation::CreateFile {
+        id: ids[n],
+        kind: Kind::File,
+        parent: FileId::ROOT,
+        name: n.to_string(),
+        content: Some(content.clone()),
+        created_ms: 1,
+    };
+    let mut carry_out = |request: CommitRequest| {
+        let input = vec![Input::Commit(1, Box::new(request))];
+        assert!(is_acknowledged(&core.process(input, wall_ms())));
+        core.state().wanted
+    };
+    let created = CommitRequest {
+        operations: vec![create(0, &small), create(1, &long)],
+        placements: vec![(blob, Placement::Store)],
+        ..Default::default()
+    };
+    assert_eq!(carry_out(created), 0);
+    let forgotten = |recheck: Vec<FileId>| CommitRequest {
+        displaced: vec![(blob, Placement::Store)],
+        recheck,
+        recheck_all: true,
+        ..Default::default()
+    };
+    // The large one has lost nothing; what its list names, whoever forgets a place has read.
+    assert_eq!(carry_out(forgotten(Vec::new())), 1);
+    assert_eq!(carry_out(forgotten(vec![ids[1]])), 2);
+}

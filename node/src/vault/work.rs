@@ -291,6 +291,7 @@ impl<'c, 't> Work<'c, 't> {
             .is_some_and(|value| value.value()[..32] == hash);
         if is_it {
             self.unwant(id)?;
+            self.done.arrived.push(id);
             self.done.wrote = true;
         }
         Ok(())

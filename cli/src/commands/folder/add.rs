@@ -12,6 +12,11 @@ use crate::error::Failure;
 use crate::output::shown;
 use crate::places::{absolute, item_in_vault};
 
+/// Folders beside a missing one that are compared with its name.
+const MAX_BESIDE: usize = 10_000;
+/// Letters in which a name is taken for a slip of another.
+const MAX_FAR: usize = 2;
+
 /// Keep a folder of this device in sync with a folder of the vault
 ///
 /// On a folder that is not empty it first shows how many files are the same, new and different, and asks. It deletes
@@ -22,7 +27,7 @@ use crate::places::{absolute, item_in_vault};
     coffer folder add ~/Documents\n  \
     coffer folder add ~/Pictures --to Media/Pictures --yes")]
 pub struct Add {
-    /// Folder of this device, made if it is not there
+    /// Folder of this device, made if it is not there and the folder around it is
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Folder of the vault, made if it is not there; by default one of the same name
@@ -43,6 +48,10 @@ impl Add {
             return Err(ControlError::usage(message).into());
         }
         let made = missing(&dir);
+        let near = made.last().and_then(|folder| near(folder));
+        if let [_, parent, ..] = &made[..] {
+            return Err(no_parent(&dir, parent, near.as_deref()).into());
+        }
         fs::create_dir_all(&dir)
             .map_err(|error| ControlError::io(format_args!("create {}", dir.display()), &error))?;
         let reply = match ask(context, &Request::FolderAdd { dir, to }).await {
@@ -56,7 +65,18 @@ impl Add {
             return Err(unexpected());
         };
         if context.output.is_json() {
-            return context.output.reply(&reply);
+            return context
+                .output
+                .reply_with(&reply, "created", !made.is_empty());
+        }
+        if let [folder] = &made[..] {
+            let beside = near.map_or(String::new(), |near| {
+                format!("; beside it is {}", shown(&near.display().to_string()))
+            });
+            context.output.remark(format_args!(
+                "{} was not there: it is a new, empty folder{beside}.",
+                shown(&folder.display().to_string())
+            ));
         }
         context.output.line(format_args!(
             "{} is kept in sync with \"{}\" in the vault.",
@@ -76,6 +96,34 @@ fn missing(dir: &Path) -> Vec<PathBuf> {
         .take_while(|folder| !folder.exists())
         .map(Path::to_path_buf)
         .collect()
+}
+
+/// A folder beside this one, which is not there, that has nearly its name.
+fn near(folder: &Path) -> Option<PathBuf> {
+    let name = folder.file_name()?.to_str()?.to_lowercase();
+    let beside = fs::read_dir(folder.parent()?).ok()?.flatten();
+    let folders = beside
+        .take(MAX_BESIDE)
+        .filter(|entry| entry.path().is_dir());
+    let near = folders.filter_map(|entry| {
+        let other = entry.file_name().to_str()?.to_lowercase();
+        let far = strsim::osa_distance(&name, &other);
+        (far <= MAX_FAR && far * 2 < name.chars().count()).then(|| (far, entry.path()))
+    });
+    near.min().map(|(_, path)| path)
+}
+
+/// A path of which more than the last folder is not there is a slip, most likely.
+fn no_parent(dir: &Path, parent: &Path, near: Option<&Path>) -> ControlError {
+    let mut message = format!(
+        "{} is not there, nor is {}",
+        dir.display(),
+        parent.display()
+    );
+    if let Some(near) = near {
+        message.push_str(&format!("; there is {}", near.display()));
+    }
+    ControlError::not_found(message).with_code("no-such-parent")
 }
 
 /// Removes folders that were made for nothing, as long as nobody has put anything into them.
@@ -100,6 +148,24 @@ fn same_name(dir: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_nearly_the_name_is_found_and_others_are_not() {
+        let top = tempfile::tempdir().unwrap();
+        for name in ["Documents", "Downloads", "a", "Pictures"] {
+            fs::create_dir(top.path().join(name)).unwrap();
+        }
+        fs::write(top.path().join("Photos"), "a file").unwrap();
+        let found = |name: &str| near(&top.path().join(name));
+        assert_eq!(found("documnets"), Some(top.path().join("Documents")));
+        assert_eq!(found("Picture"), Some(top.path().join("Pictures")));
+        for other in ["b", "Photo", "Music", "Papers"] {
+            assert_eq!(found(other), None, "{other}");
+        }
+        let (dir, parent) = (top.path().join("x/y"), top.path().join("x"));
+        let error = no_parent(&dir, &parent, None);
+        assert!(error.message.contains("nor is"), "{error:?}");
+    }
 
     #[test]
     fn what_was_made_for_nothing_goes_again_unless_it_is_used() {

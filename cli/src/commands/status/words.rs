@@ -1,19 +1,16 @@
 //! The sync state as a person reads it.
 
 use coffer_node::control::{
-    DeviceStatus, Direction, FolderBrake, FolderState, FolderStatus, Holding, LimitsRow, Missing,
-    Reach, Status, StorageMode,
+    DeviceStatus, Direction, Holding, LimitsRow, Missing, Reach, Status, StorageMode,
 };
 use std::fmt::Write;
 
+use super::folders::describe_folder;
 use crate::output::shown;
-use crate::places::quoted;
-use crate::units::{ago, bytes, count, date, duration, number, short};
+use crate::units::{ago, bytes, count, date, duration, short};
 
 /// Files at risk that are named; `storage show` names more.
 const NAMED: usize = 3;
-/// Conflict copies and errors listed of each folder; `folder list` shows more.
-const LISTED: usize = 5;
 
 /// The whole state, several lines.
 pub fn describe(state: &Status, now_ms: u64) -> String {
@@ -73,6 +70,17 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
         row("Not here", missing(&state.missing_here));
     }
     let storage = &state.storage;
+    if storage.at_risk.nowhere.files > 0 && have_said_all(state) {
+        let nowhere = &storage.at_risk.nowhere;
+        row(
+            "Nowhere",
+            format!(
+                "{} ({}) that no device is known to have; `coffer storage show` names some",
+                count(nowhere.files, "file", "files"),
+                bytes(nowhere.bytes)
+            ),
+        );
+    }
     if storage.mode != StorageMode::Full {
         let limit = storage.limit.map(|limit| format!(" of {}", bytes(limit)));
         row(
@@ -202,6 +210,18 @@ fn keeps_all(device: &DeviceStatus) -> bool {
     holding.is_none_or(|holding| holding.keeps_all)
 }
 
+/// Whether every device that is connected has said what it holds of all that is known here: before, who has what is not
+/// told by its silence.
+fn have_said_all(state: &Status) -> bool {
+    let others = state.devices.iter().filter(|device| !device.device.this);
+    others
+        .filter(|device| device.device.connected)
+        .all(|device| {
+            let holding = device.holding.as_ref();
+            holding.is_some_and(|holding| holding.lacks.changes == 0)
+        })
+}
+
 /// How much is lacking, in words.
 pub fn missing(missing: &Missing) -> String {
     let mut parts = Vec::new();
@@ -311,88 +331,11 @@ fn holds(holding: &Holding, now_ms: u64) -> String {
     format!("{what} (said {}){keeps}", ago(holding.as_of_ms, now_ms))
 }
 
-/// One folder, with what needs attention.
-pub fn describe_folder(text: &mut String, folder: &FolderStatus) {
-    let state = match &folder.state {
-        FolderState::Scanning => "looking through it".to_owned(),
-        FolderState::Working => format!(
-            "{} to record, {} to write",
-            number(folder.to_record),
-            number(folder.to_write)
-        ),
-        FolderState::InSync => "up to date".to_owned(),
-        FolderState::NotThere => {
-            "the folder is not there; nothing is changed until it is back".to_owned()
-        }
-        FolderState::Braked => "resting".to_owned(),
-        FolderState::Stopped { reason } => format!("stopped: {}", shown(reason)),
-    };
-    let to = if folder.to.is_empty() {
-        "/"
-    } else {
-        &folder.to
-    };
-    let _ = writeln!(
-        text,
-        "  {} <-> {}: {state}; {} ({})",
-        shown(&folder.dir.display().to_string()),
-        shown(to),
-        count(folder.files, "file", "files"),
-        bytes(folder.bytes)
-    );
-    if let Some(brake) = &folder.brake {
-        describe_brake(text, brake, &quoted(&folder.dir));
-    }
-    for issue in folder.errors.iter().take(LISTED) {
-        let _ = writeln!(
-            text,
-            "    could not: {}: {}",
-            shown(&issue.path),
-            shown(&issue.text)
-        );
-    }
-    more(text, folder.error_count, folder.errors.len());
-    for path in folder.conflicts.iter().take(LISTED) {
-        let _ = writeln!(text, "    conflict copy: {}", shown(path));
-    }
-    more(text, folder.conflict_count, folder.conflicts.len());
-}
-
-/// What a resting folder waits for, and the two ways on.
-fn describe_brake(text: &mut String, brake: &FolderBrake, dir: &str) {
-    if brake.gone > 0 {
-        let gone = count(brake.gone, "file", "files");
-        let _ = writeln!(text, "    {gone} disappeared at once");
-    }
-    if brake.rewritten > 0 {
-        let rewritten = count(brake.rewritten, "file", "files");
-        let _ = writeln!(text, "    {rewritten} rewritten at once");
-    }
-    let names = brake.names.iter().take(LISTED);
-    for name in names {
-        let _ = writeln!(text, "      {}", shown(name));
-    }
-    more(
-        text,
-        brake.gone + brake.rewritten,
-        brake.names.len().min(LISTED),
-    );
-    let dir = shown(dir);
-    let _ = writeln!(text, "    meant: coffer folder confirm {dir}");
-    let _ = writeln!(text, "    not meant: coffer folder undo {dir}");
-}
-
-fn more(text: &mut String, all: u64, listed: usize) {
-    let left = all.saturating_sub(listed.min(LISTED) as u64);
-    if left > 0 {
-        let _ = writeln!(text, "    and {} more", number(left));
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use coffer_node::control::{
-        DeviceRow, FolderIssue, HeldLog, PausedRow, RecoveryState, Transfer, VaultStatus, Warning,
+        DeviceRow, FolderIssue, FolderState, FolderStatus, HeldLog, PausedRow, RecoveryState,
+        Transfer, VaultStatus, Warning,
     };
 
     use super::*;
@@ -417,7 +360,7 @@ mod tests {
         }
     }
 
-    fn state() -> Status {
+    pub(in crate::commands::status) fn state() -> Status {
         let lacks = Missing {
             changes: 3,
             files: 2,
@@ -492,6 +435,7 @@ mod tests {
             folders: vec![FolderStatus {
                 dir: "/home/ana/Documents".into(),
                 to: "Documents".into(),
+                in_trash: false,
                 state: FolderState::InSync,
                 files: 1,
                 folders: 2,
@@ -515,29 +459,6 @@ mod tests {
                 code: "x".into(),
                 text: "Nobody has the 24 words.".into(),
             }],
-        }
-    }
-
-    #[test]
-    fn a_resting_folder_says_what_it_is_about_and_the_ways_out() {
-        let mut folder = state().folders.remove(0);
-        folder.state = FolderState::Braked;
-        folder.dir = "/home/ann/My files".into();
-        folder.brake = Some(FolderBrake {
-            gone: 30,
-            rewritten: 0,
-            names: (0..20).map(|n| format!("{n}.txt")).collect(),
-        });
-        let mut text = String::new();
-        describe_folder(&mut text, &folder);
-        for line in [
-            "resting",
-            "30 files disappeared at once",
-            "      4.txt\n    and 25 more",
-            "coffer folder confirm '/home/ann/My files'",
-            "coffer folder undo '/home/ann/My files'",
-        ] {
-            assert!(text.contains(line), "{line}: {text}");
         }
     }
 

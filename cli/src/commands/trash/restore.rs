@@ -1,7 +1,7 @@
 //! `coffer trash restore`.
 
 use clap::Args;
-use coffer_node::control::{Reply, Request, TrashRestored};
+use coffer_node::control::{ControlError, Reply, Request, TrashRestored};
 
 use crate::args::Context;
 use crate::conversation::{ask, unexpected};
@@ -12,7 +12,8 @@ use crate::units::number;
 
 /// Take something out of the trash, to where it was
 ///
-/// Where its name is taken by something else meanwhile, it comes back beside that as "name (restored)".
+/// Where its name is taken by something else meanwhile, it comes back beside that as "name (restored)". A file whose
+/// content no device within reach has gets its place back all the same: that is said, and the exit code is 6.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer trash restore Papers/letter.pdf\n  \
@@ -32,13 +33,28 @@ impl Restore {
             path => Some(item_in_vault(path)?),
         };
         let reply = ask(context, &Request::TrashRestore { path }).await?;
-        let Reply::TrashRestored { count, items } = &reply else {
+        let Reply::TrashRestored {
+            count,
+            items,
+            lacking_count,
+            lacking,
+        } = &reply
+        else {
             return Err(unexpected());
         };
         if context.output.is_json() {
-            return context.output.reply(&reply);
+            context.output.reply(&reply)?;
+            return complete(*lacking_count);
         }
-        let mut text: String = items.iter().map(line).collect();
+        let is_back = |item: &&TrashRestored| !lacking.iter().any(|file| file.path == item.path);
+        let mut text: String = items.iter().filter(is_back).map(line).collect();
+        for file in lacking {
+            text.push_str(&format!(
+                "{} has its place again, but {}\n",
+                shown(&file.path),
+                shown(&file.reason)
+            ));
+        }
         let more = count.saturating_sub(items.len() as u64);
         if more > 0 {
             text.push_str(&format!("and {} more\n", number(more)));
@@ -46,8 +62,22 @@ impl Restore {
         if *count == 0 {
             context.output.remark("The trash is empty.");
         }
-        context.output.text(&text)
+        context.output.text(&text)?;
+        complete(*lacking_count)
     }
+}
+
+/// Whether all contents came back, too.
+fn complete(lacking: u64) -> Result<(), Failure> {
+    if lacking == 0 {
+        return Ok(());
+    }
+    let what = match lacking {
+        1 => "the content of 1 file".to_owned(),
+        many => format!("the contents of {} files", number(many)),
+    };
+    let error = ControlError::unavailable(format!("{what} did not come back"));
+    Err(error.with_code("content-lacking").into())
 }
 
 fn line(item: &TrashRestored) -> String {

@@ -10,7 +10,7 @@ use crate::args::Context;
 use crate::conversation::unexpected;
 use crate::error::Failure;
 use crate::output::shown;
-use crate::units::{ago, bytes, duration, now_ms};
+use crate::units::{ago, bytes, count, duration, now_ms};
 
 /// How long earlier contents of files are kept.
 #[derive(Debug, Subcommand)]
@@ -67,6 +67,13 @@ fn text(rule: &Rule) -> String {
         duration(rule.weekly_s),
         bytes(rule.in_trash_bytes),
     );
+    if rule.purged.files > 0 {
+        text.push_str(&format!(
+            "Deleted for good {} ({}) from the trash, on every device; their room is free after a day, once all devices know\n",
+            count(rule.purged.files, "file", "files"),
+            bytes(rule.purged.bytes)
+        ));
+    }
     if let Some(looked) = rule.looked_ms {
         text.push_str(&format!(
             "This device      {} freed since it was started, {} waiting until a day has passed and all devices know\n\

@@ -10,11 +10,13 @@ use crate::error::Failure;
 
 /// Change how long earlier contents and the trash are kept, for the whole vault
 ///
-/// Times are typed as 12h, 30d, 8w or 1y.
+/// Times are typed as 12h, 30d, 8w or 1y. Where that deletes what is in the trash now, it asks. The disk has room
+/// again after a day, and once all devices know.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer versions set --all 2d --weekly 3y\n  \
     coffer versions set --trash never --trash-size 50GB\n  \
+    coffer versions set --trash 7d --yes                      also if that deletes something now
     coffer versions set --defaults")]
 pub struct Set {
     /// Every content, for this long after it was replaced

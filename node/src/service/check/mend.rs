@@ -5,20 +5,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use coffer_crdt::chunks::ChunkRoot;
+use coffer_crdt::files::date::day;
 use coffer_crdt::files::{Content, FileId};
 use coffer_protocol::identity::Hash;
 use tokio::sync::mpsc;
 
+use super::super::files::trash_path;
 use super::super::running::{Running, blobs_error, commit_error};
-use super::super::store_error;
+use super::super::{displaced, store_error};
 use super::sweep::Found;
 use super::{About, Flaw};
 use crate::blobs::{Fetch, FolderPaths, Named, Placement, Priority, StoreJob};
+use crate::collect::kept;
 use crate::control::{CheckReport, ControlError, DamageKind};
 use crate::index;
+use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, read_document, read_row};
-use crate::vault::{CommitRequest, FILES, past};
-use redb::ReadableDatabase;
+use crate::vault::{CommitRequest, FILES, past, rule, wall_ms};
+use redb::{ReadTransaction, ReadableDatabase};
 
 /// Files whose contents are fetched again in one go.
 const BATCH: usize = 64;
@@ -127,7 +132,7 @@ async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Cont
         return Ok(0);
     }
     tracing::warn!(count = found.places.len(), "damaged contents were found");
-    let on_disk = files_on_disk(running, &found.places).await;
+    let (on_disk, overwritten) = files_on_disk(running, &found.places).await;
     let damaged: BTreeSet<Hash> = found.places.iter().map(|(blob, _)| *blob).collect();
     let before = on_disk.clone();
     running
@@ -136,10 +141,9 @@ async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Cont
         .await?;
     let request = CommitRequest {
         displaced: found.places.clone(),
-        recheck_all: true,
         ..Default::default()
     };
-    running.vault.commit(request).await.map_err(commit_error)?;
+    displaced::forget(&running.vault, &running.blobs, request).await?;
     let lost = present_contents(running, &damaged).await?;
     earlier_contents(running, &damaged).await?;
     let gone = missing(running, &damaged)?;
@@ -153,14 +157,10 @@ async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Cont
         );
         found.flaws.push(flaw.about(About::File(id.0)));
     }
-    for blob in gone.difference(&named) {
-        let flaw = Flaw::new(
-            DamageKind::EarlierContent,
-            format!("piece {}", &blob.to_string()[..12]),
-            "an earlier content of some file is damaged, and no device that is connected has the piece",
-        );
-        found.flaws.push(flaw.about(About::Blob(blob.0)));
-    }
+    // What a person wrote over is not damage, and what the rule keeps no longer nobody misses.
+    let rest = gone.difference(&named).copied();
+    let rest: BTreeSet<Hash> = rest.filter(|blob| !overwritten.contains(blob)).collect();
+    found.flaws.extend(earlier_flaws(running, &rest).await?);
     let lost_files: BTreeSet<[u8; 16]> = lost.keys().map(|id| id.0).collect();
     let restored = on_disk
         .into_iter()
@@ -170,19 +170,30 @@ async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Cont
 }
 
 /// Files of synced folders whose bytes have gone bad on the disk. A place of bytes that the file had once is out of date,
-/// and nothing is wrong with the file.
-async fn files_on_disk(running: &Running, places: &[(Hash, Placement)]) -> Vec<Flaw> {
+/// and nothing is wrong with the file: blobs that had such places only are those that were written over.
+async fn files_on_disk(
+    running: &Running,
+    places: &[(Hash, Placement)],
+) -> (Vec<Flaw>, BTreeSet<Hash>) {
     let mut found: BTreeMap<(u32, [u8; 16]), BTreeSet<Hash>> = BTreeMap::new();
     for (blob, place) in places {
         if let Placement::File { root, file, .. } = place {
             found.entry((*root, *file)).or_default().insert(*blob);
         }
     }
-    let mut files = Vec::new();
+    let mut files = BTreeSet::new();
     for ((root, file), blobs) in found {
         if is_of_present_bytes(running, FileId(file), &blobs).await {
-            files.push((root, file));
+            files.insert((root, file));
         }
+    }
+    let is_damage = |place: &Placement| match place {
+        Placement::File { root, file, .. } => files.contains(&(*root, *file)),
+        _ => true,
+    };
+    let mut overwritten: BTreeSet<Hash> = places.iter().map(|(blob, _)| *blob).collect();
+    for (blob, _) in places.iter().filter(|(_, place)| is_damage(place)) {
+        overwritten.remove(blob);
     }
     let flaw = |(root, file): (u32, [u8; 16])| {
         let path = running.paths.file(root, &file)?;
@@ -194,7 +205,7 @@ async fn files_on_disk(running: &Running, places: &[(Hash, Placement)]) -> Vec<F
         );
         Some(flaw.about(About::OnDisk(file, ctime_ns)))
     };
-    files.into_iter().filter_map(flaw).collect()
+    (files.into_iter().filter_map(flaw).collect(), overwritten)
 }
 
 /// Whether one of these is a piece of the content that a file has on the disk, by what disk and vault agreed on last.
@@ -233,9 +244,8 @@ async fn present_contents(
     let gone = missing(running, damaged)?;
     let ids: Vec<FileId> = {
         let tree = running.vault.tree();
-        tree.below(FileId::ROOT).chain(tree.trashed()).collect()
+        tree.every().map(|every| every.id).collect()
     };
-    let ids: BTreeSet<FileId> = ids.into_iter().collect();
     let fetch = running.fetch.clone().with_priority(Priority::Background);
     let mut affected = Vec::new();
     for id in ids {
@@ -352,22 +362,105 @@ async fn earlier_contents(
     Ok(())
 }
 
+/// What is damaged of earlier contents that are kept, by the files that had them.
+async fn earlier_flaws(
+    running: &Running,
+    gone: &BTreeSet<Hash>,
+) -> Result<Vec<Flaw>, ControlError> {
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut earlier = Vec::new();
+    {
+        let read = running.vault.database().begin_read();
+        let read = read.map_err(|error| store_error(error.into()))?;
+        let mut ids = BTreeSet::new();
+        let seen = past::each_past(&read, |id, _| {
+            ids.insert(id);
+        });
+        seen.map_err(store_error)?;
+        for id in ids {
+            let contents = kept_of(running, &read, id).map_err(store_error)?;
+            earlier.extend(contents.into_iter().map(|content| (id, content)));
+        }
+    }
+    let mut flaws = Vec::new();
+    for batch in earlier.chunks(BATCH) {
+        let roots: Vec<ChunkRoot> = batch
+            .iter()
+            .map(|(_, content)| content.root.clone())
+            .collect();
+        let found = running.blobs.blobs_of(&roots).await;
+        for ((id, content), found) in batch.iter().zip(found) {
+            let list = content.root.list().chunks.iter();
+            let top = list.map(|chunk| Hash(chunk.blob));
+            // Where the list is not whole here, what is known of it.
+            let pieces: Vec<Hash> = top.chain(found.unwrap_or_default()).collect();
+            if pieces.iter().any(|blob| gone.contains(blob)) {
+                flaws.push(earlier_flaw(running, *id, content));
+            }
+        }
+    }
+    Ok(flaws)
+}
+
+fn earlier_flaw(running: &Running, id: FileId, content: &Content) -> Flaw {
+    let written = i64::try_from(content.stamp.ms()).unwrap_or(i64::MAX);
+    let text = format!(
+        "an earlier content of it, of {}, is damaged, and no device that is connected has it",
+        day(written)
+    );
+    let name = trash_path(&running.vault.tree(), id);
+    let flaw = Flaw::new(DamageKind::EarlierContent, name, &text);
+    flaw.about(About::Earlier(id.0, content.hash))
+}
+
+/// The earlier contents of a file that the rule keeps now.
+fn kept_of(
+    running: &Running,
+    read: &ReadTransaction,
+    id: FileId,
+) -> Result<Vec<Content>, StoreError> {
+    if running.vault.tree().is_purged(id) {
+        return Ok(Vec::new());
+    }
+    let present = running.vault.file(id)?.and_then(|file| file.content);
+    let (rule, _) = rule::read(read)?;
+    kept(read, id, present.as_ref(), &rule, wall_ms())
+}
+
+/// Whether an earlier content is kept still, and not whole.
+async fn lacks_earlier(running: &Running, id: FileId, hash: [u8; 32]) -> bool {
+    let found = || {
+        let read = running.vault.database().begin_read().ok()?;
+        let mut contents = kept_of(running, &read, id).ok()?.into_iter();
+        contents.find(|content| content.hash == hash)
+    };
+    match found() {
+        Some(content) => !running.blobs.has_all(&content.root).await.unwrap_or(false),
+        None => false,
+    }
+}
+
 /// Those of `flaws` that are not known to be over.
-pub(super) fn still_there(running: &Running, flaws: Vec<Flaw>) -> Vec<Flaw> {
+pub(super) async fn still_there(running: &Running, flaws: Vec<Flaw>) -> Vec<Flaw> {
     let wanted: BTreeSet<[u8; 16]> = match running.vault.wanted() {
         Ok(wanted) => wanted.iter().map(|wanted| wanted.id.0).collect(),
         Err(_) => return flaws,
     };
-    flaws
-        .into_iter()
-        .filter(|flaw| match &flaw.about {
+    let mut left = Vec::new();
+    for flaw in flaws {
+        let is_there = match &flaw.about {
             About::Itself => true,
             // The bytes came after all, or the file has others now.
             About::File(id) => wanted.contains(id),
             About::OnDisk(_, ctime_ns) => changed_ns(flaw.name.as_ref()) == Some(*ctime_ns),
-            About::Blob(blob) => {
-                missing(running, &BTreeSet::from([Hash(*blob)])).is_ok_and(|gone| !gone.is_empty())
-            }
-        })
-        .collect()
+            // The bytes came after all, or the rule keeps it no longer.
+            About::Earlier(id, hash) => lacks_earlier(running, FileId(*id), *hash).await,
+        };
+        if is_there {
+            left.push(flaw);
+        }
+    }
+    left
 }

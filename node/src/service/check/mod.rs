@@ -51,8 +51,8 @@ const MAX_TEXT: usize = 120;
 /// Damaged things that a report names, at most.
 const MAX_REPORTED: usize = 100;
 
-/// Version of [`Kept`]: its first field.
-const VERSION: u16 = 1;
+/// Version of [`Kept`]: its first field. Since 2 an earlier content is named by its file.
+const VERSION: u16 = 2;
 
 /// Most bytes of a stored [`Kept`].
 const MAX_KEPT: usize = 16 << 10;
@@ -75,8 +75,8 @@ enum About {
     File([u8; 16]),
     /// A file of the vault on the disk, which had this change time (nanoseconds since 1970) when it was found bad.
     OnDisk([u8; 16], i128),
-    /// A blob.
-    Blob([u8; 32]),
+    /// An earlier content of a file, by its hash.
+    Earlier([u8; 16], [u8; 32]),
 }
 
 impl Flaw {
@@ -152,14 +152,15 @@ impl Checking {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a person should know, for `status`.
-    pub fn warnings(&self) -> Vec<Warning> {
-        let kept = self.lock();
+    /// What a person should know, for `status`: what is whole again is not.
+    pub async fn warnings(&self, running: &Running) -> Vec<Warning> {
+        let known = self.lock().flaws.clone();
+        let flaws = mend::still_there(running, known).await;
         let warning = |flaw: &Flaw| Warning {
             code: "damaged".into(),
             text: format!("Damaged: {}: {}.", flaw.name, flaw.text),
         };
-        kept.flaws.iter().map(warning).collect()
+        flaws.iter().map(warning).collect()
     }
 
     /// Remembers what is damaged now, durably.
@@ -213,7 +214,7 @@ pub async fn check(node: &Arc<Node>, session: &Session) -> Result<Reply, Control
     let report = mend::all(&running, &mut found).await?;
     // What was forgotten as damaged before is not seen by a sweep again.
     let before = running.checking.lock().flaws.clone();
-    for flaw in mend::still_there(&running, before) {
+    for flaw in mend::still_there(&running, before).await {
         if flaw.about != About::Itself && !found.flaws.iter().any(|new| new.about == flaw.about) {
             found.flaws.push(flaw);
         }
@@ -267,7 +268,7 @@ async fn slice(running: &Arc<Running>) -> Result<(), ControlError> {
     }
     mend::all(running, &mut found).await?;
     let before = running.checking.lock().flaws.clone();
-    let still = mend::still_there(running, before);
+    let still = mend::still_there(running, before).await;
     running
         .checking
         .keep(running, |kept| {
@@ -311,6 +312,6 @@ mod tests {
             Ok(&kept)
         );
         kept.flaws = vec![Flaw::new(DamageKind::File, "a", "b")];
-        assert_eq!(hex::encode(codec::encode(&kept)), "0100ac0201000161016200");
+        assert_eq!(hex::encode(codec::encode(&kept)), "0200ac0201000161016200");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coffer_crdt::files::{self, FileId, Kind};
@@ -97,12 +97,20 @@ pub async fn get(
     }
     if at.is_none() {
         let ids: Vec<FileId> = plan.iter().map(|writing| writing.id).collect();
-        storage::bring_here(
-            &running,
-            &ids,
-            &running.fetch.clone().with_priority(Priority::Person),
-        )
-        .await?;
+        let progress = Arc::new(Transfer::default());
+        let fetch = Fetch {
+            sources: running.fetch.sources.clone(),
+            progress: progress.clone(),
+            priority: Priority::Person,
+        };
+        let _telling = Telling::start(session, Stage::Fetching, move || {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            (
+                read(&progress.done_bytes),
+                Some(read(&progress.total_bytes)),
+            )
+        });
+        storage::bring_here(&running, &ids, &fetch).await?;
     }
     let from = From::own(&running);
     let (files, bytes) = write_all(from, plan, overwrite, session, &mut skipped).await?;

@@ -14,7 +14,7 @@ use rand::Rng;
 
 use super::running::{Running, commit_error};
 use super::trash::SAME_DELETION_MS;
-use super::{Node, random, sparing, store_error};
+use super::{Node, keeper, random, returned, sparing, store_error};
 use crate::control::{Content, ControlError, FileRow, Item, Reply, Session};
 use crate::folder::compare;
 use crate::vault::{CommitRequest, ContentDraft, Operation, wall_ms};
@@ -340,6 +340,7 @@ pub async fn restore(
     };
     let mut request = CommitRequest::default();
     if trashed {
+        keeper::forget_left(&running).await;
         let tree = running.vault.tree();
         let with = tree.deleted_with(id, SAME_DELETION_MS);
         let restored = std::iter::once(id).chain(with);
@@ -367,5 +368,17 @@ pub async fn restore(
         request.recheck.push(id);
     }
     running.vault.commit(request).await.map_err(commit_error)?;
+    let lacking = returned::lacking(&running, &[id]).await?;
+    if let Some(first) = lacking.named.first() {
+        let more = match lacking.count {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        let message = format!(
+            "{} is in its place again, and not its content: {}{more}",
+            first.path, first.reason
+        );
+        return Err(ControlError::unavailable(message).with_code("content-lacking"));
+    }
     Ok(Reply::File(file_row(&running, id)?))
 }

@@ -87,10 +87,10 @@ impl Drop for Fetching<'_> {
     }
 }
 
-/// Why a content that is not here cannot be had: who has it, as far as devices have said.
-pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> String {
+/// Other devices that said they have a content, by name, and whether each is connected.
+async fn havers(running: &Arc<Running>, id: FileId, naming: Naming) -> Vec<(String, bool)> {
     let connected = running.fetch.sources.candidates();
-    let found = running
+    running
         .vault
         .inspect(move |core| {
             let state = core.state();
@@ -106,9 +106,37 @@ pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> Stri
             found
         })
         .await
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+/// Of a content that came out of the trash and is not here: why it does not come, if no device that is connected says that
+/// it has it. One that is on demand is `elsewhere` by right, if it is anywhere.
+pub async fn why_lacking(
+    running: &Arc<Running>,
+    id: FileId,
+    naming: Naming,
+    elsewhere: bool,
+) -> Option<String> {
+    let found = havers(running, id, naming).await;
+    let comes = found.iter().any(|(_, connected)| *connected || elsewhere);
+    match comes {
+        true => None,
+        false => Some(who_has(running, id, naming).await),
+    }
+}
+
+/// Why a content that is not here cannot be had: who has it, as far as devices have said.
+pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> String {
+    let found = havers(running, id, naming).await;
+    let paused = running.blobs.limits().borrow().paused;
     if found.is_empty() {
-        return "its content is not on this device, and no other device is known to have it".into();
+        let nobody = "no other device is known to have it";
+        return match paused {
+            true => format!(
+                "its content is not on this device, where transfers are paused, and {nobody}"
+            ),
+            false => format!("its content is not on this device, and {nobody}"),
+        };
     }
     let reached = found.iter().any(|(_, connected)| *connected);
     let single = found.len() == 1;
@@ -125,6 +153,8 @@ pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> Stri
         "its content is not on this device; it is on {}, {}",
         names.join(", "),
         match (reached, single) {
+            // Nobody is asked meanwhile, connected or not.
+            _ if paused => "and transfers are paused on this device",
             (true, true) => "which is connected and did not give it",
             (true, false) => "of which one is connected and did not give it",
             (false, true) => "which cannot be reached now",

@@ -26,7 +26,7 @@ use crate::control::{
 use crate::vault::storage::{Plan, Rule, Storage, StorageChange};
 use crate::vault::{CommitRequest, Core};
 
-pub use fetch::{bring_here, who_has};
+pub use fetch::{bring_here, who_has, why_lacking};
 use survey::Seen;
 pub use survey::{Due, Survey};
 pub use trim::run;
@@ -289,6 +289,9 @@ fn looked(
     let mut risks = Risks::new(others, at_hosts);
     let mut evictable = Amount::default();
     let totals = survey::each(running, storage, |tree, file| {
+        if !file.is_itself {
+            return;
+        }
         if let Some(keepers) = confirmed.as_ref().filter(|_| file.may_be_dropped())
             && keepers.enough(file.naming, || file.id.to_string())
         {

@@ -25,6 +25,8 @@ pub struct Seen {
     pub here: bool,
     /// Whether it is kept here only while there is room.
     pub on_demand: bool,
+    /// Whether it is shown by itself, and not as one with another of the same name and content.
+    pub is_itself: bool,
 }
 
 impl Seen {
@@ -40,7 +42,7 @@ pub struct Survey {
     pub used: Amount,
 }
 
-/// What they come to.
+/// What they come to, as they are shown.
 #[derive(Default)]
 pub struct Totals {
     pub kept: Amount,
@@ -51,12 +53,14 @@ pub struct Totals {
 impl Survey {
     /// Looks. Files that show as one with another are files of their own here: each document names its content.
     pub fn of(running: &Running, storage: &Storage) -> Result<Survey, ControlError> {
-        let mut files = Vec::new();
-        let totals = each(running, storage, |_, seen| files.push(seen))?;
-        Ok(Survey {
-            files,
-            used: totals.used,
-        })
+        let (mut files, mut used) = (Vec::new(), Amount::default());
+        each(running, storage, |_, seen| {
+            if seen.here && seen.on_demand {
+                used.add(seen.size);
+            }
+            files.push(seen);
+        })?;
+        Ok(Survey { files, used })
     }
 }
 
@@ -84,6 +88,7 @@ pub fn each(
         let here = !wanted.contains(&id);
         let on_demand = !everything && !plan.keeps(id);
         match (on_demand, here) {
+            _ if !every.is_itself => {}
             (true, true) => totals.used.add(content.size),
             (true, false) => totals.elsewhere.add(content.size),
             (false, true) => totals.kept.add(content.size),
@@ -99,6 +104,7 @@ pub fn each(
             size: content.size,
             here,
             on_demand,
+            is_itself: every.is_itself,
         };
         see(&tree, seen);
     }
@@ -118,6 +124,28 @@ impl Due {
     /// Looks at what is wanted only.
     pub fn of(running: &Running, storage: &Storage) -> Result<Due, ControlError> {
         Due::up_to(u64::MAX, running, storage)
+    }
+
+    /// Bytes of it that have come already, of large files that are not whole yet.
+    pub fn come(running: &Running, storage: &Storage) -> Result<u64, ControlError> {
+        let coming = running.blobs.coming();
+        if coming.is_empty() {
+            return Ok(0);
+        }
+        let tree = running.vault.tree();
+        let mut plan = Plan::new(&tree, storage, running.folders.vault_folders());
+        let mut bytes = 0;
+        let each = running.vault.each_wanted(|file| {
+            if let Some(come) = coming.get(&file.hash)
+                && tree.shown(file.id).is_some_and(|shown| !shown.trashed)
+                && (storage.keeps_everything() || plan.keeps(file.id))
+            {
+                bytes += file.size.min(*come);
+            }
+            true
+        });
+        each.map_err(store_error)?;
+        Ok(bytes)
     }
 
     fn up_to(files: u64, running: &Running, storage: &Storage) -> Result<Due, ControlError> {
