@@ -106,7 +106,7 @@ fn both_at_once(original: &Device, other: &Device) {
     // Some of it before they have been talked to by turns, and some after.
     for round in ["1", "2"] {
         let file = format!("by the copy {round}.bin");
-        write(&copied.path(&file), &noise(7, 200_000));
+        write(&copied.path(&file), noise(7, 200_000));
         copied.ok(&["file", "add", copied.path(&file).to_str().unwrap()]);
         for (device, name) in [(original, "original"), (&copied, "copy"), (other, "other")] {
             let id = format!("{name} {round}");

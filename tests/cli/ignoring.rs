@@ -79,10 +79,10 @@ fn ignore_file_syncs_and_temporary_files_stay_at_home() {
     elsewhere.fails(3, "not in a folder that is kept in sync");
 
     // A folder in a synced one is refused, and not left there.
-    let inside = here.join("new/inside");
+    let inside = here.join("inside");
     let refused = first.run(&["folder", "add", inside.to_str().unwrap(), "--yes"]);
     refused.fails(4, "which is kept in sync already");
-    assert!(!here.join("new").exists());
+    assert!(!inside.exists());
 
     // Other rules, made there, and a line that is wrong: what is no longer ignored is added on both sides.
     write(&there.join(".cofferignore"), "build/\n[z-a]\n");
