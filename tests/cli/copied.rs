@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::device::{Device, eventually, pair_of_devices};
+use crate::device::{Device, eventually, eventually_within, noise, pair_of_devices, write};
 
 /// Copies a data folder as people do while the program runs: file by file, without its socket.
 fn copy(from: &Path, to: &Path) {
@@ -16,6 +16,12 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), &to).unwrap();
         }
     }
+}
+
+/// Looks until it is so, for as long as a few turns of either copy take.
+#[track_caller]
+fn in_turns(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_within(std::time::Duration::from_secs(90), what, is_so);
 }
 
 fn has(device: &Device, id: &str) -> bool {
@@ -54,7 +60,7 @@ fn both_copies_of_a_data_folder_are_written_to_and_nothing_of_either_is_lost() {
     });
     eventually("the first has what the copy wrote", || has(&first, "there"));
 
-    // By turns, as of two with one key others talk to one at a time: what one writes comes to the other by way of the third.
+    // One after the other: what one writes comes to the other by way of the third.
     first.ok(&["doc", "put", "notes", "here again", "{}"]);
     eventually("the other device has that too", || {
         has(&second, "here again")
@@ -77,4 +83,92 @@ fn both_copies_of_a_data_folder_are_written_to_and_nothing_of_either_is_lost() {
     first.start();
     has_all(&first);
     has_all(&second);
+}
+
+/// The id of a device.
+fn id_of(device: &Device) -> String {
+    let rows = device.rows(&["device", "list"]);
+    let own = rows.iter().find(|row| row["this"] == true).unwrap();
+    own["id"].as_str().unwrap().to_owned()
+}
+
+/// Two nodes with the keys of `original` at once, and `other`, which is to have all that either writes. All have all in the
+/// end; and it takes no restart.
+fn both_at_once(original: &Device, other: &Device) {
+    original.ok(&["doc", "put", "notes", "before", "{}"]);
+    original.in_sync();
+    original.idle();
+    let folder = original.path("copied");
+    copy(&original.data, &folder);
+    let mut copied = Device::with_data_folder("copied", folder);
+    copied.start();
+
+    // Some of it before they have been talked to by turns, and some after.
+    for round in ["1", "2"] {
+        let file = format!("by the copy {round}.bin");
+        write(&copied.path(&file), &noise(7, 200_000));
+        copied.ok(&["file", "add", copied.path(&file).to_str().unwrap()]);
+        for (device, name) in [(original, "original"), (&copied, "copy"), (other, "other")] {
+            let id = format!("{name} {round}");
+            device.ok(&["doc", "put", "notes", &id, "{}"]);
+            device.ok(&[
+                "doc",
+                "edit",
+                "notes",
+                "before",
+                &format!("{name}{round}=1"),
+            ]);
+        }
+        for device in [other, original, &copied] {
+            for name in ["original", "copy", "other"] {
+                let id = format!("{name} {round}");
+                in_turns(&format!("{} has {id}", device.name), || has(device, &id));
+            }
+            let got = device.path("got.bin");
+            let get = ["file", "get", &file, got.to_str().unwrap(), "--overwrite"];
+            in_turns("everybody has the file", || {
+                device.run(&get).code == Some(0)
+            });
+            assert_eq!(std::fs::read(&got).unwrap(), noise(7, 200_000));
+        }
+        in_turns("it is said that there are two", || {
+            other.status()["warnings"]
+                .to_string()
+                .contains("device-twice")
+        });
+    }
+    for device in [original, &copied, other] {
+        in_turns("the edits are merged", || {
+            let merged = &device.row(&["doc", "get", "notes", "before"])["value"];
+            merged.as_object().is_some_and(|fields| fields.len() == 6)
+        });
+    }
+    copied.stop();
+    // The one that is left is a device like others again.
+    original.ok(&["doc", "put", "notes", "alone", "{}"]);
+    eventually("the other device has that", || has(other, "alone"));
+    other.in_sync();
+    let warnings = other.status()["warnings"].to_string();
+    assert!(!warnings.contains("device-twice"), "{warnings}");
+}
+
+/// Who opens the sessions is a matter of keys: both ways.
+#[test]
+fn two_copies_of_a_data_folder_that_run_at_once_lose_nothing() {
+    let (first, second) = pair_of_devices();
+    let (smaller, larger) = match id_of(&first) < id_of(&second) {
+        true => (first, second),
+        false => (second, first),
+    };
+    both_at_once(&smaller, &larger);
+}
+
+#[test]
+fn two_copies_that_others_open_sessions_to_lose_nothing_either() {
+    let (first, second) = pair_of_devices();
+    let (smaller, larger) = match id_of(&first) < id_of(&second) {
+        true => (first, second),
+        false => (second, first),
+    };
+    both_at_once(&larger, &smaller);
 }

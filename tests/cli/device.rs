@@ -412,10 +412,19 @@ impl Drop for Invitation {
 
 /// Looks until it is so; fails after [`SOON`].
 #[track_caller]
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_within(SOON, what, is_so);
+}
+
+/// The same for what takes longer.
+#[track_caller]
+pub fn eventually_within(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < SOON, "it never came about that {what}");
+        assert!(
+            begun.elapsed() < patience,
+            "it never came about that {what}"
+        );
         std::thread::sleep(LOOK_AGAIN);
     }
 }

@@ -19,7 +19,7 @@ use super::{
     limits::{self, OPEN_TIMEOUT, Patience},
     presence,
     roster::{self, Pick, Roster},
-    stream::Stream,
+    stream::{Origin, Stream},
     streams::{Failure, Served, Shared},
     swarm::{Actor, Command},
 };
@@ -170,6 +170,29 @@ impl Net {
                 Err(Failure::Timeout) => return Err(OpenError::Timeout),
             }
         }
+    }
+
+    /// Waits until it is the turn of the node that a stream has come from: at once, but where several nodes have the keys of
+    /// one device. `false` if the connection ended before.
+    pub async fn in_turn(&self, mut origin: Origin) -> bool {
+        let mut changes = self.roster.changes();
+        loop {
+            changes.borrow_and_update();
+            if self.roster.is_in_turn(&origin.device, origin.instance()) {
+                return true;
+            }
+            tokio::select! {
+                () = origin.died() => return false,
+                changed = changes.changed() => if changed.is_err() {
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Whether several nodes with the keys of this device were connected lately: somebody runs a copy of its data folder.
+    pub fn is_several(&self, device: &Device) -> bool {
+        self.roster.is_several(device)
     }
 
     /// Dials once, all addresses, preferred ones first; `Ok` when a connection exists (at once if it did already). The

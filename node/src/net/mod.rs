@@ -12,6 +12,7 @@
 //! - `role.rs`: devices and hosts, and a host's bounds · `circuits.rs`: reservations at hosts and dials through them (pure)
 //! - `foreign.rs`: libp2p's own behaviours, kept within bounds
 //! - `reasons.rs`: why dials and listeners fail, for people
+//! - `turns.rs`: two nodes with one device's keys, which others talk to by turns (pure)
 //! - `presence.rs`: are you there, and where do you listen · `stream.rs`, `framing.rs`: what users hold
 //!
 //! Transports: TCP with TLS (or Noise, for peers without it) and yamux, and QUIC; both are listened on, over IPv4 and IPv6.
@@ -45,6 +46,7 @@ mod swarm;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod turns;
 mod usage;
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc, time::SystemTime};
@@ -56,7 +58,7 @@ pub use libp2p::{Multiaddr, PeerId, StreamProtocol};
 pub use limits::{DEFAULT_PORT, OPEN_TIMEOUT};
 pub use resolve::{Resolved, has_name, resolve};
 pub use role::{HostOptions, Role};
-pub use stream::{Stream, TokioStream};
+pub use stream::{Origin, Stream, TokioStream};
 pub use streams::Inbound;
 use tokio::sync::mpsc;
 
@@ -158,6 +160,11 @@ pub enum NetEvent {
     /// The last connection with a device has gone.
     Disconnected {
         /// Who.
+        device: Device,
+    },
+    /// Of several nodes with the keys of one device (somebody runs a copy of a data folder), streams go to another now.
+    Turn {
+        /// Whose keys they have.
         device: Device,
     },
     /// mDNS shows a device, wanted or not. Unverified until a connection to it exists.

@@ -13,7 +13,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry as Slot},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
     time::{Instant, SystemTime},
 };
 
@@ -24,6 +24,7 @@ use super::{
     address::{Device, Place, Transport, ip_of, network_of},
     limits::REPLACED_AFTER,
     streams::OpenRequest,
+    turns::{self, Instance, Turns},
     usage::{Load, Usage},
 };
 
@@ -47,12 +48,30 @@ pub(super) struct Connection {
     pub usage: Arc<Usage>,
     /// Set, or dropped with the connection, when nothing will come from it any more: wakes whoever waits on a stream.
     pub dead: watch::Sender<bool>,
+    /// Which run of the device's node is at the other end, once it has said so.
+    pub instance: Arc<OnceLock<Instance>>,
 }
 
 impl Connection {
     /// The network from which it comes, for limits.
     fn network(&self) -> Option<IpAddr> {
         ip_of(&self.address).map(network_of)
+    }
+
+    /// The other end has said which run of its node it is.
+    pub fn is_of(&self, instance: Option<Instance>) {
+        if let Some(instance) = instance {
+            // A connection does not pass from one node to another.
+            self.instance.get_or_init(|| instance);
+        }
+    }
+
+    /// Whether both lead to one node, as far as is known: a copied data folder makes several of one device.
+    pub fn is_same_node(&self, other: &Connection) -> bool {
+        match (self.instance.get(), other.instance.get()) {
+            (Some(one), Some(another)) => one == another,
+            _ => true,
+        }
     }
 
     /// Whether the other end is this very machine.
@@ -106,6 +125,7 @@ struct Table {
     external: BTreeSet<Multiaddr>,
     /// Dials of the swarm actor itself, as opposed to those of libp2p's behaviours.
     dialled: BTreeSet<ConnectionId>,
+    turns: Turns,
     closed: bool,
 }
 
@@ -164,6 +184,7 @@ impl Table {
 /// The table.
 pub(super) struct Roster {
     own: Device,
+    instance: Instance,
     table: Mutex<Table>,
     changed: watch::Sender<u64>,
     /// Wakes the swarm when a connection that it wants to close has become idle.
@@ -180,6 +201,7 @@ impl Roster {
     pub fn new(own: Device) -> Self {
         Self {
             own,
+            instance: Instance(rand::random()),
             table: Mutex::default(),
             changed: watch::Sender::new(0),
             idle: Arc::default(),
@@ -240,6 +262,7 @@ impl Roster {
             inbound,
             usage: Arc::new(Usage::new(self.idle.clone())),
             dead: watch::Sender::new(false),
+            instance: Arc::default(),
         })
     }
 
@@ -297,10 +320,12 @@ impl Roster {
             .get(device)
             .map(|entry| entry.connections.as_slice())
             .unwrap_or_default();
+        let connections = turns::in_turn(table.turns.of(device), connections);
         // A direct one that refuses is about to go: the relayed one is not for the time until then.
         let any_direct = connections.iter().any(|one| one.relayed.is_none());
         let usable = connections
             .iter()
+            .copied()
             .filter(|one| one.relayed.is_none() == any_direct && !refused_by.contains(&one.id));
         if let Some(best) = self.best(device, usable) {
             return Pick::Use(best.clone());
@@ -319,15 +344,17 @@ impl Roster {
         several
             .filter_map(|device| Some((device, table.devices.get(device)?)))
             .flat_map(|(device, entry)| {
-                let any_direct = entry.connections.iter().any(|one| one.relayed.is_none());
-                let alike = entry
-                    .connections
-                    .iter()
+                let nodes = turns::nodes(table.turns.of(device), &entry.connections);
+                nodes.into_iter().map(move |node| (device, node))
+            })
+            .flat_map(|(device, node)| {
+                let any_direct = node.iter().any(|one| one.relayed.is_none());
+                let alike = node
+                    .into_iter()
                     .filter(move |one| one.relayed.is_none() == any_direct);
                 let best = self.best(device, alike.clone()).map(|best| best.id);
-                alike.filter(move |one| Some(one.id) != best)
+                alike.filter(move |one| Some(one.id) != best).cloned()
             })
-            .cloned()
             .collect()
     }
 
@@ -412,6 +439,47 @@ impl Roster {
         let table = self.table();
         let entries = table.devices.values();
         entries.map(|entry| entry.connections.len()).sum()
+    }
+
+    // ---- several nodes with one device's keys
+
+    /// This run of this node.
+    pub fn instance(&self) -> Instance {
+        self.instance
+    }
+
+    /// Looks whose turn it is among the nodes of devices that seem to be several. Gives those of which another has its turn
+    /// now, and when to look again.
+    pub fn take_turns(&self, now: Instant) -> (Vec<Device>, Option<Instant>) {
+        let mut guard = self.table();
+        let table = &mut *guard;
+        let known = table.several.iter().copied().chain(table.turns.devices());
+        let known: BTreeSet<Device> = known.collect();
+        let (mut changed, mut next) = (Vec::new(), None);
+        for device in known {
+            let entry = table.devices.get(&device);
+            let present = turns::present(entry.map_or(&[], |entry| &entry.connections));
+            if table.turns.look(device, &present, now) {
+                changed.push(device);
+            }
+            next = [next, table.turns.due(&device)].into_iter().flatten().min();
+        }
+        drop(guard);
+        if !changed.is_empty() {
+            self.bump();
+        }
+        (changed, next)
+    }
+
+    /// Whether streams from this node of a device are for now.
+    pub fn is_in_turn(&self, device: &Device, instance: Option<Instance>) -> bool {
+        let turn = self.table().turns.of(device);
+        turn.is_none_or(|turn| instance == Some(turn))
+    }
+
+    /// Whether several nodes have the device's keys.
+    pub fn is_several(&self, device: &Device) -> bool {
+        self.table().turns.is_several(device)
     }
 
     // ---- what the swarm knows besides

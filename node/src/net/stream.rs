@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -12,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::{
     address::{Device, Transport},
     roster::Connection,
+    turns::Instance,
     usage::InUse,
 };
 
@@ -31,6 +33,7 @@ pub struct Stream {
     /// The place that it takes: among our outbound streams, or among the device's inbound ones of its protocol.
     _permit: OwnedSemaphorePermit,
     death: watch::Receiver<bool>,
+    instance: Arc<OnceLock<Instance>>,
     /// One for each direction, because two tasks may wait; made when first needed.
     read_death: Option<Death>,
     write_death: Option<Death>,
@@ -51,6 +54,7 @@ impl Stream {
             in_use,
             _permit: permit,
             death: connection.dead.subscribe(),
+            instance: connection.instance.clone(),
             read_death: None,
             write_death: None,
         }
@@ -66,6 +70,15 @@ impl Stream {
         self.transport
     }
 
+    /// Where it has come from, to wait for its turn: see [`Net::in_turn`](super::Net::in_turn).
+    pub fn origin(&self) -> Origin {
+        Origin {
+            device: self.device,
+            instance: self.instance.clone(),
+            death: self.death.clone(),
+        }
+    }
+
     /// The host that carries the connection beneath; `None` if it is direct.
     pub fn relayed(&self) -> Option<Device> {
         self.relayed
@@ -74,6 +87,25 @@ impl Stream {
     /// The same stream with tokio's traits.
     pub fn into_tokio(self) -> TokioStream {
         TokioStream(self)
+    }
+}
+
+/// Which node a stream has come from, and whether its connection is still there.
+pub struct Origin {
+    pub(super) device: Device,
+    instance: Arc<OnceLock<Instance>>,
+    death: watch::Receiver<bool>,
+}
+
+impl Origin {
+    /// Which run of the device's node it is, if it has said so.
+    pub(super) fn instance(&self) -> Option<Instance> {
+        self.instance.get().copied()
+    }
+
+    /// Resolves when the connection beneath has died.
+    pub(super) async fn died(&mut self) {
+        drop(self.death.wait_for(|dead| *dead).await);
     }
 }
 

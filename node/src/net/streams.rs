@@ -175,7 +175,9 @@ impl Accept {
         if protocol == PRESENCE {
             say(&mut stream, Answer::Accepted).await?;
             let own = presence::own_message(&self.shared.roster, &self.connection);
-            return presence::answer(stream, &own).await.map(Some);
+            let told = presence::answer(stream, &own).await?;
+            self.connection.is_of(told.instance);
+            return Ok(Some(told.addresses));
         }
         match self.deliver(stream, &protocol).await? {
             Answer::Accepted => {}

@@ -243,6 +243,7 @@ impl Actor {
         }
         let due = [
             self.check(now),
+            self.take_turns(now),
             self.close_unused(now),
             self.close_relayed(now),
             self.dialing.next(),
@@ -250,6 +251,16 @@ impl Actor {
         ];
         self.tell_expected(now);
         due.into_iter().flatten().min()
+    }
+
+    /// Of several nodes with one device's keys, has another its turn?
+    fn take_turns(&self, now: Instant) -> Option<Instant> {
+        let (changed, next) = self.roster.take_turns(now);
+        for device in changed {
+            tracing::info!(device = %hex::encode(&device[..4]), "another of the nodes with this device's keys has its turn");
+            self.tell(NetEvent::Turn { device });
+        }
+        next
     }
 
     fn tell_expected(&self, now: Instant) {

@@ -27,6 +27,8 @@ use crate::vault::{SessionQueue, VaultHandle};
 const REOPEN_AFTER: Duration = Duration::from_millis(250);
 /// The same, when the last one broke at once.
 const REOPEN_AT_MOST: Duration = Duration::from_secs(30);
+/// One that lasted so long did not break at once: less than the turn of a node that shares its keys with another.
+const LASTED: Duration = Duration::from_secs(5);
 
 /// How long a device that was put out is given to hear of it, before the connection to it is closed.
 const PARTING: Duration = Duration::from_secs(5);
@@ -56,6 +58,13 @@ pub async fn run(
                         task.abort();
                     }
                 }
+                // The session with the one ends as that with the other begins.
+                Ok(NetEvent::Turn { device }) => {
+                    if let Some(task) = opening.remove(&device) {
+                        task.abort();
+                    }
+                    open_to(&vault, &net, device, &mut opening, &mut sessions).await;
+                }
                 Ok(NetEvent::Addresses { device, addresses }) => remember(&vault, device, addresses).await,
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => {
@@ -73,9 +82,11 @@ pub async fn run(
             }
             Some((device, stream)) = incoming.recv() => {
                 if meets(&vault, device).await != Meets::Not {
-                    let vault = vault.clone();
+                    let (vault, net) = (vault.clone(), net.clone());
                     sessions.spawn(async move {
-                        let _ = hold(&vault, stream).await;
+                        if net.in_turn(stream.origin()).await {
+                            hold(&vault, stream).await;
+                        }
                     });
                 } else {
                     tracing::debug!("a device that is not in the vault asked to replicate");
@@ -122,7 +133,7 @@ async fn open_to(
                 Ok(stream) => {
                     let began = tokio::time::Instant::now();
                     hold(&vault, stream).await;
-                    pause = if began.elapsed() > REOPEN_AT_MOST {
+                    pause = if began.elapsed() > LASTED {
                         REOPEN_AFTER
                     } else {
                         (pause * 2).min(REOPEN_AT_MOST)

@@ -18,7 +18,7 @@ use crate::control::{
     HeldLog, Holding, LimitsRow, Missing, Reach, RecoveryState, Reply, Status, StorageStatus,
     Transfer, VaultStatus, Warning,
 };
-use crate::net::{Multiaddr, Transport};
+use crate::net::{Multiaddr, Net, Transport};
 use crate::vault::Core;
 use crate::vault::storage::Storage;
 
@@ -132,6 +132,12 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
         .others(me)
         .all(|(_, held)| held.is_some_and(|held| known.agrees(held)));
     (idle, idle && connected && agree)
+}
+
+/// Whether several nodes have the keys of a device.
+fn is_several(net: &Net, device: &str) -> bool {
+    let id = hex::decode(device).ok().and_then(|id| id.try_into().ok());
+    id.is_some_and(|id| net.is_several(&id))
 }
 
 /// `status`.
@@ -297,6 +303,18 @@ async fn fill(
             text: "This data folder was moved or copied since coffer last ran on it; where the other copy runs as well, both go on by themselves and agree in the end."
                 .into(),
         });
+    }
+    for device in &status.devices {
+        let net = node.net();
+        if net.is_some_and(|net| is_several(&net, &device.device.id)) {
+            status.warnings.push(Warning {
+                code: "device-twice".into(),
+                text: format!(
+                    "Two computers run with the keys of the device \"{}\": one has a copy of the other's data folder. They are talked to by turns. Keep one of them: stop coffer on the other once this says \"in sync\", remove its data folder, and pair it as a device of its own.",
+                    device.device.name
+                ),
+            });
+        }
     }
     for folder in &status.folders {
         match &folder.state {

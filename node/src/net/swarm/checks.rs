@@ -79,10 +79,11 @@ async fn checked(
     let exchange = async {
         let stream = connection.open_bare(&PRESENCE).await?;
         let began = Instant::now();
-        let addresses = presence::ask(stream, &own)
+        let told = presence::ask(stream, &own)
             .await
             .map_err(|_| Failure::Broken)?;
-        Ok((addresses, began.elapsed()))
+        connection.is_of(told.instance);
+        Ok((told.addresses, began.elapsed()))
     };
     (
         id,

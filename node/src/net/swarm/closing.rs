@@ -47,7 +47,10 @@ impl Actor {
             let of_it = self.roster.connections_of(&connection.device);
             let mut of_it = of_it.iter().filter_map(|one| self.watched.get(one.id));
             let direct = of_it.find(|one| {
-                one.connection.relayed.is_none() && one.proven && !one.connection.usage.is_shut()
+                one.connection.relayed.is_none()
+                    && one.proven
+                    && !one.connection.usage.is_shut()
+                    && one.connection.is_same_node(connection)
             });
             let Some(direct) = direct else {
                 continue;
