@@ -25,6 +25,7 @@ mod locking;
 mod login;
 mod on_demand;
 mod pairing;
+mod printing;
 #[cfg(feature = "provider-tests")]
 mod provider;
 mod recovery;

@@ -8,6 +8,7 @@ use image::{GrayImage, Luma};
 
 use crate::device::{Device, Outcome, eventually, noise, write};
 use crate::host::Host;
+use crate::printing::print;
 use crate::secrets::{in_a_terminal, words_of};
 
 /// Pixels for each module of the code.
@@ -91,6 +92,29 @@ fn all_comes_back_from_a_host_with_the_printed_page_when_every_device_is_gone() 
     new.ok(&["doc", "put", "notes", "after", "{}"]);
     eventually("the host has what is new", || {
         new.status()["hosts"][0]["holding"]["everything"] == true
+    });
+}
+
+#[test]
+fn all_comes_back_with_the_page_as_a_browser_prints_it() {
+    let left = Device::founded("left");
+    left.ok(&["doc", "put", "notes", "ada", r#"{"text":"still here"}"#]);
+    let page = left.path("kit.html");
+    in_a_terminal(
+        &left,
+        &["recovery", "show", "--page", page.to_str().unwrap()],
+    );
+    let vault = vault_of(&left);
+    let picture = print(&page, &left.path("printed"));
+
+    let new = Device::waiting("new");
+    let at = format!("127.0.0.1:{}", left.port());
+    let picture = picture.to_str().unwrap();
+    let back = new.row(&["recover", picture, "--at", &at, "--name", "new"]);
+    assert_eq!(back["vault"], vault.as_str());
+    eventually("the document is back", || {
+        let text = new.run(&["doc", "get", "notes", "ada"]);
+        text.out.contains("still here")
     });
 }
 
