@@ -36,7 +36,7 @@ pub use backup::{
 };
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
-pub use devices::{DeviceRevoked, LogRow, RecoveryKit};
+pub use devices::{DeviceRevoked, ErasedCopy, LockStatus, LogRow, RecoveryKit};
 pub use error::{ControlError, ErrorKind};
 pub use hosts::{HostFill, HostHolding, HostReceipt, HostRow, HostTrouble};
 pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};

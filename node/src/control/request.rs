@@ -142,6 +142,14 @@ pub enum Request {
     },
     /// Change the key under which the vault is written from now on. → `Reply::KeyRotated`
     KeyRotate,
+    /// Change the key by itself so often, in the whole vault (seconds). → `Reply::LockSchedule`
+    KeySchedule {
+        /// How often; none: never.
+        every: super::Limit,
+    },
+    /// Erase this device's copy, as it was put out of the vault, and end. Asks `Question::EraseCopy`. → `Reply::CopyErased`;
+    /// `Conflict` where it belongs to the vault, or holds what no other device is known to hold.
+    Erase,
 
     /// Make the document's JSON equal to `value`, creating it if need be. → `Reply::Written`
     DocPut {
@@ -473,6 +481,8 @@ impl Request {
             Request::Unlock => "unlock",
             Request::Protect { .. } => "protect",
             Request::KeyRotate => "key-rotate",
+            Request::KeySchedule { .. } => "key-schedule",
+            Request::Erase => "erase",
             Request::DocPut { .. } => "doc-put",
             Request::DocEdit { .. } => "doc-edit",
             Request::DocLines { .. } => "doc-lines",
@@ -641,6 +651,13 @@ pub enum Question {
         /// Its id.
         device: String,
     },
+    /// Erase this device's copy for good? Answer `Name`, with the name of the device.
+    EraseCopy {
+        /// Its name.
+        name: String,
+        /// The folder that it is in.
+        data_dir: PathBuf,
+    },
     /// This data folder has a new vault with nothing in it: leave it for the one to join? Answer `Yes` or `No`.
     ReplaceEmptyVault,
     /// Merge a folder that is not empty? Nothing is deleted whatever the answer. Answer `Yes` or `No`.
@@ -691,6 +708,8 @@ pub enum Answer {
     No,
     /// Words that were typed.
     Words(Vec<String>),
+    /// A name that was typed.
+    Name(String),
     /// A passphrase.
     Passphrase(super::Passphrase),
 }

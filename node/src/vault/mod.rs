@@ -14,6 +14,7 @@ pub mod handle;
 pub mod hosts;
 pub mod identity;
 mod local;
+pub mod lock_rule;
 pub mod locked;
 mod members;
 mod mend;
