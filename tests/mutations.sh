@@ -24,6 +24,8 @@
 #   revoked    a device that was put out may still write             → protocol: its log stays open
 #   wrapped    a new key is sealed to a device that was put out        → protocol: it reads what is written after
 #   cutoff     entries count however far they are beyond the cutoff    → simulation: a thief's entry is taken
+#   entrykey   entries of a log are sealed under one key                 → protocol: two plaintexts under one nonce
+#   turns      of two nodes with one key only the first is talked to     → node: the other never has its turn
 #   serve      a host goes on serving a device that was put out       → node: it keeps what such a device brings
 #   evict      what others hold is relied on without confirmation        → protocol: devices rely on each other, none keeps it
 #   quota      a host keeps contents beyond what a vault may store       → node: the store takes one too many
@@ -41,7 +43,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free revoked wrapped cutoff serve)
+names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free revoked wrapped cutoff entrykey turns serve)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -123,6 +125,18 @@ mutation() {
         old='Ok(ends.iter().any(|(end, _)| seq <= *end))'
         new='Ok(ends.iter().any(|(end, _)| seq <= *end) || seq > 0)'
         command=(env COFFER_SIM_SEEDS=0..12 cargo test -p coffer-tests --test simulation fleets)
+        ;;
+    entrykey)
+        file=protocol/src/log/entry.rs
+        old='rng.fill_bytes(&mut salt);'
+        new='rng.fill_bytes(&mut salt[..0]);'
+        command=(cargo test -p coffer-protocol --lib log::tests::no_two)
+        ;;
+    turns)
+        file=node/src/net/turns.rs
+        old='let later = present.keys().find(|one| **one > turn.of);'
+        new='let later = present.keys().find(|one| **one == turn.of);'
+        command=(cargo test -p coffer-node --lib net::turns)
         ;;
     serve)
         file=node/src/relay/resident/taking.rs

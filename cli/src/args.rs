@@ -80,6 +80,7 @@ pub enum Command {
     #[command(subcommand)]
     Relay(commands::relay::Relay),
     Relock(commands::relock::Relock),
+    Erase(commands::erase::Erase),
     Lock(commands::lock::Lock),
     Unlock(commands::unlock::Unlock),
     /// The passphrase of this device

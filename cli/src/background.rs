@@ -86,6 +86,11 @@ pub async fn stop(data_dir: &Path) -> Result<(), Failure> {
         Err(error) if error.kind == ErrorKind::Cancelled => {}
         Err(error) => return Err(error.into()),
     }
+    ended(data_dir).await
+}
+
+/// Waits until the node has ended.
+pub async fn ended(data_dir: &Path) -> Result<(), Failure> {
     let begun = Instant::now();
     while DataLock::holder(data_dir).is_some() {
         if begun.elapsed() > STOP_TIMEOUT {

@@ -331,6 +331,10 @@ fn words(question: &Question) -> (String, String) {
             ),
             "Delete?".to_owned(),
         ),
+        Question::EraseCopy { name, .. } => (
+            String::new(),
+            format!("type the name of this device, {}", shown(name)),
+        ),
         Question::Passphrase { .. } => (String::new(), "which passphrase?".to_owned()),
         Question::RecoveryWords { positions, .. } => (
             String::new(),

@@ -12,6 +12,7 @@ mod crashes;
 #[allow(dead_code, reason = "each of the two targets needs a part of it")]
 mod device;
 mod documents;
+mod erasing;
 mod failing_disk;
 mod files;
 mod folders;
@@ -31,6 +32,7 @@ mod provider;
 mod recovery;
 mod relay;
 mod relay_host;
+mod relocking;
 mod retiming;
 mod revoking;
 mod scenarios;

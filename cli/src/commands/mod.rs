@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 pub mod device;
 pub mod doc;
+pub mod erase;
 pub mod events;
 pub mod exit_codes;
 pub mod export;
@@ -56,6 +57,7 @@ pub fn run(command: Option<Command>, context: &Context) -> Result<(), Failure> {
         Command::Unlock(args) => one_thread(args.run(context)),
         Command::Passphrase(args) => one_thread(args.run(context)),
         Command::Relock(args) => one_thread(args.run(context)),
+        Command::Erase(args) => one_thread(args.run(context)),
         Command::Doc(args) => one_thread(args.run(context)),
         Command::File(args) => one_thread(args.run(context)),
         Command::Folder(args) => one_thread(args.run(context)),

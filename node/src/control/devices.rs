@@ -1,5 +1,7 @@
 //! What is said of devices that are put out, and of who did what.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// What a device that was revoked had, and what became of it.
@@ -21,6 +23,29 @@ pub struct DeviceRevoked {
     pub changed_ms: u64,
     /// Devices that are connected, and know of it at once.
     pub told: u64,
+}
+
+/// A copy that a device erases after it was put out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedCopy {
+    /// The device's name.
+    pub name: String,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Folders that were kept in sync: the files in them stay.
+    pub folders: Vec<PathBuf>,
+}
+
+/// When the lock was changed, and how often it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockStatus {
+    /// When this device first saw the present key, in milliseconds since 1970.
+    pub seen_ms: Option<u64>,
+    /// How often an owner device changes it by itself, in seconds; absent: never.
+    pub every_s: Option<u64>,
+    /// What is wrong with the vault's setting, where the default stands in for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The recovery kit. It opens everything.
@@ -59,7 +84,8 @@ pub struct LogRow {
     /// The role that it has from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// When, in milliseconds since 1970, by the clock of the device that did it; where it says so.
+    /// When, in milliseconds since 1970, by the clock of the device that did it, where it says so; of the present key, when this
+    /// device first saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_ms: Option<u64>,
     /// `yes`, `no` (a revocation undid it) or `contested` (two devices put each other out).

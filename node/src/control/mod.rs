@@ -44,7 +44,7 @@ pub use backup::{
 };
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
-pub use devices::{DeviceRevoked, LogRow, RecoveryKit};
+pub use devices::{DeviceRevoked, ErasedCopy, LockStatus, LogRow, RecoveryKit};
 pub use documents::{
     Ack, AckResult, DocLine, DocumentReply, DocumentRow, LinesMode, Revision, Where,
 };

@@ -26,6 +26,13 @@ pub enum Question {
         /// Its id.
         device: String,
     },
+    /// Erase this device's copy for good? Answer `Name`, with the name of the device.
+    EraseCopy {
+        /// Its name.
+        name: String,
+        /// The folder that it is in.
+        data_dir: PathBuf,
+    },
     /// This data folder has a new vault with nothing in it: leave it for the one to join? Answer `Yes` or `No`.
     ReplaceEmptyVault,
     /// Merge a folder that is not empty? Nothing is deleted whatever the answer. Answer `Yes` or `No`.
@@ -76,6 +83,8 @@ pub enum Answer {
     No,
     /// Words that were typed.
     Words(Vec<String>),
+    /// A name that was typed.
+    Name(String),
     /// A passphrase.
     Passphrase(super::Passphrase),
 }

@@ -131,6 +131,10 @@ pub enum Reply {
         /// Devices that have it.
         devices: u64,
     },
+    /// How often the key is changed by itself from now on.
+    LockSchedule(super::LockStatus),
+    /// The node ends, and this device's copy goes with it.
+    CopyErased(super::ErasedCopy),
     /// One document.
     Document(DocumentReply),
     /// A document was written, durably.

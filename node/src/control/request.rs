@@ -144,6 +144,14 @@ pub enum Request {
     },
     /// Change the key under which the vault is written from now on. → `Reply::KeyRotated`
     KeyRotate,
+    /// Change the key by itself so often, in the whole vault (seconds). → `Reply::LockSchedule`
+    KeySchedule {
+        /// How often; none: never.
+        every: super::Limit,
+    },
+    /// Erase this device's copy, as it was put out of the vault, and end. Asks `Question::EraseCopy`. → `Reply::CopyErased`;
+    /// `Conflict` where it belongs to the vault, or holds what no other device is known to hold.
+    Erase,
 
     /// Make the document's JSON equal to `value`, creating it if need be. → `Reply::Written`
     DocPut {
@@ -475,6 +483,8 @@ impl Request {
             Request::Unlock => "unlock",
             Request::Protect { .. } => "protect",
             Request::KeyRotate => "key-rotate",
+            Request::KeySchedule { .. } => "key-schedule",
+            Request::Erase => "erase",
             Request::DocPut { .. } => "doc-put",
             Request::DocEdit { .. } => "doc-edit",
             Request::DocLines { .. } => "doc-lines",

@@ -62,6 +62,9 @@ pub struct Status {
     /// When the recovery kit was last found to work from this device, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsed_ms: Option<u64>,
+    /// The lock: when it was changed, and how often it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<super::LockStatus>,
     /// The last backup that this device made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<super::BackupStatus>,

@@ -9,6 +9,8 @@
 //! *A direct path comes before one through a host.* No stream is opened over a relayed connection while a direct one exists,
 //! and the relayed one is closed by either side, with what is still on it, once the direct one has proved itself.
 
+mod several;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry as Slot},

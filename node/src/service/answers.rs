@@ -88,12 +88,7 @@ async fn answer(
         }
         Request::Status => status::status(node).await,
         Request::Stop => {
-            let stop = node.stop.clone();
-            // The answer leaves before the node does.
-            tokio::spawn(async move {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                stop.send_replace(true);
-            });
+            node.stop_soon();
             Ok(Reply::Done)
         }
         Request::Pair { valid_for_s } => pairing::invite(node, valid_for_s, session).await,
@@ -140,6 +135,8 @@ async fn answer(
         } => devices::role(node, device, role, words).await,
         Request::DeviceLog => devices::log(node).await,
         Request::KeyRotate => devices::rotate(node).await,
+        Request::KeySchedule { every } => super::relocking::set(node, every).await,
+        Request::Erase => super::erasing::erase(node, session).await,
         Request::Lock => locking::lock(node).await,
         Request::Unlock => locking::unlock(node, session).await,
         Request::Protect { by } => locking::protect(node, by, session).await,

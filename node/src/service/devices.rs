@@ -12,6 +12,7 @@ use super::running::{Running, commit_error};
 use crate::control::{
     Answer, ControlError, DeviceRevoked, ErrorKind, LogRow, Question, Reply, Session, Warning,
 };
+use crate::vault::lock_rule::Seen;
 use crate::vault::{Act, Core, Manage};
 
 /// Doctype of the accounts whose passwords a vault keeps.
@@ -240,10 +241,12 @@ pub async fn log(node: &Arc<Node>) -> Result<Reply, ControlError> {
 
 /// Every grant, oldest first.
 pub(super) async fn rows(running: &Running) -> Result<Vec<LogRow>, ControlError> {
-    running.vault.inspect(read_log).await.map_err(commit_error)
+    let seen = super::relocking::seen(running)?;
+    let log = running.vault.inspect(move |core| read_log(core, seen));
+    log.await.map_err(commit_error)
 }
 
-fn read_log(core: &Core) -> Vec<LogRow> {
+fn read_log(core: &Core, seen: Option<Seen>) -> Vec<LogRow> {
     let state = core.state();
     let (membership, keyring) = (&state.membership, &state.keyring);
     let name = |id: &DeviceId| name_of(membership, keyring, id);
@@ -294,8 +297,10 @@ fn read_log(core: &Core) -> Vec<LogRow> {
                     1 => "changed the lock, for 1 device".to_owned(),
                     devices => format!("changed the lock, for {devices} devices"),
                 };
+                let seen = seen.filter(|seen| seen.epoch == epoch.epoch);
                 LogRow {
                     what,
+                    at_ms: seen.map(|seen| seen.at_ms),
                     ..row(id, by, "")
                 }
             }
@@ -339,7 +344,7 @@ fn warn(core: &Core) -> Vec<Warning> {
             (true, false) => warning(
                 "revoked",
                 format!(
-                    "This device was put out of the vault by {by}: what is written elsewhere does not reach it any more, and what is written here reaches nobody."
+                    "This device was put out of the vault by {by}: what is written elsewhere does not reach it any more, and what is written here reaches nobody. \"coffer erase\" erases its copy."
                 ),
             ),
             (_, true) if !former.outs.is_empty() => warning(

@@ -200,6 +200,26 @@ fn at_all(running: &Running, known: &Known) -> Result<Look, ControlError> {
     })
 }
 
+/// Contents that no other device is known to hold, those of the trash with the others.
+pub fn only_here(running: &Running, known: &Known) -> Amount {
+    let others = known.others(running.vault.device());
+    let others: Vec<Other> = others
+        .filter_map(|(device, held)| Some(Other::of(device, held?, &known.clock)))
+        .collect();
+    let mut only_here = Amount::default();
+    for every in running.vault.tree().every() {
+        let content = every.content.filter(|_| every.is_itself);
+        if let Some(content) = content
+            && !others
+                .iter()
+                .any(|other| other.holds(every.id, content.dot))
+        {
+            only_here.add(content.size);
+        }
+    }
+    only_here
+}
+
 /// Another device by its statement, and what it lacks as far as was counted.
 struct Other {
     device: DeviceId,

@@ -16,6 +16,7 @@ mod data_folder;
 mod devices;
 mod displaced;
 mod documents;
+mod erasing;
 mod events;
 mod export;
 mod figures;
@@ -32,6 +33,7 @@ pub(crate) mod memory;
 mod pairing;
 mod recovering;
 mod recovery;
+mod relocking;
 mod reopen;
 mod returned;
 mod running;
@@ -99,6 +101,8 @@ pub struct Node {
     backing_up: Mutex<()>,
     /// The invitation that is open, if one is.
     inviting: Mutex<Option<pairing::Open>>,
+    /// Set once the copy in the data folder is to be erased when the node has ended.
+    erase: std::sync::atomic::AtomicBool,
     stop: watch::Sender<bool>,
 }
 
@@ -117,6 +121,15 @@ impl Node {
             ErrorKind::NoVault,
             "this data folder belongs to no vault yet",
         ))
+    }
+
+    /// Has the node end a moment from now, so that an answer leaves before it does.
+    fn stop_soon(&self) {
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            stop.send_replace(true);
+        });
     }
 
     fn data_dir(&self) -> &Path {
@@ -226,6 +239,10 @@ pub async fn run(
     let started = std::time::Instant::now();
     prepare_data_dir(&options.data_dir)?;
     let _lock = DataLock::acquire(&options.data_dir)?;
+    if erasing::is_begun(&options.data_dir) {
+        erasing::finish(&options.data_dir)
+            .map_err(|error| ControlError::io("finish erasing what was here", &error))?;
+    }
     data_folder::check_whole(&options.data_dir)?;
     let (opened, protected_by, mut notes) = locking::open_at_start(&mut options).await?;
     let node = Arc::new(Node {
@@ -237,6 +254,7 @@ pub async fn run(
         founding: Mutex::new(()),
         backing_up: Mutex::new(()),
         inviting: Mutex::new(None),
+        erase: std::sync::atomic::AtomicBool::new(false),
         stop: watch::channel(false).0,
         options,
     });
@@ -269,6 +287,10 @@ pub async fn run(
     };
     if tokio::time::timeout(STOP_WITHIN, stop).await.is_err() {
         tracing::warn!("stopping took too long; the rest is left to the next start's checks");
+    }
+    if node.erase.load(std::sync::atomic::Ordering::Acquire) {
+        erasing::finish(node.data_dir())
+            .map_err(|error| ControlError::io("erase what is here", &error))?;
     }
     node.closed.gave_up().map_or(Ok(()), Err)
 }

@@ -52,6 +52,8 @@ pub struct Running {
     pub checking: check::Checking,
     /// What frees what nothing names.
     pub collector: super::collecting::Collector,
+    /// Changes the key from time to time.
+    pub relocking: super::relocking::Schedule,
     /// The relay hosts, and how far each is.
     pub hosts: super::hosts::Hosts,
     /// What is kept here on demand.
@@ -131,6 +133,7 @@ impl Running {
             limiting,
             checking,
             collector: super::collecting::Collector::default(),
+            relocking: super::relocking::Schedule::default(),
             hosts: super::hosts::Hosts::default(),
             keeping: super::storage::Keeping::default(),
             figures: super::figures::Figures::default(),
@@ -182,6 +185,7 @@ impl Running {
         running.spawn(limits::run(running.clone(), stopping.clone()));
         running.spawn(check::run(running.clone(), stopping.clone()));
         running.spawn(super::collecting::run(running.clone(), stopping.clone()));
+        running.spawn(super::relocking::run(running.clone(), stopping.clone()));
         running.spawn(keeper::run(running.clone(), stopping.clone()));
         running.spawn(super::sparing::run(running.clone(), stopping.clone()));
         running.spawn(reopen::watch(

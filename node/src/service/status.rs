@@ -168,6 +168,7 @@ pub async fn status(node: &Arc<Node>) -> Result<Reply, ControlError> {
         conflicts: 0,
         recovery: RecoveryState::NoVault,
         rehearsed_ms: None,
+        lock: None,
         backup: None,
         warnings: Vec::new(),
     };
@@ -271,7 +272,10 @@ async fn fill(
         }
     }
     status.hosts = super::hosts::rows(node, running).await?;
-    status.only_here = figures::missing(changes_only_here(&known, me), look.only_here);
+    status.only_here = figures::missing(
+        changes_only_here(&known, me, &BTreeMap::new()),
+        look.only_here,
+    );
     status.missing_here = figures::missing(missing_changes(&known), due);
     status.limits = running.limiting.row();
     status.storage = look.storage.clone();
@@ -286,6 +290,7 @@ async fn fill(
     };
     let recovery = super::recovery::known(running)?;
     status.rehearsed_ms = recovery.rehearsed_ms;
+    status.lock = Some(super::relocking::status(running)?);
     status.backup = super::backup::status(running, &known.clock)?;
     status.warnings.extend(recovery.warning(me, &known.held));
     if known.has_recovery {
@@ -415,15 +420,32 @@ fn holding(known: &Known, held: &Held, look: &Look) -> Holding {
 }
 
 /// Changes that no other device is known to hold.
-fn changes_only_here(known: &Known, me: DeviceId) -> u64 {
+fn changes_only_here(known: &Known, me: DeviceId, taken: &BTreeMap<WriterId, u64>) -> u64 {
     let others: Vec<&Held> = known.others(me).filter_map(|(_, held)| held).collect();
     beyond(&known.clock, |writer| {
-        others
-            .iter()
-            .map(|held| held.entries.seq(writer))
-            .max()
-            .unwrap_or(0)
+        let stated = others.iter().map(|held| held.entries.seq(writer));
+        stated.chain(taken.get(writer).copied()).max().unwrap_or(0)
     })
+}
+
+/// What no other device is known to hold: changes, and files with those in the trash, by statements. Of logs in `taken` others
+/// are known to have so many entries besides.
+pub(super) async fn only_here(
+    running: &Arc<Running>,
+    taken: &BTreeMap<WriterId, u64>,
+) -> Result<Missing, ControlError> {
+    let known = running
+        .vault
+        .glance(Known::read)
+        .await
+        .map_err(commit_error)?;
+    let changes = changes_only_here(&known, running.vault.device(), taken);
+    let of = running.clone();
+    let files = tokio::task::spawn_blocking(move || figures::only_here(&of, &known));
+    let files = files
+        .await
+        .map_err(|error| ControlError::internal(error.to_string()))?;
+    Ok(figures::missing(changes, files))
 }
 
 /// Entries that other devices announced and this one lacks.

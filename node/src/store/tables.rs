@@ -101,6 +101,8 @@ pub mod meta {
     pub const RECOVERED: &str = "recovered_1";
     /// When the recovery kit was last found to work, in milliseconds since 1970 (u64).
     pub const REHEARSED: &str = "rehearsed";
+    /// When this device first saw the present epoch: epoch id (32 bytes), milliseconds since 1970 (u64).
+    pub const LOCK_SEEN: &str = "lock_seen_1";
     /// Backups that this device made.
     pub const BACKUPS: &str = "backups_1";
     /// Present and 1 while the node runs; found at a start, it tells of an unclean stop.

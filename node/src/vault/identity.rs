@@ -221,6 +221,24 @@ pub fn remove_unfinished(data_dir: &Path) {
     }
 }
 
+/// Takes the keys away for good: no file of them stays, and where the file system writes in place no bytes either.
+pub fn destroy(data_dir: &Path) -> std::io::Result<()> {
+    remove_unfinished(data_dir);
+    let place = path(data_dir);
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&place);
+    match std::fs::remove_file(&place) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if let Ok(file) = opened {
+        wipe(file);
+    }
+    File::open(data_dir)?.sync_all()
+}
+
 /// Writes zeros over a file that has no name any more. Whoever made a second name for it keeps it as it is.
 fn wipe(mut file: File) {
     let mut wiped = || -> std::io::Result<()> {

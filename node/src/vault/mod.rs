@@ -15,6 +15,7 @@ pub mod hosts;
 pub mod identity;
 mod left;
 mod local;
+pub mod lock_rule;
 pub mod locked;
 mod members;
 mod mend;

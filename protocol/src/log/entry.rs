@@ -98,7 +98,7 @@ impl Header {
     }
 
     /// KDF(epoch key, "entry", vault, space, writer, salt).
-    fn body_key(&self, epoch: &EpochKey) -> LessSafeKey {
+    pub(super) fn body_key(&self, epoch: &EpochKey) -> LessSafeKey {
         keys::one_time_key(
             epoch.entries(),
             &[

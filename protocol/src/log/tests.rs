@@ -84,6 +84,35 @@ fn an_entry_returns_from_its_bytes_and_opens() {
     }
 }
 
+/// Neither along a log nor at one place of it, where a device that was set back to an earlier state writes anew.
+#[test]
+fn no_two_entries_are_sealed_under_one_key() {
+    let mut rng = ChaCha12Rng::seed_from_u64(9);
+    let mut keys = std::collections::BTreeSet::new();
+    let (mut prev, mut total) = (Hash::ZERO, 0);
+    for seq in 1..=8 {
+        for changes in 1..=3 {
+            let entry = seal_entry(
+                &key(),
+                &params(seq, prev),
+                &body(changes),
+                &epoch(),
+                &mut rng,
+            );
+            let entry = entry.unwrap();
+            // A key shows itself by what it makes of the same bytes.
+            let mut sealed = vec![0; 16];
+            crate::keys::seal_in_place(&entry.header.body_key(&epoch()), b"", &mut sealed, 0);
+            keys.insert(sealed);
+            total += 1;
+            if changes == 3 {
+                prev = entry.header.hash();
+            }
+        }
+    }
+    assert_eq!(keys.len(), total);
+}
+
 #[test]
 fn entries_chain_by_their_headers() {
     let first = entry();

@@ -1,7 +1,8 @@
-//! What stands between a person and the loss of everything: the kit and the backup.
+//! What stands between a person and the loss of everything, or its reading by others: kit, backup and lock.
 
 use coffer_node::control::{BackupStatus, Status};
 
+use crate::commands::relock::schedule;
 use crate::units::{ago, count};
 
 /// Rows of the state, by their names.
@@ -11,7 +12,14 @@ pub fn rows(state: &Status, now_ms: u64) -> Vec<(&'static str, String)> {
         .map(|at| ("Kit", format!("tried {}, and it worked", ago(at, now_ms))));
     let backup = state.backup.as_ref();
     let backup = backup.map(|backup| ("Backup", describe(backup, now_ms)));
-    kit.into_iter().chain(backup).collect()
+    let lock = state.lock.as_ref().and_then(|lock| {
+        let since = ago(lock.seen_ms?, now_ms);
+        Some((
+            "Lock",
+            format!("changed {since}; changed {}", schedule(lock)),
+        ))
+    });
+    kit.into_iter().chain(backup).chain(lock).collect()
 }
 
 fn describe(backup: &BackupStatus, now_ms: u64) -> String {

@@ -454,6 +454,7 @@ pub(super) mod tests {
             }],
             recovery: RecoveryState::Unconfirmed,
             rehearsed_ms: Some(1_000_000),
+            lock: None,
             backup: None,
             warnings: vec![Warning {
                 code: "x".into(),
