@@ -331,6 +331,10 @@ fn words(question: &Question) -> (String, String) {
             ),
             "Delete?".to_owned(),
         ),
+        Question::PurgeDocument { doctype, id } => (
+            String::new(),
+            format!("Forget {}/{} for good?", shown(doctype), shown(id)),
+        ),
         Question::Passphrase { .. } => (String::new(), "which passphrase?".to_owned()),
         Question::RecoveryWords { positions, .. } => (
             String::new(),

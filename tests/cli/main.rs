@@ -27,6 +27,7 @@ mod on_demand;
 mod pairing;
 #[cfg(feature = "provider-tests")]
 mod provider;
+mod purging;
 mod recovery;
 mod relay;
 mod relay_host;

@@ -142,6 +142,17 @@ pub enum Reply {
         /// The new revision; absent when nothing was different.
         revision: Option<String>,
     },
+    /// A document was purged, durably.
+    Purged {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+        /// Other devices of the vault that may have it.
+        devices: u64,
+        /// How many of these are connected, and so forget it now.
+        told: u64,
+    },
     /// What was done with the lines of a `DocLines`.
     Lines {
         /// Lines that changed a document.
@@ -579,9 +590,9 @@ pub enum Event {
         doctype: String,
         /// Document id.
         id: String,
-        /// Its revision now.
+        /// Its revision now; empty when it was purged.
         revision: String,
-        /// Whether it was deleted.
+        /// Whether it was deleted, or purged.
         deleted: bool,
         /// Whether the change was made on this device.
         here: bool,

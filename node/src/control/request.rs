@@ -218,6 +218,13 @@ pub enum Request {
         /// Document id.
         id: String,
     },
+    /// Forget a document for good, on every device. Asks `Question::PurgeDocument`. → `Reply::Purged`
+    DocPurge {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+    },
     /// → `Reply::Revisions`, latest first
     DocHistory {
         /// Document type.
@@ -480,6 +487,7 @@ impl Request {
             Request::DocFind { .. } => "doc-find",
             Request::DocList { .. } => "doc-list",
             Request::DocDelete { .. } => "doc-delete",
+            Request::DocPurge { .. } => "doc-purge",
             Request::DocHistory { .. } => "doc-history",
             Request::FileAdd { .. } => "file-add",
             Request::FileList { .. } => "file-list",
@@ -666,6 +674,13 @@ pub enum Question {
         files: u64,
         /// Their bytes.
         bytes: u64,
+    },
+    /// Forget this document for good, on every device? Answer `Yes` or `No`.
+    PurgeDocument {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
     },
     /// Type a passphrase of this device. Answer `Passphrase`.
     Passphrase {

@@ -29,6 +29,7 @@ mod locking;
 mod login;
 pub(crate) mod memory;
 mod pairing;
+mod purging;
 mod recovering;
 mod recovery;
 mod reopen;
