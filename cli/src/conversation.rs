@@ -331,9 +331,9 @@ fn words(question: &Question) -> (String, String) {
             ),
             "Delete?".to_owned(),
         ),
-        Question::PurgeDocument { doctype, id } => (
+        Question::PurgeDocument { doctype, document } => (
             String::new(),
-            format!("Forget {}/{} for good?", shown(doctype), shown(id)),
+            format!("Forget {}/{} for good?", shown(doctype), shown(document)),
         ),
         Question::Passphrase { .. } => (String::new(), "which passphrase?".to_owned()),
         Question::RecoveryWords { positions, .. } => (

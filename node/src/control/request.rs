@@ -679,8 +679,8 @@ pub enum Question {
     PurgeDocument {
         /// Document type.
         doctype: String,
-        /// Document id.
-        id: String,
+        /// Document id; a question's number is called `id`.
+        document: String,
     },
     /// Type a passphrase of this device. Answer `Passphrase`.
     Passphrase {

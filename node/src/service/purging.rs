@@ -52,7 +52,7 @@ pub async fn purge(
     }
     let question = Question::PurgeDocument {
         doctype: doctype.clone(),
-        id: id.clone(),
+        document: id.clone(),
     };
     if session.ask(question).await? != Answer::Yes {
         return Err(ControlError::new(ErrorKind::Refused, "nothing was purged"));

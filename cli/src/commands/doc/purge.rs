@@ -70,13 +70,13 @@ struct Typing;
 
 impl Listener for Typing {
     fn question(&mut self, context: &Context, question: Question) -> Result<Answer, Failure> {
-        let Question::PurgeDocument { doctype, id } = &question else {
+        let Question::PurgeDocument { doctype, document } = &question else {
             return confirm(context, &question);
         };
         if context.yes {
             return Ok(Answer::Yes);
         }
-        let what = format!("{}/{}", shown(doctype), shown(id));
+        let what = format!("{}/{}", shown(doctype), shown(document));
         if !is_interactive() {
             return Err(needs_answer(&format!("Forget {what} for good?")));
         }
@@ -84,7 +84,7 @@ impl Listener for Typing {
             "{what} will be forgotten on all devices, with all that it ever was. Nothing brings it back."
         ));
         let typed = prompt("Type its id to go on: ")?;
-        match typed.trim_end_matches(['\r', '\n']) == id {
+        match typed.trim_end_matches(['\r', '\n']) == document {
             true => Ok(Answer::Yes),
             false => Ok(Answer::No),
         }
