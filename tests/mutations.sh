@@ -30,6 +30,8 @@
 #   evict      what others hold is relied on without confirmation        → protocol: devices rely on each other, none keeps it
 #   quota      a host keeps contents beyond what a vault may store       → node: the store takes one too many
 #   free       a host frees what one device names no longer              → protocol: it goes while another still names it
+#   originals  entries go for a range that only its maker compared       → protocol: a thief of one device rewrites its log
+#   purged     changes to a purged document are taken all the same       → node: it comes back
 #
 # Needs bash, cp and cargo. Builds in target/mutations (or COFFER_MUTATIONS_TARGET_DIR), which it keeps: the first time all
 # dependencies are built, later it takes some five minutes on two cores. Exit code 0: every mutation was noticed.
@@ -43,7 +45,7 @@ export RUST_BACKTRACE=0
 # A mutant may also hang: that is noticed, too.
 limit_s=600
 
-names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free revoked wrapped cutoff entrykey turns serve)
+names=(fsync mac signature cycle clock stamps twice brake rest place evict quota free revoked wrapped cutoff entrykey turns serve originals purged)
 
 # Sets file, old, new and the test command of one mutation.
 mutation() {
@@ -143,6 +145,18 @@ mutation() {
         old='*self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles.clone();'
         new='if roles.len() >= before.len() { *self.roles.write().unwrap_or_else(PoisonError::into_inner) = roles.clone(); }'
         command=(cargo test -p coffer-node --lib relay::tests::admission)
+        ;;
+    originals)
+        file=protocol/src/ranges/rule.rs
+        old='compared && all_have_it'
+        new='all_have_it || compared'
+        command=(cargo test -p coffer-protocol --lib ranges)
+        ;;
+    purged)
+        file=node/src/vault/remote.rs
+        old='if self.is_purged(key, &change.doctype)? {'
+        new='if self.is_purged(key, &change.doctype)? && change.bytes.is_empty() {'
+        command=(cargo test -p coffer-node --lib purging)
         ;;
     evict)
         file=protocol/src/eviction.rs

@@ -335,6 +335,10 @@ fn words(question: &Question) -> (String, String) {
             String::new(),
             format!("type the name of this device, {}", shown(name)),
         ),
+        Question::PurgeDocument { doctype, document } => (
+            String::new(),
+            format!("Forget {}/{} for good?", shown(doctype), shown(document)),
+        ),
         Question::Passphrase { .. } => (String::new(), "which passphrase?".to_owned()),
         Question::RecoveryWords { positions, .. } => (
             String::new(),

@@ -214,6 +214,7 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         "deleted" => {
             "`coffer doc history` lists what it was, `coffer doc get --at` shows it, and `coffer doc put` brings it back"
         }
+        "purged" => "choose another id: under this one nothing can be kept any more",
         "file-exists" => "choose another place, or replace what is there with --overwrite",
         "not-braked" => "`coffer folder list` says what each folder is doing",
         "no-conflict" => "`coffer folder conflicts` lists those that there are",

@@ -14,6 +14,10 @@
 pub const GRANT_SIGNATURE: &str = "coffer 2026-11 grant signature";
 /// Signature of an entry's header by its writer.
 pub const ENTRY_SIGNATURE: &str = "coffer 2026-11 entry signature";
+/// Signature of a range's head by its maker.
+pub const RANGE_SIGNATURE: &str = "coffer 2026-11 range signature";
+/// Signature by a device of what it says of a range.
+pub const ATTESTATION_SIGNATURE: &str = "coffer 2026-11 range attestation signature";
 /// Signature of a held statement by its device.
 pub const HELD_SIGNATURE: &str = "coffer 2026-11 held statement signature";
 
@@ -38,6 +42,14 @@ pub const GRANT_ID: &str = "coffer 2026-11 grant id";
 pub const HEADER_HASH: &str = "coffer 2026-11 entry header hash";
 /// Hash of an entry's sealed body.
 pub const BODY_HASH: &str = "coffer 2026-11 entry body hash";
+/// Hash of a range's head, by which attestations name it.
+pub const RANGE_ID: &str = "coffer 2026-11 range id";
+/// Hash of a range's sealed body.
+pub const RANGE_BODY_HASH: &str = "coffer 2026-11 range body hash";
+/// What stands in a range's root for the changes of one document.
+pub const RANGE_DOCUMENT: &str = "coffer 2026-11 range document";
+/// Hash of all that a range holds.
+pub const RANGE_ROOT: &str = "coffer 2026-11 range root";
 /// Automerge actor id of a writer, cut to 16 bytes.
 pub const ACTOR: &str = "coffer 2026-11 actor of a writer";
 /// Public commitment to an epoch's key: the epoch id.
@@ -51,6 +63,8 @@ pub const SPACE_SECRET_ID: &str = "coffer 2026-11 space secret id";
 pub const EPOCH_FRAMES: &str = "coffer 2026-11 epoch frames";
 /// Key below which the key of every entry body is derived.
 pub const EPOCH_ENTRIES: &str = "coffer 2026-11 epoch entries";
+/// Key below which the key of every range's body is derived.
+pub const EPOCH_RANGES: &str = "coffer 2026-11 epoch ranges";
 /// Key below which the sealed names in grants are derived.
 pub const EPOCH_NAMES: &str = "coffer 2026-11 epoch names";
 /// Key below which sealed held statements are derived.

@@ -12,6 +12,7 @@ use crate::held::{Held, HeldStatement};
 use crate::identity::{DeviceId, DeviceKey, Hash, SpaceId, VaultId, WriterId};
 use crate::keys::{EpochKey, Keyring, LockKey, SealingKey, SpaceSecret};
 use crate::log::{self, Body, Change, Clock, Entry, EntryParams};
+use crate::ranges::{self, Attestation, Range, SignedAttestation};
 use crate::recovery::RecoveryKey;
 
 const GENESIS: &str = include_str!("../frozen/v1/genesis.hex");
@@ -21,6 +22,8 @@ const REVOKE: &str = include_str!("../frozen/v2/revoke.hex");
 const ROLE: &str = include_str!("../frozen/v2/role.hex");
 const REPLACE: &str = include_str!("../frozen/v2/replace.hex");
 const ENTRY: &str = include_str!("../frozen/v1/entry.hex");
+const RANGE: &str = include_str!("../frozen/v1/range.hex");
+const ATTESTATION: &str = include_str!("../frozen/v1/attestation.hex");
 const HELD_1: &str = include_str!("../frozen/v1/held.hex");
 const HELD: &str = include_str!("../frozen/v2/held.hex");
 const FRAME: &str = include_str!("../frozen/v1/frame.hex");
@@ -218,6 +221,58 @@ fn an_entry_is_written_and_read_as_in_version_1() {
     let read = Entry::decode(&bytes(ENTRY)).unwrap();
     assert_eq!(read.verify(&VaultId([6; 32])), Ok(()));
     assert_eq!(log::open_entry(&read, &epoch()), Ok(body()));
+}
+
+fn naming(doctype: &str, id: &str) -> Hash {
+    Hash::of("frozen names", &[doctype.as_bytes(), id.as_bytes()])
+}
+
+/// A range of two entries, one of which wrote to a document that was purged since.
+fn range() -> Range {
+    let (key, _) = device(1);
+    let writer = WriterId {
+        device: key.id(),
+        incarnation: 1,
+    };
+    let mut log = Vec::new();
+    for (n, id) in ["ada", "bob"].into_iter().enumerate() {
+        let mut body = body();
+        body.clock = Clock::new();
+        body.changes[0].id = id.into();
+        let prev = log
+            .last()
+            .map_or(Hash::ZERO, |(header, _): &(log::Header, _)| header.hash());
+        let params = EntryParams {
+            vault: VaultId([6; 32]),
+            space: SpaceId::HOME,
+            writer,
+            seq: n as u64 + 1,
+            prev,
+            grant_heads: &[naming("grant", "head")],
+        };
+        let entry = log::seal_entry(&key, &params, &body, &epoch(), &mut rng(3)).unwrap();
+        log.push((entry.header, body));
+    }
+    let purged = |name: &Hash| *name == naming("notes", "bob");
+    let made = ranges::seal_longest(&key, &log, purged, naming, &epoch(), &mut rng(8));
+    made.unwrap().unwrap()
+}
+
+#[test]
+fn a_range_and_an_attestation_are_written_and_read_as_in_version_1() {
+    let vault = VaultId([6; 32]);
+    assert_frozen("range", &range().encode(), RANGE);
+    let read = Range::decode(&bytes(RANGE)).unwrap();
+    assert_eq!(read.verify(&vault), Ok(()));
+    let content = ranges::open_range(&read, &epoch(), naming).unwrap();
+    let left_out: Vec<Hash> = content.left_out().collect();
+    assert_eq!(left_out, [naming("notes", "bob")]);
+    let changes: Vec<Change> = content.into_changes().collect();
+    assert_eq!(changes, [body().changes[0].clone()]);
+    let made = Attestation::sign(&device(2).0, &read.head, true).unwrap();
+    assert_frozen("attestation", made.bytes(), ATTESTATION);
+    let said = SignedAttestation::decode(&bytes(ATTESTATION)).unwrap();
+    assert!(said.value().is_of(&read.head) && said.value().compared);
 }
 
 #[test]

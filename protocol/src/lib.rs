@@ -7,7 +7,7 @@
 //! A vault begins with a genesis grant ([`grants`]): it names the first [`identity`] and a
 //! [`recovery`] key, and its hash is the vault's id. Every further device is admitted by a grant
 //! that an owner signs, and which seals the space's [`keys`] to it. Each device then writes one log
-//! of signed, encrypted entries ([`log`]) and says what it durably has ([`held`]). Bytes of files
+//! of signed, encrypted entries ([`log`]), in the place of which [`ranges`] can stand, and says what it durably has ([`held`]). Bytes of files
 //! travel as sealed frames ([`frame`]). A host that keeps all of this and can read none of it speaks
 //! [`relay`].
 
@@ -24,6 +24,7 @@ pub mod identity;
 pub mod keys;
 pub mod log;
 pub mod pairing;
+pub mod ranges;
 pub mod recovery;
 pub mod relay;
 pub mod replication;

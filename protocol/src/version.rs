@@ -24,6 +24,10 @@ pub const RELAY_BLOBS: &str = "/coffer/relay-blobs/1";
 pub const GRANT: u16 = 2;
 /// Entries. 1: one author's changes and clock.
 pub const ENTRY: u16 = 1;
+/// Ranges. 1: the changes of one log's entries, document by document.
+pub const RANGE: u16 = 1;
+/// What devices say of ranges. 1: that they have one, and whether they compared it.
+pub const ATTESTATION: u16 = 1;
 /// Held statements. 1: two clocks, exceptions, pinned. 2: since when it is not pinned, contents awaited,
 /// statements seen of others.
 pub const HELD: u16 = 2;

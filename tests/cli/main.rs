@@ -29,6 +29,7 @@ mod pairing;
 mod printing;
 #[cfg(feature = "provider-tests")]
 mod provider;
+mod purging;
 mod recovery;
 mod relay;
 mod relay_host;

@@ -3,12 +3,13 @@
 use rand::{Rng, RngExt};
 
 /// Every operation with its weight; none is zero.
-pub const WEIGHTS: [(Act, u32); 20] = [
+pub const WEIGHTS: [(Act, u32); 21] = [
     (Act::Put, 8),
     (Act::MergeFields, 10),
     (Act::Type, 14),
     (Act::Erase, 3),
     (Act::Delete, 4),
+    (Act::Purge, 3),
     (Act::Large, 2),
     (Act::CreateFolder, 5),
     (Act::CreateFile, 8),
@@ -39,6 +40,8 @@ pub enum Act {
     Erase,
     /// Deletes a document.
     Delete,
+    /// Purges a document.
+    Purge,
     /// Puts much into one document, so that its past is folded.
     Large,
     /// Makes a folder.
@@ -80,6 +83,7 @@ impl Act {
             Act::Type => "type",
             Act::Erase => "erase",
             Act::Delete => "delete",
+            Act::Purge => "purge",
             Act::Large => "large put",
             Act::CreateFolder => "create folder",
             Act::CreateFile => "create file",

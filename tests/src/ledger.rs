@@ -26,6 +26,8 @@ pub struct Ledger {
     pub typed: BTreeMap<String, BTreeMap<char, Typed>>,
     /// Files whose making was acknowledged.
     pub files: BTreeSet<FileId>,
+    /// Documents that somebody set out to purge.
+    pub purging: BTreeSet<(String, String)>,
     /// Files and folders that somebody set out to move to the trash.
     pub trashing: BTreeSet<FileId>,
     /// Files that somebody set out to merge into others.

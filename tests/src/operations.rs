@@ -123,6 +123,7 @@ impl<'a, R: Rng> Person<'a, R> {
                     id,
                 });
             }
+            Act::Purge => return self.purge(),
             Act::Large => {
                 let mut bytes = vec![0; self.rng.random_range(3_000..12_000)];
                 self.rng.fill_bytes(&mut bytes);
@@ -359,6 +360,18 @@ impl<'a, R: Rng> Person<'a, R> {
         true
     }
 
+    /// Purges one of the documents that are there for it.
+    fn purge(&mut self) -> Result<bool, StoreError> {
+        let id = self.passing();
+        let (doctype, name) = (CONTACTS.to_owned(), id.clone());
+        if self.document(CONTACTS, &id)?.is_none() || !self.request.operations.is_empty() {
+            return Ok(false);
+        }
+        self.ledger.purging.insert((doctype.clone(), name));
+        self.push(Operation::PurgeDocument { doctype, id });
+        Ok(true)
+    }
+
     /// Bytes of a wanted file came: they are placed, and the file is held.
     fn arrived(&mut self) -> Result<bool, StoreError> {
         let wanted = wanted(self.core)?;
@@ -472,7 +485,16 @@ impl<'a, R: Rng> Person<'a, R> {
     }
 
     fn contact(&mut self) -> String {
-        format!("contact{}", self.rng.random_range(0..5))
+        match self.rng.random_bool(0.2) {
+            true => self.passing(),
+            false => format!("contact{}", self.rng.random_range(0..5)),
+        }
+    }
+
+    /// One of those that are purged one day: after that nobody can write to it, and the next is taken.
+    fn passing(&mut self) -> String {
+        let gone = self.ledger.purging.len();
+        format!("passing{}", gone + self.rng.random_range(0..3))
     }
 
     fn draft(&mut self) -> ContentDraft {

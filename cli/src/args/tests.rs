@@ -80,7 +80,7 @@ fn the_commands_are_these() {
         relay add, relay list, relay remove, relay init, relay start, relay invite, \
         relay vault list, relay vault remove, relay status, relock, lock, unlock, \
         passphrase set, passphrase by-login, passphrase remove, \
-        doc put, doc get, doc edit, doc find, doc list, doc delete, doc history, \
+        doc put, doc get, doc edit, doc find, doc list, doc delete, doc purge, doc history, \
         file add, file list, file get, file move, file delete, file restore, file history, \
         file tag, file untag, folder add, folder list, folder remove, folder rescan, folder confirm, \
         folder undo, folder conflicts, folder settle, folder ignored, trash list, trash restore, \

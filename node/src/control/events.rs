@@ -25,9 +25,9 @@ pub enum Event {
         doctype: String,
         /// Document id.
         id: String,
-        /// Its revision now.
+        /// Its revision now; empty when it was purged.
         revision: String,
-        /// Whether it was deleted.
+        /// Whether it was deleted, or purged.
         deleted: bool,
         /// Whether the change was made on this device.
         here: bool,

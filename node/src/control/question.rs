@@ -59,6 +59,13 @@ pub enum Question {
         /// Their bytes.
         bytes: u64,
     },
+    /// Forget this document for good, on every device? Answer `Yes` or `No`.
+    PurgeDocument {
+        /// Document type.
+        doctype: String,
+        /// Document id; a question's number is called `id`.
+        document: String,
+    },
     /// Type a passphrase of this device. Answer `Passphrase`.
     Passphrase {
         /// A new one, rather than the present one.

@@ -146,6 +146,17 @@ pub enum Reply {
         /// The new revision; absent when nothing was different.
         revision: Option<String>,
     },
+    /// A document was purged, durably.
+    Purged {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+        /// Other devices of the vault that may have it.
+        devices: u64,
+        /// How many of these are connected, and so forget it now.
+        told: u64,
+    },
     /// What was done with the lines of a `DocLines`.
     Lines {
         /// Lines that changed a document.

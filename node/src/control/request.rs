@@ -228,6 +228,13 @@ pub enum Request {
         /// Document id.
         id: String,
     },
+    /// Forget a document for good, on every device. Asks `Question::PurgeDocument`. → `Reply::Purged`
+    DocPurge {
+        /// Document type.
+        doctype: String,
+        /// Document id.
+        id: String,
+    },
     /// → `Reply::Revisions`, latest first
     DocHistory {
         /// Document type.
@@ -492,6 +499,7 @@ impl Request {
             Request::DocFind { .. } => "doc-find",
             Request::DocList { .. } => "doc-list",
             Request::DocDelete { .. } => "doc-delete",
+            Request::DocPurge { .. } => "doc-purge",
             Request::DocHistory { .. } => "doc-history",
             Request::FileAdd { .. } => "file-add",
             Request::FileList { .. } => "file-list",

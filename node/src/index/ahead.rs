@@ -9,8 +9,8 @@ use redb::{Database, ReadableDatabase};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
-use super::{IndexError, seen_by, transaction_of, write};
-use crate::store::documents::{DocumentKey, read_row};
+use super::{IndexError, row_or_purged, seen_by, transaction_of, write};
+use crate::store::documents::DocumentKey;
 use crate::store::{StoreError, records, tables};
 use crate::vault::FILES;
 
@@ -70,7 +70,7 @@ impl Ahead {
             let (key, value) = item.map_err(StoreError::from)?;
             debug_assert!(transaction_of(key.value()) <= now);
             let document = DocumentKey(*value.value());
-            if let Some(row) = read_row(&read, document)?.filter(|row| row.doctype != FILES) {
+            if let Some(row) = row_or_purged(&read, document)?.filter(|row| row.doctype != FILES) {
                 write(&transaction, &read, document, &row)?;
             }
         }

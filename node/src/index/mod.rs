@@ -28,6 +28,7 @@ pub use query::{Condition, Found};
 use crate::private_file;
 use crate::store::documents::{DocumentKey, Row, read_document, read_row};
 use crate::store::{StoreError, records, tables};
+use crate::vault::purging::purged_row;
 use crate::vault::{FILES, file_state};
 
 /// Layout of the index; another one found on disk is rebuilt, never migrated.
@@ -406,7 +407,7 @@ fn catch_up(
             }
         }
         for key in keys {
-            if let Some(row) = read_row(&read, key)? {
+            if let Some(row) = row_or_purged(&read, key)? {
                 write(&transaction, &read, key, &row)?;
             }
         }
@@ -417,6 +418,14 @@ fn catch_up(
     }
     seen.send_replace(reached);
     Ok(reached < now)
+}
+
+/// What the vault has of a document now: of one that was purged, a row without anything.
+fn row_or_purged(read: &ReadTransaction, key: DocumentKey) -> Result<Option<Row>, StoreError> {
+    match read_row(read, key)? {
+        Some(row) => Ok(Some(row)),
+        None => purged_row(read, key),
+    }
 }
 
 fn rebuild(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{
     Node, backup, check, conflicts, devices, documents, events, export, files, folders, hosts,
-    limits, lines, locking, pairing, recovering, recovery, status, storage, trash, unsyncing,
-    versions,
+    limits, lines, locking, pairing, purging, recovering, recovery, status, storage, trash,
+    unsyncing, versions,
 };
 use crate::control::{ControlError, ErrorKind, Reply, Request, Service, Session};
 use crate::folder::Release;
@@ -169,6 +169,7 @@ async fn answer(
         } => documents::find(node, doctype, filters, text, limit, session).await,
         Request::DocList { doctype, limit } => documents::list(node, doctype, limit, session).await,
         Request::DocDelete { doctype, id } => documents::delete(node, doctype, id).await,
+        Request::DocPurge { doctype, id } => purging::purge(node, doctype, id, session).await,
         Request::DocHistory { doctype, id } => documents::history(node, doctype, id).await,
         Request::FileAdd { locals, to } => files::add(node, locals, to, session).await,
         Request::FileList {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coffer_crdt::change::ChangeHash;
 use coffer_crdt::document::Document;
 use coffer_protocol::identity::DeviceId;
-use redb::ReadableDatabase;
+use redb::{ReadTransaction, ReadableDatabase};
 use serde_json::Value;
 
 use super::running::{Running, commit_error};
@@ -16,6 +16,7 @@ use crate::control::{
 use crate::index::{Condition, IndexError};
 use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, Row, read_document, read_row};
+use crate::vault::purging::is_purged;
 use crate::vault::{CommitRequest, FILES, Operation};
 
 /// Documents in one item of a list: keeps a line of the control protocol well under its limit.
@@ -144,20 +145,32 @@ pub fn named(heads: &[ChangeHash]) -> Option<String> {
 /// A document with all that it was, and its row.
 async fn load(running: &Running, doctype: &str, id: &str) -> Result<(Row, Document), ControlError> {
     let database = running.vault.database().clone();
-    let key = DocumentKey::new(doctype, id);
+    let (doctype, id) = (doctype.to_owned(), id.to_owned());
     let read = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
         let read = database.begin_read()?;
+        let key = DocumentKey::new(&doctype, &id);
         let Some(row) = read_row(&read, key)? else {
-            return Ok(None);
+            return Ok(Err(not_there(&read, &doctype, &id)?));
         };
         let document = read_document(&read, key, &row)?;
-        Ok(Some((row, document)))
+        Ok(Ok((row, document)))
     });
-    let found = read
-        .await
+    read.await
         .map_err(|error| ControlError::internal(error.to_string()))?
-        .map_err(store_error)?;
-    found.ok_or_else(|| ControlError::not_found(format!("there is no document {doctype}/{id}")))
+        .map_err(store_error)?
+}
+
+/// Why there is nothing to read under a type and id.
+pub(super) fn not_there(
+    read: &ReadTransaction,
+    doctype: &str,
+    id: &str,
+) -> Result<ControlError, StoreError> {
+    Ok(match is_purged(read, doctype, id)? {
+        true => ControlError::not_found(format!("document {doctype}/{id} was purged"))
+            .with_code("purged"),
+        false => ControlError::not_found(format!("there is no document {doctype}/{id}")),
+    })
 }
 
 /// `doc get`.

@@ -22,6 +22,7 @@ use crate::index;
 use crate::net::NetEvent;
 use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, read_document, read_row};
+use crate::vault::purging::is_purged;
 use crate::vault::{FILES, FileChange};
 
 /// `events`: until the client hangs up or the node stops.
@@ -190,7 +191,15 @@ async fn document_event(
         let read = database.begin_read()?;
         let key = DocumentKey::new(&doctype, &id);
         let Some(row) = read_row(&read, key)? else {
-            return Ok(None);
+            let gone = is_purged(&read, &doctype, &id)?;
+            return Ok(gone.then_some(Event::Document {
+                doctype,
+                id,
+                revision: String::new(),
+                deleted: true,
+                here,
+                value: None,
+            }));
         };
         let revision = match row.only_change().map(coffer_crdt::inspect) {
             Some(Ok(info)) => hex::encode(info.hash.0),

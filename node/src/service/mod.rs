@@ -31,6 +31,7 @@ mod locking;
 mod login;
 pub(crate) mod memory;
 mod pairing;
+mod purging;
 mod recovering;
 mod recovery;
 mod relocking;

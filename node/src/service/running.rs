@@ -492,9 +492,10 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
     let kind = match &error {
         CommitError::NotFound(_) => ErrorKind::NotFound,
         CommitError::Invalid(_) | CommitError::TooLarge => ErrorKind::Usage,
-        CommitError::Exists(_) | CommitError::Changed(_) | CommitError::Meanwhile => {
-            ErrorKind::Conflict
-        }
+        CommitError::Exists(_)
+        | CommitError::Purged(_)
+        | CommitError::Changed(_)
+        | CommitError::Meanwhile => ErrorKind::Conflict,
         CommitError::PutOut | CommitError::ReadOnly | CommitError::NoKey => ErrorKind::Conflict,
         CommitError::DiskFull => ErrorKind::DiskFull,
         CommitError::Storage(_) => ErrorKind::Io,
@@ -503,6 +504,7 @@ pub(super) fn commit_error(error: crate::vault::CommitError) -> ControlError {
     let told = ControlError::new(kind, error.to_string());
     match error {
         CommitError::TooLarge => told.with_code("too-large"),
+        CommitError::Purged(_) => told.with_code("purged"),
         _ => told,
     }
 }

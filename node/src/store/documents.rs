@@ -242,6 +242,28 @@ impl<'t> DocumentTables<'t> {
         Ok(taken)
     }
 
+    /// Removes the changes that wait to become part of a document, where it is of a type for which `may_go` holds.
+    pub fn clear_waiting(
+        &mut self,
+        key: DocumentKey,
+        may_go: impl Fn(&str) -> bool,
+    ) -> Result<(), StoreError> {
+        let nothing = ChangeHash([0; 32]);
+        let (from, mut to) = (waiting_key(key, nothing, nothing), [0xff; 98]);
+        to[..32].copy_from_slice(&key.0);
+        let first = self.waiting.range::<&[u8; 98]>(&from..=&to)?.next();
+        let Some(first) = first.transpose()?.map(|(name, _)| *name.value()) else {
+            return Ok(());
+        };
+        let bytes = pieces::read(&self.waiting, &first)?.unwrap_or_default();
+        let waiting: Waiting = decode(&bytes, "a waiting change")?;
+        if may_go(&waiting.doctype) {
+            self.waiting
+                .retain_in::<&[u8; 98], _>(&from..=&to, |_, _| false)?;
+        }
+        Ok(())
+    }
+
     /// How many pieces of changes wait, over all documents.
     pub fn waiting_len(&self) -> Result<u64, StoreError> {
         Ok(self.waiting.len()?)

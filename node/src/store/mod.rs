@@ -251,6 +251,7 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
                 write.open_table(tables::PAST_CONTENTS)?;
                 write.open_table(tables::TAGS)?;
                 write.open_table(tables::PURGES)?;
+                write.open_table(tables::PURGED_DOCUMENTS)?;
                 write.open_table(tables::UNNAMED)?;
                 write.open_table(tables::UNNAMED_RUNS)?;
             }

@@ -45,6 +45,9 @@ pub const PAST_CONTENTS: TableDefinition<&[u8; 40], &[u8]> =
 pub const TAGS: TableDefinition<&[u8; 40], &[u8]> = TableDefinition::new("tags_1");
 /// What went from the trash for good: file id → postcard of version byte and purge.
 pub const PURGES: TableDefinition<&[u8; 16], &[u8]> = TableDefinition::new("purges_1");
+/// Documents that were purged: document key → postcard of version byte, transaction, and type and id until the index knows.
+pub const PURGED_DOCUMENTS: TableDefinition<&[u8; 32], &[u8]> =
+    TableDefinition::new("purged_documents_1");
 /// Blobs that nothing named any more when it was last looked: blob → the run that found it first (u64).
 pub const UNNAMED: TableDefinition<&[u8; 32], u64> = TableDefinition::new("unnamed_1");
 /// Runs that found such blobs: number (u64) ‖ piece (u16) → postcard of version byte, time and clock.

@@ -8,15 +8,13 @@ use coffer_crdt::files::{
     self, Content, Dot, FileId, FilePatch, FileState, Kind, MergedInto, Place, Stamp, Trash,
 };
 use coffer_crdt::json::Texts;
-use coffer_protocol::grants::NewDevice;
-use coffer_protocol::log::{DOCTYPE_MAX_LEN, ID_MAX_LEN};
 
 use crate::blobs::placement;
 
 use super::batch::Refusal;
-use super::core::{Admission, Ticket};
+use super::core::Ticket;
 use super::request::{CommitError, CommitRequest, ContentDraft, Operation};
-use super::size::{check_edited, check_size};
+use super::size::{check_edited, check_name, check_size};
 use super::work::{FILES, Work};
 use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, Row};
@@ -157,6 +155,7 @@ impl Work<'_, '_> {
             } => {
                 check_name(doctype, id)?;
                 check_size(value)?;
+                self.refuse_purged(doctype, id)?;
                 let texts = texts_of(doctype, texts);
                 let (actor, time) = self.author();
                 let key = DocumentKey::new(doctype, id);
@@ -196,6 +195,7 @@ impl Work<'_, '_> {
                 must_exist,
             } => {
                 check_name(doctype, id)?;
+                self.refuse_purged(doctype, id)?;
                 let (actor, time) = self.author();
                 let key = DocumentKey::new(doctype, id);
                 let row = self.documents.row(key)?;
@@ -226,6 +226,7 @@ impl Work<'_, '_> {
             }
             Operation::DeleteDocument { doctype, id } => {
                 check_name(doctype, id)?;
+                self.refuse_purged(doctype, id)?;
                 let (actor, time) = self.author();
                 let key = DocumentKey::new(doctype, id);
                 let row = self.documents.row(key)?.filter(|row| !row.deleted);
@@ -234,6 +235,10 @@ impl Work<'_, '_> {
                 let mut document = self.load(key, &row)?;
                 let change = document.delete(actor, time).map_err(invalid)?;
                 self.written(key, row, change, Some(document), changed)
+            }
+            Operation::PurgeDocument { doctype, id } => {
+                check_name(doctype, id)?;
+                self.purge_document(doctype, id, changed)
             }
             Operation::CreateFile {
                 id,
@@ -513,50 +518,6 @@ impl Work<'_, '_> {
             dot: self.dot(),
         }
     }
-
-    /// Admits a device: signs the grant and gathers what the newcomer needs to begin.
-    pub fn admit(&mut self, ticket: Ticket, admission: &Admission) -> Result<(), Refusal> {
-        let state = &self.core.state;
-        let new = NewDevice {
-            device: admission.device,
-            sealing: &admission.sealing,
-            role: admission.role,
-            name: &admission.name,
-        };
-        let grant = state
-            .membership
-            .admit(
-                &self.core.identity.key,
-                &state.keyring,
-                &new,
-                self.now_ms,
-                &mut *self.core.rng,
-            )
-            .map_err(|error| CommitError::Invalid(error.to_string()))?;
-        self.take_grant(grant)?
-            .map_err(|error| CommitError::Invalid(error.to_string()))?;
-        self.settle_epochs()?;
-        let welcome = self.core.welcome();
-        self.done.admitted.push((ticket, welcome));
-        Ok(())
-    }
-}
-
-/// Checks type and id of an ordinary document.
-fn check_name(doctype: &str, id: &str) -> Result<(), CommitError> {
-    if doctype == FILES {
-        return Err(CommitError::Invalid(
-            "files and folders are changed with the file commands, not as documents".into(),
-        ));
-    }
-    for (what, name, max) in [("type", doctype, DOCTYPE_MAX_LEN), ("id", id, ID_MAX_LEN)] {
-        if name.is_empty() || name.len() > max || name.chars().any(char::is_control) {
-            return Err(CommitError::Invalid(format!(
-                "a document's {what} has 1 to {max} bytes and no control characters"
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn invalid(error: impl std::fmt::Display) -> Refusal {

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use coffer_protocol::grants::{Cutoff, GrantError, Inserted, Opener, Role, SignedGrant};
+use coffer_protocol::grants::{Cutoff, GrantError, Inserted, NewDevice, Opener, Role, SignedGrant};
 use coffer_protocol::identity::{DeviceId, DeviceKey, EpochId, Hash};
 use coffer_protocol::recovery::RecoveryKey;
 
 use super::batch::Refusal;
-use super::core::{Core, Ticket};
+use super::core::{Admission, Core, Ticket};
 use super::founding;
 use super::request::CommitError;
 use super::state::State;
@@ -162,6 +162,33 @@ impl Work<'_, '_> {
             self.take_grant(rotation)?.map_err(refused)?;
         }
         self.done.managed.push(ticket);
+        Ok(())
+    }
+
+    /// Admits a device: signs the grant and gathers what the newcomer needs to begin.
+    pub fn admit(&mut self, ticket: Ticket, admission: &Admission) -> Result<(), Refusal> {
+        let state = &self.core.state;
+        let new = NewDevice {
+            device: admission.device,
+            sealing: &admission.sealing,
+            role: admission.role,
+            name: &admission.name,
+        };
+        let grant = state
+            .membership
+            .admit(
+                &self.core.identity.key,
+                &state.keyring,
+                &new,
+                self.now_ms,
+                &mut *self.core.rng,
+            )
+            .map_err(|error| CommitError::Invalid(error.to_string()))?;
+        self.take_grant(grant)?
+            .map_err(|error| CommitError::Invalid(error.to_string()))?;
+        self.settle_epochs()?;
+        let welcome = self.core.welcome();
+        self.done.admitted.push((ticket, welcome));
         Ok(())
     }
 

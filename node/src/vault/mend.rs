@@ -15,6 +15,9 @@ impl Work<'_, '_> {
         // Its newest changes must be in a log before that is read.
         self.close_entry()?;
         let key = DocumentKey::new(doctype, id);
+        if self.is_purged(key, doctype)? {
+            return Ok(());
+        }
         self.core.cache.take(key);
         let row = match self.documents.row(key) {
             Ok(row) => row,

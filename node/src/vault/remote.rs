@@ -12,6 +12,7 @@ use coffer_protocol::log::{self, Change, DOCTYPE_MAX_LEN, Entry, ID_MAX_LEN};
 use coffer_protocol::replication::Rejection;
 use std::collections::BTreeSet;
 
+use super::purging;
 use super::state;
 use super::work::{FILES, Work, file_id};
 use crate::hosts::forgery;
@@ -165,6 +166,10 @@ impl Work<'_, '_> {
             return Ok(());
         }
         let key = DocumentKey::new(&change.doctype, &change.id);
+        if self.is_purged(key, &change.doctype)? {
+            return Ok(());
+        }
+        let purges = (change.doctype == purging::DOCTYPE).then(|| change.id.clone());
         let row = self.documents.row(key)?;
         let waiting = Waiting {
             doctype: change.doctype,
@@ -181,12 +186,16 @@ impl Work<'_, '_> {
                         None => self.derive(key)?,
                     }
                 }
-                self.apply_waiting(key, info.hash)
+                self.apply_waiting(key, info.hash)?;
             }
             row => {
                 let row = row.unwrap_or_else(|| Row::new(&waiting.doctype, &waiting.id));
-                self.apply_loaded(key, row, info.hash, waiting)
+                self.apply_loaded(key, row, info.hash, waiting)?;
             }
+        }
+        match purges {
+            Some(id) => self.obey_purge(&id),
+            None => Ok(()),
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Operation {
     },
     /// Deletes a document; an edit that another device makes meanwhile keeps it alive.
     DeleteDocument { doctype: String, id: String },
+    /// Purges a document: nothing of it is kept anywhere, and nothing is ever taken under its type and id again.
+    PurgeDocument { doctype: String, id: String },
     /// Adds a file or folder. `id` is fresh and random, chosen by the caller.
     CreateFile {
         id: FileId,
@@ -300,6 +302,9 @@ pub enum CommitError {
     /// Another item already has this place.
     #[error("{0} already exists")]
     Exists(String),
+    /// The document was purged: nothing is kept under its type and id.
+    #[error("{0} was purged, so nothing can be kept under its type and id")]
+    Purged(String),
     /// What was to be replaced is not there any more: something newer is.
     #[error("{0} was changed meanwhile")]
     Changed(String),

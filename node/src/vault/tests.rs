@@ -21,6 +21,8 @@ use crate::store;
 use coffer_protocol::identity::Hash;
 
 mod hosts;
+mod purging;
+mod several;
 
 fn vault() -> Core {
     let mut rng = StdRng::seed_from_u64(1);

@@ -42,6 +42,7 @@ pub(super) struct Work<'c, 't> {
     pub grants: Table<'t, &'static [u8; 34], &'static [u8]>,
     pub held: Table<'t, &'static [u8; 34], &'static [u8]>,
     pub named: Table<'t, &'static [u8; 36], &'static [u8]>,
+    pub purged: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub wanted: Table<'t, &'static [u8; 16], &'static [u8; 40]>,
     pub files: Table<'t, &'static [u8; 18], &'static [u8]>,
     pub folder_rows: Table<'t, &'static [u8; 20], &'static [u8]>,
@@ -76,6 +77,7 @@ impl<'c, 't> Work<'c, 't> {
             grants: transaction.open_table(tables::GRANTS)?,
             held: transaction.open_table(tables::HELD)?,
             named: transaction.open_table(tables::NAMED)?,
+            purged: transaction.open_table(tables::PURGED_DOCUMENTS)?,
             wanted: transaction.open_table(tables::WANTED)?,
             files: transaction.open_table(tables::FILES)?,
             folder_rows: transaction.open_table(tables::FOLDER_ROWS)?,
@@ -434,6 +436,7 @@ impl<'c, 't> Work<'c, 't> {
         let mut end = [0xff; 12];
         end[..8].copy_from_slice(&upto.to_be_bytes());
         self.feed.retain_in::<&[u8; 12], _>(..=&end, |_, _| false)?;
+        self.forget_purged_names(upto)?;
         self.meta
             .insert(tables::meta::FEED_PRUNED, &upto.to_be_bytes()[..])?;
         self.done.wrote = true;

@@ -40,6 +40,7 @@ struct EpochKeys {
     secret: [u8; 32],
     frames: [u8; 32],
     entries: [u8; 32],
+    ranges: [u8; 32],
     names: [u8; 32],
     held: [u8; 32],
     older: [u8; 32],
@@ -59,6 +60,7 @@ impl EpochKey {
         keys.secret.copy_from_slice(secret);
         keys.frames = blake3::derive_key(domain::EPOCH_FRAMES, secret);
         keys.entries = blake3::derive_key(domain::EPOCH_ENTRIES, secret);
+        keys.ranges = blake3::derive_key(domain::EPOCH_RANGES, secret);
         keys.names = blake3::derive_key(domain::EPOCH_NAMES, secret);
         keys.held = blake3::derive_key(domain::EPOCH_HELD, secret);
         keys.older = blake3::derive_key(domain::EPOCH_OLDER, secret);
@@ -76,6 +78,11 @@ impl EpochKey {
     /// Key below which entries' keys are.
     pub(crate) fn entries(&self) -> &[u8; 32] {
         &self.keys.entries
+    }
+
+    /// Key below which ranges' keys are.
+    pub(crate) fn ranges(&self) -> &[u8; 32] {
+        &self.keys.ranges
     }
 
     /// Box key of names.

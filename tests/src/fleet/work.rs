@@ -251,8 +251,10 @@ impl Fleet {
         for (doctype, id) in changed {
             match oracle::changes_of(node.core.database(), doctype, id, actor) {
                 Ok(changes) => {
+                    // The same commit, or another thing that it took in, may have purged it.
+                    let is_purged = oracle::is_purged(node.core.database(), doctype, id);
                     assert!(
-                        !changes.is_empty(),
+                        !changes.is_empty() || is_purged,
                         "{}: an acknowledged change of {doctype}/{id} is not there",
                         replica.name
                     );
@@ -292,6 +294,9 @@ impl Fleet {
             CommitError::PutOut | CommitError::ReadOnly | CommitError::NoKey => {
                 self.coverage.hit("membership", "write refused")
             }
+            // Others purged it meanwhile, or two people at one device did.
+            CommitError::Purged(_) => self.coverage.hit("operation", "refused as purged"),
+            CommitError::NotFound(_) if issued.acts.contains(&"purge") => {}
             CommitError::DiskFull => self.coverage.hit("fault", "told that the disk is full"),
             error => assert!(
                 is_storage(error),

@@ -6,11 +6,11 @@ use std::sync::PoisonError;
 use coffer_crdt::change::ChangeHash;
 use coffer_crdt::files::{self, Actor, FileId};
 use coffer_crdt::tree::Tree;
-use coffer_node::store::StoreError;
 use coffer_node::store::documents::{DocumentKey, read_document, read_row};
-use coffer_node::vault::Core;
+use coffer_node::store::{StoreError, tables};
 use coffer_node::vault::past::past_contents;
-use redb::{Database, ReadableDatabase};
+use coffer_node::vault::{Core, purging};
+use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::history;
 use crate::ledger::{Acknowledged, Ledger};
@@ -19,6 +19,9 @@ use crate::operations::NOTES;
 /// Checks that what a replica acknowledged is in its store.
 pub fn check_acknowledged(name: &str, database: &Database, acknowledged: &Acknowledged) {
     for ((doctype, id), changes) in acknowledged {
+        if is_purged(database, doctype, id) {
+            continue;
+        }
         let history =
             history(database, doctype, id).unwrap_or_else(|error| panic!("{name}: {error}"));
         let there: BTreeSet<ChangeHash> = history.iter().map(|revision| revision.hash).collect();
@@ -28,6 +31,42 @@ pub fn check_acknowledged(name: &str, database: &Database, acknowledged: &Acknow
             "{name} has lost acknowledged changes of {doctype}/{id}: {lost:?}"
         );
     }
+}
+
+/// Whether a document was purged, as a store knows it.
+pub fn is_purged(database: &Database, doctype: &str, id: &str) -> bool {
+    let read = database.begin_read().map_err(StoreError::from);
+    read.and_then(|read| purging::is_purged(&read, doctype, id))
+        .unwrap_or(false)
+}
+
+/// Of what was purged nothing is there, and nothing was purged that nobody set out to purge.
+fn check_purged(core: &Core, ledger: &Ledger) -> Result<(), StoreError> {
+    let read = core.database().begin_read()?;
+    let keys: BTreeSet<[u8; 32]> = ledger
+        .purging
+        .iter()
+        .map(|(doctype, id)| DocumentKey::new(doctype, id).0)
+        .collect();
+    for item in read.open_table(tables::PURGED_DOCUMENTS)?.iter()? {
+        let key = *item?.0.value();
+        assert!(
+            keys.contains(&key),
+            "a document is purged that nobody purged"
+        );
+        let row = read_row(&read, DocumentKey(key))?;
+        assert!(row.is_none(), "a purged document is there: {row:?}");
+    }
+    for item in read.open_table(tables::WAITING)?.iter()? {
+        let (name, _) = item?;
+        let (key, _) = name.value().split_at(32);
+        let purged = read.open_table(tables::PURGED_DOCUMENTS)?;
+        let is_purged = purged
+            .iter()?
+            .any(|row| row.is_ok_and(|row| row.0.value() == key));
+        assert!(!is_purged, "a change waits for a purged document");
+    }
+    Ok(())
 }
 
 /// The changes of a document that one actor made.
@@ -48,6 +87,7 @@ pub fn changes_of(
 /// Nothing that was acknowledged is lost.
 pub fn check_complete(core: &Core, ledger: &Ledger) {
     check_past(core);
+    check_purged(core, ledger).unwrap_or_else(|error| panic!("{error}"));
     let database = core.database();
     for (id, typed) in &ledger.typed {
         let read = database

@@ -21,7 +21,7 @@ use coffer_node::store::{StoreError, pieces, tables};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 pub use agreement::{Picture, picture, statements_lack};
-pub use completeness::{changes_of, check_acknowledged, check_complete};
+pub use completeness::{changes_of, check_acknowledged, check_complete, is_purged};
 pub use conflicts::count_conflicts;
 pub use honesty::{Durably, check_durable, check_honesty, check_start, check_statement};
 

@@ -7,6 +7,7 @@ pub mod get;
 pub mod history;
 mod lines;
 pub mod list;
+pub mod purge;
 pub mod put;
 
 use std::io::Read;
@@ -34,6 +35,7 @@ pub enum Doc {
     Find(find::Find),
     List(list::List),
     Delete(delete::Delete),
+    Purge(purge::Purge),
     History(history::History),
 }
 
@@ -47,6 +49,7 @@ impl Doc {
             Doc::Find(args) => args.run(context).await,
             Doc::List(args) => args.run(context).await,
             Doc::Delete(args) => args.run(context).await,
+            Doc::Purge(args) => args.run(context).await,
             Doc::History(args) => args.run(context).await,
         }
     }

@@ -1,0 +1,60 @@
+//! Who may make a range, and when the entries that it stands for may be dropped.
+
+use std::collections::BTreeSet;
+
+use super::attest::SignedAttestation;
+use super::range::Head;
+use crate::grants::{GrantBody, Membership, Role, Writing};
+use crate::identity::DeviceId;
+use crate::relay::freeing::{Member, counts};
+
+/// The owners who may compact the closed logs of `device`: those that the grants which closed them name.
+pub fn keepers(membership: &Membership, device: &DeviceId) -> BTreeSet<DeviceId> {
+    let closers = membership.closers(device).into_keys();
+    closers
+        .filter_map(|id| match &membership.get(&id)?.value().body {
+            GrantBody::Revoke(revocation) => revocation.keeper,
+            _ => None,
+        })
+        .filter(|keeper| membership.role(keeper) == Some(Role::Owner))
+        .collect()
+}
+
+/// Whether the maker of a range may make it: the writer of an open log, or the keeper of a closed one, within its cutoff.
+pub fn may_make(membership: &Membership, head: &Head) -> bool {
+    match membership.writing(&head.writer) {
+        Writing::Open => head.maker == head.writer.device,
+        Writing::Closed { upto, .. } => {
+            upto.is_some_and(|(last, _)| head.to <= last)
+                && keepers(membership, &head.writer.device).contains(&head.maker)
+        }
+        Writing::Unknown => false,
+    }
+}
+
+/// Whether the entries for which a range stands may be dropped, on a device or a host: a device with the keys that
+/// neither made the range nor wrote the log has compared it with them, and every other device that counts has it.
+///
+/// `members` are the devices of the vault. Nothing said by a device that is not among them, or holds no keys, counts.
+pub fn may_replace(
+    head: &Head,
+    attestations: &[SignedAttestation],
+    members: &[Member],
+    now_ms: u64,
+) -> bool {
+    let said = |device: &DeviceId, compared: bool| {
+        attestations.iter().any(|attestation| {
+            let said = attestation.value();
+            said.device == *device && said.is_of(head) && (said.compared || !compared)
+        })
+    };
+    let is_another = |device: &DeviceId| *device != head.maker && *device != head.writer.device;
+    let compared = members.iter().any(|member| {
+        member.role.holds_keys() && is_another(&member.device) && said(&member.device, true)
+    });
+    let all_have_it = members
+        .iter()
+        .filter(|member| counts(member, now_ms) && member.device != head.maker)
+        .all(|member| said(&member.device, false));
+    compared && all_have_it
+}
