@@ -13,7 +13,7 @@ fn warned(device: &Device) -> bool {
 fn a_device_that_was_put_out_erases_its_copy_once_its_name_is_typed() {
     let (first, phone) = pair_of_devices();
     first.ok(&["doc", "put", "notes", "kept", "{}"]);
-    write(&phone.path("a.bin"), &noise(3, 90_000));
+    write(&phone.path("a.bin"), noise(3, 90_000));
     phone.ok(&["file", "add", phone.path("a.bin").to_str().unwrap()]);
     let folder = phone.path("folder");
     write(&folder.join("letter.txt"), b"dear");
