@@ -80,6 +80,8 @@ pub enum Command {
     #[command(subcommand)]
     Relay(commands::relay::Relay),
     Relock(commands::relock::Relock),
+    // `coffer status` names it where it is needed.
+    #[command(hide = true)]
     Erase(commands::erase::Erase),
     Lock(commands::lock::Lock),
     Unlock(commands::unlock::Unlock),

@@ -78,7 +78,7 @@ fn the_commands_are_these() {
         recovery renew, recovery rehearse, device list, device revoke, \
         device role, device log, \
         relay add, relay list, relay remove, relay init, relay start, relay invite, \
-        relay vault list, relay vault remove, relay status, relock, lock, unlock, \
+        relay vault list, relay vault remove, relay status, relock, erase, lock, unlock, \
         passphrase set, passphrase by-login, passphrase remove, \
         doc put, doc get, doc edit, doc find, doc list, doc delete, doc purge, doc history, \
         file add, file list, file get, file move, file delete, file restore, file history, \

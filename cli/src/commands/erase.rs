@@ -11,7 +11,7 @@ use crate::output::{is_interactive, shown};
 
 /// Erase what this device has of the vault, after it was put out
 ///
-/// For a device that was lost, put out of the vault with `coffer device revoke`, and found again. Keys, documents and
+/// For a device that was lost, put out of the vault with `coffer device revoke`, and found again. Documents and
 /// contents go from the data folder, and coffer ends. Nothing goes while anything here is not known to be on another
 /// device. Files in synced folders are yours, and stay.
 ///
