@@ -77,6 +77,9 @@ pub struct Hands<'a> {
     pub(super) place: &'a Place,
     pub(super) shared: &'a Shared,
     parked: BTreeMap<FileId, String>,
+    /// Files that were not as their rows say when they were renamed: renaming changes the change time, which may have been
+    /// all that told of it.
+    changed: BTreeSet<FileId>,
     stand_ins: BTreeMap<FileId, FileId>,
     open: BTreeMap<FileId, Dir>,
     unique: &'a mut dyn FnMut() -> FileId,
@@ -95,6 +98,7 @@ impl<'a> Hands<'a> {
             place,
             shared,
             parked: BTreeMap::new(),
+            changed: BTreeSet::new(),
             stand_ins: BTreeMap::new(),
             open: BTreeMap::new(),
             unique,
@@ -272,7 +276,8 @@ impl<'a> Hands<'a> {
     }
 
     fn relocate(&mut self, id: FileId, parent: FileId, name: &str) -> Result<(), Trouble> {
-        let (from, old, row, _) = self.find(id)?;
+        let (from, old, row, stat) = self.find(id)?;
+        self.note_changed(id, &row, &stat);
         let to = self.folder(parent)?;
         match self.place.put(&from, &old, &to, name) {
             Ok(()) => {}
@@ -302,11 +307,20 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    /// The row of what was renamed to its place: renaming changes the change time, and that alone is taken over. If the
-    /// bytes changed, the local pass will see it.
+    /// Before a file is renamed.
+    fn note_changed(&mut self, id: FileId, row: &FolderRow, stat: &Stat) {
+        let is_known = self.parked.contains_key(&id) || row_kind(row) == Kind::Folder;
+        if !is_known && !stat.agrees(row, false) {
+            self.changed.insert(id);
+        }
+    }
+
+    /// The row of what was renamed to its place: renaming changes the change time, and that alone is taken over, unless it
+    /// was another already. If the bytes changed, the local pass will see it.
     fn set_renamed(&mut self, id: FileId, folder: &Dir, mut row: FolderRow) {
         if let Ok(stat) = folder.stat_at(&row.name)
             && stat.agrees(&row, true)
+            && !self.changed.remove(&id)
         {
             row.ctime_ns = stat.ctime_ns;
         }
@@ -323,7 +337,8 @@ impl<'a> Hands<'a> {
     }
 
     fn park(&mut self, id: FileId) -> Result<(), Trouble> {
-        let (from, old, _, _) = self.find(id)?;
+        let (from, old, row, stat) = self.find(id)?;
+        self.note_changed(id, &row, &stat);
         let name = park_name(id);
         self.place.put(&from, &old, self.place.tmp(), &name)?;
         self.parked.insert(id, name);
@@ -353,7 +368,8 @@ impl<'a> Hands<'a> {
         self.check_stand_in(id)?;
         let (from, name, row, stat) = self.find(id)?;
         // Somebody's work must not be in the kept files even for a moment: the power may fail in it.
-        if !stat.agrees(&row, true) {
+        self.note_changed(id, &row, &stat);
+        if self.changed.contains(&id) || !stat.agrees(&row, true) {
             return Err(self.surprise(FileId(row.parent)));
         }
         // Out of reach before it goes: what somebody puts in its place in the very last moment must not. Parked, it comes
