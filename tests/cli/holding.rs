@@ -35,6 +35,32 @@ fn large_file_that_was_replaced_is_not_damaged_and_what_it_was_is_not_said_to_be
 }
 
 #[test]
+fn large_file_whose_bytes_moved_within_it_is_not_damaged() {
+    let synced = Synced::new(|here, _| write(&here.join("song"), noise(7, LARGE)));
+    let song = synced.here.join("song");
+    // A tag is put before it, as a program does that writes a new file; and one that writes into the file takes it away.
+    write(
+        &synced.here.join("song.new"),
+        [noise(8, 1000), noise(7, LARGE)].concat(),
+    );
+    fs::rename(synced.here.join("song.new"), &song).unwrap();
+    for bytes in [[noise(8, 1000), noise(7, LARGE)].concat(), noise(7, LARGE)] {
+        write(&song, &bytes);
+        synced.first.ok(&["folder", "rescan"]);
+        synced.settled();
+        assert!(fs::read(synced.there.join("song")).unwrap() == bytes);
+        for device in [&synced.first, &synced.second] {
+            let checked = device.row(&["check"]);
+            assert_eq!(
+                (&checked["damaged_count"], &checked["repaired"]),
+                (&0.into(), &0.into())
+            );
+            assert_eq!(device.status()["missing_here"]["files"], 0);
+        }
+    }
+}
+
+#[test]
 fn the_same_large_file_that_came_to_both_devices_while_they_were_off_is_here_on_both() {
     let mut synced = Synced::new(|here, _| write(&here.join("old"), "old"));
     synced.first.stop();

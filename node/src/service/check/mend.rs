@@ -131,9 +131,12 @@ async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Cont
     if found.places.is_empty() {
         return Ok(0);
     }
-    tracing::warn!(count = found.places.len(), "damaged contents were found");
     let (on_disk, overwritten) = files_on_disk(running, &found.places).await;
     let damaged: BTreeSet<Hash> = found.places.iter().map(|(blob, _)| *blob).collect();
+    let harmed = damaged.len() - overwritten.len();
+    if harmed > 0 {
+        tracing::warn!(count = harmed, "damaged contents were found");
+    }
     let before = on_disk.clone();
     running
         .checking
@@ -166,7 +169,8 @@ async fn contents(running: &Arc<Running>, found: &mut Found) -> Result<u64, Cont
         .into_iter()
         .filter(|flaw| !matches!(flaw.about, About::OnDisk(id, _) if lost_files.contains(&id)));
     found.flaws.extend(restored);
-    Ok((damaged.len() - gone.len()) as u64)
+    let is_repaired = |blob: &&Hash| !overwritten.contains(blob) && !gone.contains(blob);
+    Ok(damaged.iter().filter(is_repaired).count() as u64)
 }
 
 /// Files of synced folders whose bytes have gone bad on the disk. A place of bytes that the file had once is out of date,
@@ -175,24 +179,37 @@ async fn files_on_disk(
     running: &Running,
     places: &[(Hash, Placement)],
 ) -> (Vec<Flaw>, BTreeSet<Hash>) {
-    let mut found: BTreeMap<(u32, [u8; 16]), BTreeSet<Hash>> = BTreeMap::new();
+    let mut found: BTreeMap<(u32, [u8; 16]), BTreeSet<(Hash, u64)>> = BTreeMap::new();
     for (blob, place) in places {
-        if let Placement::File { root, file, .. } = place {
-            found.entry((*root, *file)).or_default().insert(*blob);
+        if let Placement::File {
+            root, file, offset, ..
+        } = place
+        {
+            found
+                .entry((*root, *file))
+                .or_default()
+                .insert((*blob, *offset));
         }
     }
-    let mut files = BTreeSet::new();
-    for ((root, file), blobs) in found {
-        if is_of_present_bytes(running, FileId(file), &blobs).await {
+    let (mut files, mut present) = (BTreeSet::new(), BTreeSet::new());
+    for ((root, file), pieces) in found {
+        let bad = present_bytes(running, FileId(file), &pieces).await;
+        if !bad.is_empty() {
             files.insert((root, file));
+            present.extend(
+                bad.into_iter()
+                    .map(|(blob, offset)| (root, file, blob, offset)),
+            );
         }
     }
-    let is_damage = |place: &Placement| match place {
-        Placement::File { root, file, .. } => files.contains(&(*root, *file)),
+    let is_damage = |blob: &Hash, place: &Placement| match place {
+        Placement::File {
+            root, file, offset, ..
+        } => present.contains(&(*root, *file, *blob, *offset)),
         _ => true,
     };
     let mut overwritten: BTreeSet<Hash> = places.iter().map(|(blob, _)| *blob).collect();
-    for (blob, _) in places.iter().filter(|(_, place)| is_damage(place)) {
+    for (blob, _) in places.iter().filter(|(blob, place)| is_damage(blob, place)) {
         overwritten.remove(blob);
     }
     let flaw = |(root, file): (u32, [u8; 16])| {
@@ -208,20 +225,31 @@ async fn files_on_disk(
     (files.into_iter().filter_map(flaw).collect(), overwritten)
 }
 
-/// Whether one of these is a piece of the content that a file has on the disk, by what disk and vault agreed on last.
-async fn is_of_present_bytes(running: &Running, id: FileId, blobs: &BTreeSet<Hash>) -> bool {
+/// Those of these pieces, each with where it was thought to begin, that the content has there which a file has on the disk, by
+/// what disk and vault agreed on last. A piece that was elsewhere in the file before is in it still, and all is well.
+async fn present_bytes(
+    running: &Running,
+    id: FileId,
+    pieces: &BTreeSet<(Hash, u64)>,
+) -> BTreeSet<(Hash, u64)> {
     let Ok(Some(state)) = running.vault.file(id) else {
-        return false;
+        return BTreeSet::new();
     };
     let is_on_disk = |content: &Content| running.paths.has_row(id, &content.hash);
     let Some(content) = state.content.filter(is_on_disk) else {
-        return false;
+        return BTreeSet::new();
     };
-    match running.blobs.expand(&content.root, &Fetch::nobody()).await {
-        Ok(pieces) => pieces.iter().any(|piece| blobs.contains(&piece.blob)),
-        // Its list is not whole here: it may be one of those.
-        Err(_) => true,
-    }
+    let Ok(chunks) = running.blobs.expand(&content.root, &Fetch::nobody()).await else {
+        // Its list is not whole here: any may be one of those.
+        return pieces.clone();
+    };
+    let mut at = 0;
+    let begins = chunks.iter().map(|chunk| {
+        let offset = at;
+        at += u64::from(chunk.len);
+        (chunk.blob, offset)
+    });
+    begins.filter(|begin| pieces.contains(begin)).collect()
 }
 
 /// When a file on disk was last changed, in nanoseconds since 1970.
