@@ -53,7 +53,8 @@ pub struct Held {
     /// without a pinned one between. 0 while it is.
     pub unpinned_since: u64,
     /// Contents that the device is to have and lacks, or as many of them as it counted. What it leaves to
-    /// others is not among them, nor what is in the trash.
+    /// others is not among them, nor what is in the trash. Each synced folder of it that cannot be brought
+    /// up to date before a person does something counts as one.
     pub awaited: u64,
     /// The newest statement of each other device that this one had when it said this, by device,
     /// ascending, at most [`MAX_SEEN`].

@@ -94,6 +94,10 @@ fn nobody_counts_on_a_device_for_a_folder_that_is_away() {
         first.ok(&["folder", "rescan"]);
         !relies()
     });
+    let status = second.status();
+    assert_eq!(status["in_sync"], false, "the other has something to do");
+    assert_eq!(status["devices"][1]["holding"]["awaits"], 1);
+    assert!(second.ok(&["status"]).contains("`coffer status` there"));
     let said = first.ok(&["status"]);
     assert!(said.contains("coffer folder remove"), "{said}");
     second.ok(&["folder", "remove", synced.there.to_str().unwrap()]);
@@ -111,6 +115,7 @@ fn nobody_counts_on_a_device_for_a_folder_that_is_away() {
         first.ok(&["folder", "rescan"]);
         relies() && film() == false
     });
+    second.in_sync();
 }
 
 #[test]

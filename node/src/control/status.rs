@@ -177,6 +177,8 @@ pub struct Holding {
     pub lacks: Missing,
     /// Whether it keeps all contents (`true`), or only some and may drop them.
     pub keeps_all: bool,
+    /// Contents that it is to keep and lacks, as many as it counted, and folders of it that wait for a person.
+    pub awaits: u64,
 }
 
 /// How far one device's changes are held.

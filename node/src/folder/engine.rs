@@ -272,10 +272,14 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.publish();
     }
 
-    /// Others must not count on this device for what is in a folder that is not there, or that rests because so much of it
-    /// is gone.
+    /// Others must not count on this device for what is in a folder that is not there, that cannot be read or written, or
+    /// that rests because so much of it is gone.
     async fn tell_whether_away(&mut self) {
-        let is_away = matches!(self.halted, Some(Activity::Missing(_))) || self.braked.is_some();
+        let is_halted = matches!(
+            self.halted,
+            Some(Activity::Missing(_) | Activity::Stopped(_))
+        );
+        let is_away = is_halted || self.braked.is_some();
         if self.told_away == Some(is_away) {
             return;
         }

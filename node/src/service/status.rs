@@ -416,6 +416,7 @@ fn holding(known: &Known, held: &Held, look: &Look) -> Holding {
         changes: changes.collect(),
         lacks: look.lacks(&held.device, behind),
         keeps_all: held.pinned,
+        awaits: held.awaited,
     }
 }
 

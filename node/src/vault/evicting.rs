@@ -343,8 +343,9 @@ impl Work<'_, '_> {
         Ok(synced)
     }
 
-    /// Contents that this device is to have and lacks, counted up to [`AWAITED_MAX`]. Files that came in this very transaction count, wherever they
-    /// stand: the tree does not know them yet.
+    /// Contents that this device is to have and lacks, counted up to [`AWAITED_MAX`]. Files that came in this very
+    /// transaction count, wherever they stand: the tree does not know them yet. A folder that is away counts as one: what
+    /// a person did there is not known, and nothing is written there.
     pub(super) fn awaited(&self) -> Result<u64, StoreError> {
         let storage = &self.core.state.storage;
         let synced = self.synced()?;
@@ -354,14 +355,14 @@ impl Work<'_, '_> {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         let mut plan = Plan::new(&tree, storage, synced);
-        let mut awaited = 0;
+        let mut awaited = self.core.state.away.len() as u64;
         for item in self.wanted.iter()? {
             let id = FileId(*item?.0.value());
             let trashed = tree.shown(id).is_some_and(|shown| shown.trashed);
             if !trashed && plan.keeps(id) {
                 awaited += 1;
             }
-            if awaited == AWAITED_MAX {
+            if awaited >= AWAITED_MAX {
                 break;
             }
         }

@@ -43,12 +43,16 @@ impl Work<'_, '_> {
         if let Some(upto) = request.prune_feed {
             self.prune_feed(upto)?;
         }
-        let away = &mut self.core.state.away;
+        let state = &mut self.core.state;
+        let states_away = state
+            .own_held
+            .as_ref()
+            .is_some_and(|(own, _)| own.awaited > 0);
         for (number, is_away) in &request.folders_away {
             match is_away {
-                true => away.insert(*number),
-                false => away.remove(number),
-            };
+                true => state.restate |= state.away.insert(*number),
+                false => state.restate |= state.away.remove(number) && states_away,
+            }
         }
         for (number, setting) in &request.folders {
             self.core.state.away.remove(number);

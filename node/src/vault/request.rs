@@ -262,7 +262,8 @@ pub struct CommitRequest {
     pub meta: Vec<(&'static str, Vec<u8>)>,
     /// What this device keeps.
     pub storage: Vec<StorageChange>,
-    /// Synced folders that are not there now or rest, or do so no longer: (number, whether it is away). Not durable.
+    /// Synced folders that are not there now, stopped or rest, or do so no longer: (number, whether it is away). Not
+    /// durable.
     pub folders_away: Vec<(u32, bool)>,
     /// Blobs that files of synced folders no longer hold.
     pub left: Vec<Left>,

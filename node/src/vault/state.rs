@@ -63,7 +63,7 @@ pub struct State {
     /// Whether a statement of this run has said that this device may drop contents, and none since that it may not. An
     /// announcement of an earlier run does not count: the disk may have been put back to what it was before.
     pub announced: bool,
-    /// Synced folders that are not there now or rest: what was in them, this device may not have.
+    /// Synced folders that are not there now, stopped or rest: what was in them, this device may not have.
     pub away: BTreeSet<u32>,
     /// Contents in long lists that files of synced folders no longer hold, until somebody has read those lists.
     pub left: Arc<Mutex<Vec<(u32, FileId, ChunkRoot)>>>,

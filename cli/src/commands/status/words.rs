@@ -323,10 +323,10 @@ fn holds(holding: &Holding, now_ms: u64) -> String {
     } else {
         format!("lacks {} of what is here", missing(lacks))
     };
-    let keeps = if holding.keeps_all {
-        ""
-    } else {
-        "; keeps some contents only"
+    let keeps = match (holding.keeps_all, holding.awaits) {
+        (true, 0) => "",
+        (false, 0) => "; keeps some contents only",
+        (_, 1..) => "; not done with what it is to keep, see `coffer status` there",
     };
     format!("{what} (said {}){keeps}", ago(holding.as_of_ms, now_ms))
 }
@@ -376,6 +376,7 @@ pub(super) mod tests {
             }],
             lacks,
             keeps_all: true,
+            awaits: 0,
         };
         let connected = Reach::Connected {
             address: "192.0.2.7:4100/tcp".into(),

@@ -37,7 +37,7 @@ impl Roster {
         (changed, next)
     }
 
-    /// Whether streams from this node of a device are for now.
+    /// Whether streams from this node of a device are due in this turn.
     pub fn is_in_turn(&self, device: &Device, instance: Option<Instance>) -> bool {
         let turn = self.table().turns.of(device);
         turn.is_none_or(|turn| instance == Some(turn))

@@ -25,6 +25,9 @@ use crate::store::documents::{DocumentKey, read_document, read_row};
 use crate::vault::{CommitRequest, FILES, past, rule, wall_ms};
 use redb::{ReadTransaction, ReadableDatabase};
 
+/// Pieces of one file on the disk: (blob, offset in bytes).
+type Places = BTreeSet<(Hash, u64)>;
+
 /// Files whose contents are fetched again in one go.
 const BATCH: usize = 64;
 
@@ -179,7 +182,7 @@ async fn files_on_disk(
     running: &Running,
     places: &[(Hash, Placement)],
 ) -> (Vec<Flaw>, BTreeSet<Hash>) {
-    let mut found: BTreeMap<(u32, [u8; 16]), BTreeSet<(Hash, u64)>> = BTreeMap::new();
+    let mut found: BTreeMap<(u32, [u8; 16]), Places> = BTreeMap::new();
     for (blob, place) in places {
         if let Placement::File {
             root, file, offset, ..
@@ -227,11 +230,7 @@ async fn files_on_disk(
 
 /// Those of these pieces, each with where it was thought to begin, that the content has there which a file has on the disk, by
 /// what disk and vault agreed on last. A piece that was elsewhere in the file before is in it still, and all is well.
-async fn present_bytes(
-    running: &Running,
-    id: FileId,
-    pieces: &BTreeSet<(Hash, u64)>,
-) -> BTreeSet<(Hash, u64)> {
+async fn present_bytes(running: &Running, id: FileId, pieces: &Places) -> Places {
     let Ok(Some(state)) = running.vault.file(id) else {
         return BTreeSet::new();
     };
