@@ -6,7 +6,7 @@
 //! never waits for the network. The thread ends when it is told to, after answering what it had begun.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coffer_crdt::tree::{Changed, Tree};
@@ -334,6 +334,15 @@ impl VaultHandle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .contains_key(&device)
+    }
+
+    /// The session with the device that is up: another one than before is another allocation.
+    pub fn session(&self, device: DeviceId) -> Option<Weak<SessionQueue>> {
+        self.sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&device)
+            .map(Arc::downgrade)
     }
 
     /// Counts up when a session begins or ends.

@@ -7,7 +7,7 @@
 //! - What it keeps and nothing here names any more is released. That frees nothing by itself: all devices must have done
 //!   so (`docs/protocol/relay.md`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use coffer_crdt::files::FileId;
@@ -67,14 +67,17 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId, losses: Arc<Lo
     };
     let mut sessions = running.vault.sessions_changed();
     let mut news = running.vault.hosts_news();
-    let mut had_session = false;
+    let mut last_session = Weak::new();
     loop {
-        let has_session = running.vault.has_session(host);
-        if has_session && !had_session && !looks.refusing.is_refusing() {
-            // A host that was put back or repaired meanwhile is found out soon.
-            looks.challenge = Instant::now() + FIRST_CHALLENGE;
+        // A session that ended and one that began, both while a host was being asked, are told apart as well.
+        let session = running.vault.session(host);
+        if let Some(new) = session.filter(|session| !session.ptr_eq(&last_session)) {
+            if !looks.refusing.is_refusing() {
+                // A host that was put back or repaired meanwhile is found out soon.
+                looks.challenge = Instant::now() + FIRST_CHALLENGE;
+            }
+            last_session = new;
         }
-        had_session = has_session;
         let due = looks.next.min(looks.challenge);
         tokio::select! {
             () = tokio::time::sleep_until(due) => {}
@@ -100,7 +103,11 @@ impl Looks {
         let now = Instant::now();
         if !net.is_connected(&host.0) {
             self.next = now + LOOK_EVERY;
-            self.challenge = now + LOOK_EVERY;
+            self.challenge = now
+                + match self.refusing.is_refusing() {
+                    true => DOUBT_EVERY,
+                    false => LOOK_EVERY,
+                };
             return;
         }
         if self.next <= now {
