@@ -76,6 +76,8 @@ pub(super) struct Engine<V, C> {
     /// Rows whose files were not there, and where to look again before that is believed.
     pub doubted: BTreeSet<FileId>,
     pub doubted_parts: Option<(Instant, Parts, bool)>,
+    /// Files that the present pass has to read, and whose bytes on disk the vault does not know yet.
+    pub unread: BTreeSet<FileId>,
     pub rescan_at: Instant,
     /// Wall clock in milliseconds when watching began, until all of it was looked through for the first time after that.
     pub watched_since: Option<i64>,
@@ -171,6 +173,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
             later: Vec::new(),
             doubted: BTreeSet::new(),
             doubted_parts: None,
+            unread: BTreeSet::new(),
             watched_since: None,
             scanned_ms: None,
             closed: BTreeSet::new(),

@@ -23,6 +23,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         let (mut stop, around) = (self.stop_signal(), self.around.clone());
         let mut ready: Vec<Found> = Vec::new();
         let mut failed = Vec::new();
+        self.unread = reads.iter().filter_map(|read| read.id).collect();
         for batch in batches(reads) {
             let (contents, root, number, place) = (
                 self.contents.clone(),
@@ -107,7 +108,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     /// Leaves out, to be looked at later, what counts on a conflict copy that is missing: perhaps that was moved over the
-    /// very file. And what gives new bytes to a file that another on disk gives some already, being shown as one with it:
+    /// very file. Or on one that has yet to be read: perhaps the two changed places, and it holds something else by now. And what gives new bytes to a file that another on disk gives some already, being shown as one with it:
     /// decided anew, with those in view, that is a conflict.
     fn without_doubtful(
         &mut self,
@@ -124,8 +125,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                         Operation::SetContent { id, .. } => Some(*id),
                         _ => None,
                     });
-                let is_sure = copy.is_none_or(|copy| !self.doubted.contains(&copy))
-                    && writes.clone().all(|id| !written.contains(&id));
+                let is_firm = |copy| !self.doubted.contains(&copy) && !self.unread.contains(&copy);
+                let is_sure =
+                    copy.is_none_or(is_firm) && writes.clone().all(|id| !written.contains(&id));
                 if is_sure {
                     written.extend(writes);
                 }
@@ -166,6 +168,9 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         self.closed.remove(&read.path);
         self.backups.remove(&read.stat.inode);
         self.read_problems.remove(&read.path);
+        if let Some(id) = read.id {
+            self.unread.remove(&id);
+        }
         self.note_rewritten(read, &settled.operations);
         self.take_rows(settled.rows);
         self.questions.extend(settled.revisit);

@@ -98,9 +98,17 @@ impl Hands<'_> {
             return Err(self.surprise(parent));
         }
         let mut row = row_of(parent, &name, Kind::File, &after, hash);
-        if mtime_ms.is_some() {
-            // Who wrote to it right before its time was set left no trace but the bytes.
-            row.mtime_ns = unsure_time(&row);
+        if let Some(ms) = mtime_ms {
+            let is_ours = self.place.profile().is_same_time(ms, after.mtime_ns)
+                // The disk keeps no times.
+                || after.mtime_ns == stat.mtime_ns;
+            // Who wrote to it right before its time was set left no trace but the bytes. Who set another time right after
+            // is seen to have done so: the row has the one that was set here.
+            row.mtime_ns = if is_ours {
+                unsure_time(&row)
+            } else {
+                i128::from(ms) * 1_000_000
+            };
             self.outcome.unsure.extend(self.shared.rows().path(id));
         }
         self.set(id, row);

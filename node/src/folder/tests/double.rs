@@ -162,6 +162,8 @@ struct Inner {
     racing: Option<Arc<TestVault>>,
     brakes: BTreeMap<FileId, BrakedFile>,
     outdone: BTreeSet<(FileId, [u8; 32])>,
+    /// Hash and inode of what came to be the disk's file of one that the vault had already, with these bytes.
+    adopted: BTreeSet<([u8; 32], u64)>,
 }
 
 /// Contents that lost against the present one.
@@ -273,6 +275,11 @@ impl TestVault {
             let into = doc.merged.and_then(|merged| inner.docs.get(&merged.into));
             had(doc) && into.is_some_and(had)
         })
+    }
+
+    /// Whether a file on disk with these bytes was taken for one that the vault had with them.
+    pub fn adopted(&self, hash: &[u8; 32], inode: u64) -> bool {
+        self.inner().adopted.contains(&(*hash, inode))
     }
 
     /// What is in the trash and could be taken out of it.
@@ -547,7 +554,16 @@ impl TestVault {
         }
         for (_, id, row) in request.folder_rows {
             match row {
-                Some(row) => drop(inner.rows.insert(id, row)),
+                Some(row) => {
+                    let known = inner.docs.get(&id).filter(|_| !touched.contains(&id));
+                    let is_known = known.is_some_and(|doc| {
+                        doc.contents.iter().any(|content| content.hash == row.hash)
+                    });
+                    if is_known && !inner.rows.contains_key(&id) {
+                        inner.adopted.insert((row.hash, row.inode));
+                    }
+                    inner.rows.insert(id, row);
+                }
                 None => drop(inner.rows.remove(&id)),
             }
         }

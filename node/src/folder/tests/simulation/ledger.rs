@@ -136,8 +136,9 @@ impl Ledger {
             || self.given_up_unread.contains(&content_hash(bytes))
     }
 
-    /// Whether a content that somebody had given up is wanted for the sake of copies alone.
-    pub fn is_wanted_for_copies(&self, bytes: &Arc<Vec<u8>>) -> bool {
-        self.copies.contains_key(bytes)
+    /// The copies, by disk and inode, for whose sake alone a content is wanted that somebody had given up.
+    pub fn wanted_copies(&self, bytes: &Arc<Vec<u8>>) -> Vec<(&Arc<VirtualDisk>, u64)> {
+        let copies = self.copies.get(bytes).into_iter().flatten();
+        copies.map(|copy| (&copy.disk, copy.ino)).collect()
     }
 }

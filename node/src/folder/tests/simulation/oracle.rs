@@ -184,11 +184,18 @@ pub fn nothing_lost(devices: &[Device], ledger: &Ledger) {
         .iter()
         .filter(|bytes| !ledger.may_be_gone(bytes) && !there.contains(*bytes))
         // A copy that got, before anybody had heard of the other, the very place of what it was made from is one with it,
-        // and what was given up there is an older version of both.
+        // and what was given up there is an older version of both. It is that also where the vault's file came to that place
+        // first, and the copy was taken for it.
         .filter(|bytes| {
-            let hash = content_hash(bytes);
-            let became_one = |device: &Device| device.vault.inner.became_one(&hash);
-            !(ledger.is_wanted_for_copies(bytes) && devices.iter().any(became_one))
+            let (hash, copies) = (content_hash(bytes), ledger.wanted_copies(bytes));
+            let became_one = |device: &Device| {
+                let mut own = copies
+                    .iter()
+                    .filter(|(disk, _)| Arc::ptr_eq(disk, &device.disk));
+                device.vault.inner.became_one(&hash)
+                    || own.any(|(_, inode)| device.vault.inner.adopted(&hash, *inode))
+            };
+            copies.is_empty() || !devices.iter().any(became_one)
         })
         .map(|bytes| String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned())
         .collect();
