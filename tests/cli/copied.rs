@@ -85,6 +85,72 @@ fn both_copies_of_a_data_folder_are_written_to_and_nothing_of_either_is_lost() {
     has_all(&second);
 }
 
+/// Puts a data folder back to what `earlier` has of it, in its place: each file stays the file that it was.
+fn put_back(data: &Path, earlier: &Path) {
+    for entry in std::fs::read_dir(data).unwrap() {
+        let entry = entry.unwrap();
+        let (path, before) = (entry.path(), earlier.join(entry.file_name()));
+        if path.is_dir() {
+            put_back(&path, &before);
+        } else if before.exists() {
+            std::fs::write(&path, std::fs::read(&before).unwrap()).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}
+
+/// Both have all that was written in either state of a data folder that was put back.
+fn both_have_all(first: &Device, second: &Device) {
+    for device in [first, second] {
+        for id in ["long ago", "since", "now", "later"] {
+            eventually("everybody has everything", || has(device, id));
+        }
+        eventually("both edits of one document are there", || {
+            let merged = &device.row(&["doc", "get", "notes", "long ago"])["value"];
+            (&merged["one"], &merged["two"]) == (&1.into(), &2.into())
+        });
+    }
+}
+
+#[test]
+fn a_data_folder_that_was_put_back_in_its_place_loses_nothing_of_before_and_after() {
+    let (mut first, mut second) = pair_of_devices();
+    second.ok(&["doc", "put", "notes", "long ago", "{}"]);
+    second.in_sync();
+    second.stop();
+    let earlier = second.path("earlier");
+    copy(&second.data, &earlier);
+    second.start();
+    second.ok(&["doc", "put", "notes", "since", "{}"]);
+    second.ok(&["doc", "edit", "notes", "long ago", "one=1"]);
+    second.in_sync();
+    second.stop();
+
+    // It writes before it meets anybody who has what it wrote after that.
+    first.stop();
+    put_back(&second.data, &earlier);
+    second.start();
+    assert!(!has(&second, "since"));
+    second.ok(&["doc", "put", "notes", "now", "{}"]);
+    second.ok(&["doc", "edit", "notes", "long ago", "two=2"]);
+    first.start();
+    second.ok(&["doc", "put", "notes", "later", "{}"]);
+    both_have_all(&first, &second);
+
+    // Once more, and it meets the other before it writes.
+    second.stop();
+    put_back(&second.data, &earlier);
+    second.start();
+    // What the other had said before that state is not what it has.
+    second.in_sync();
+    assert!(has(&second, "later") && has(&second, "since"));
+    both_have_all(&first, &second);
+    second.ok(&["doc", "put", "notes", "last", "{}"]);
+    eventually("the other device has that too", || has(&first, "last"));
+    first.in_sync();
+}
+
 /// The id of a device.
 fn id_of(device: &Device) -> String {
     let rows = device.rows(&["device", "list"]);

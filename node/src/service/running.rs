@@ -23,7 +23,7 @@ use crate::net::Multiaddr;
 use crate::store::{self, StoreError};
 use crate::vault::founding::DATABASE;
 use crate::vault::identity::binding;
-use crate::vault::{CommitRequest, VaultHandle, VaultThread};
+use crate::vault::{CommitRequest, Continuity, VaultHandle, VaultThread, wall_ms};
 
 /// How often names of hosts are asked for again: an address at home changes once a day.
 const RESOLVE_EVERY: Duration = Duration::from_secs(300);
@@ -83,12 +83,13 @@ impl Running {
         let awake = node.awake()?;
         let (identity, net) = (awake.identity.clone(), awake.net.clone());
         let place = binding(&dir);
-        let path = dir.join(DATABASE);
+        let (path, continuity) = (dir.join(DATABASE), Continuity::of(&dir));
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StoreError> {
             let database = store::open_existing(&path)?;
             let unclean = founding::mark_running(&database, true)?;
             let moved = founding::was_moved(&database, &place)?;
-            let core = founding::open(database, identity, &place, Box::new(random()))?;
+            let mut core = founding::open(database, identity, &place, Box::new(random()))?;
+            core.started(&continuity, wall_ms())?;
             Ok((core, unclean, moved))
         });
         let (mut core, unclean, moved) = opened

@@ -1,6 +1,6 @@
 //! The honest sync state: what this device's store and other devices' signed statements say, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -39,6 +39,8 @@ pub struct Known {
     devices: Vec<(DeviceId, Role, Option<String>, u64)>,
     held: BTreeMap<DeviceId, Held>,
     announced: BTreeMap<DeviceId, Clock>,
+    /// Devices that are connected and have said where they stand.
+    greeted: BTreeSet<DeviceId>,
     has_recovery: bool,
     stale: bool,
 }
@@ -72,6 +74,11 @@ impl Known {
             announced: devices
                 .keys()
                 .map(|device| (*device, core.acknowledged(*device).clone()))
+                .collect(),
+            greeted: devices
+                .keys()
+                .copied()
+                .filter(|device| core.has_greeted(*device))
                 .collect(),
             has_recovery: core.recovery().is_ok_and(|key| key.is_some()),
             stale: core.held_is_stale(),
@@ -123,11 +130,15 @@ fn judge(node: &Arc<Node>, running: &Arc<Running>, settled: bool, known: &Known)
         .any(|clock| !known.clock.covers_clock(clock));
     let has_all = || known.wanted == 0 || Due::any(running, &known.storage).is_ok_and(|any| !any);
     let idle = settled && !known.stale && !behind && has_all();
-    let connected = node.net().is_some_and(|net| {
-        known
-            .others(me)
-            .any(|(device, _)| net.is_connected(&device.0))
-    });
+    // What one said in an earlier session is not what it has by now.
+    let (greeted, silent): (Vec<_>, Vec<_>) = known
+        .others(me)
+        .map(|(device, _)| device)
+        .partition(|device| known.greeted.contains(device));
+    let is_speechless = node
+        .net()
+        .is_some_and(|net| silent.iter().any(|device| net.is_connected(&device.0)));
+    let connected = !greeted.is_empty() && !is_speechless;
     let agree = known
         .others(me)
         .all(|(_, held)| held.is_some_and(|held| known.agrees(held)));

@@ -94,6 +94,9 @@ pub mod meta {
     pub const BINDING: &str = "binding";
     /// What [`BINDING`] will be once a new identity file has taken the place of the present one.
     pub const NEXT_BINDING: &str = "next_binding_1";
+    /// When the identity file was last changed, and the machine's start, when this log was last known to go on: see
+    /// [`crate::vault::Continuity`].
+    pub const CONTINUITY: &str = "continuity_1";
     /// Number of the last transaction (u64).
     pub const TRANSACTION: &str = "transaction";
     /// The clock's last reading, so that stamps never go back (u64).

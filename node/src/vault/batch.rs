@@ -21,6 +21,17 @@ pub(super) enum Step {
     StateHeld,
 }
 
+impl Step {
+    /// Whether this device writes something of its own with it.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Step::Commit(_, request) => !request.operations.is_empty(),
+            Step::Admit(..) | Step::Manage(..) => true,
+            Step::Ingest(..) | Step::Grants(..) | Step::Held(..) | Step::StateHeld => false,
+        }
+    }
+}
+
 /// What a finished transaction leaves to be done after it is durable.
 #[derive(Default)]
 pub(super) struct Done {

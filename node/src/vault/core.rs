@@ -221,6 +221,17 @@ impl Core {
         self.replicator.acknowledged(&device)
     }
 
+    /// Whether a device is connected and has said where it stands.
+    pub fn has_greeted(&self, device: DeviceId) -> bool {
+        self.replicator.has_greeted(&device)
+    }
+
+    /// Whether a connected device has announced just as much of a log.
+    pub(super) fn is_elsewhere_up_to(&self, writer: WriterId, seq: u64, hash: Hash) -> bool {
+        let mut connected = self.connected.iter();
+        connected.any(|device| self.acknowledged(*device).get(&writer) == Some((seq, hash)))
+    }
+
     /// Entries of a log for [`Action::SendEntries`]: at most [`ENTRIES_TARGET`] bytes of them.
     pub fn entries(
         &self,
@@ -328,6 +339,9 @@ impl Core {
         let done = {
             let mut work = Work::open(self, &transaction, now_ms)?;
             let mut state_held = false;
+            if steps.iter().any(Step::is_own) {
+                work.settle_doubt()?;
+            }
             for (index, step) in steps.iter().enumerate() {
                 match step {
                     Step::Ingest(from, entries, round) => work.ingest(*from, entries, *round)?,

@@ -325,7 +325,7 @@ fn change_meta(
 }
 
 /// A number that two copies of one data folder will not both choose.
-fn new_incarnation(rng: &mut (impl CryptoRng + ?Sized)) -> u32 {
+pub(super) fn new_incarnation(rng: &mut (impl CryptoRng + ?Sized)) -> u32 {
     rng.next_u32().max(1)
 }
 

@@ -146,7 +146,7 @@ fn parse(bytes: &[u8]) -> Result<Stored, StoreError> {
     }
 }
 
-fn path(data_dir: &Path) -> PathBuf {
+pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("identity")
 }
 

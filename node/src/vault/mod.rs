@@ -3,10 +3,11 @@
 //! [`Core`] is the synchronous heart that the simulation runs too; [`VaultHandle`] is
 //! how the node talks to it. `request.rs` says what can be asked, `work.rs`, `local.rs` and `remote.rs` do it inside one
 //! transaction, `members.rs` keeps who is in
-//! the vault, `named.rs` what counts of those who are out, `founding.rs` makes and opens vaults, `purging.rs` forgets documents for good, `identity.rs` keeps the device's own keys, `locked.rs` under a passphrase.
+//! the vault, `named.rs` what counts of those who are out, `founding.rs` makes and opens vaults, `purging.rs` forgets documents for good, `continuity.rs` sees that it was not put back, `identity.rs` keeps the device's own keys, `locked.rs` under a passphrase.
 
 mod batch;
 pub mod collect;
+mod continuity;
 pub mod core;
 mod evicting;
 pub mod founding;
@@ -37,6 +38,7 @@ pub mod storage;
 mod tests;
 mod work;
 
+pub use self::continuity::Continuity;
 pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};
 pub use handle::{VaultHandle, VaultThread, wall_ms};
 pub use members::{Act, Manage};

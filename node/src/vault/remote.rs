@@ -34,6 +34,7 @@ impl Work<'_, '_> {
         // What was made here before closes first: its clock must not cover what it had not seen.
         self.close_entry()?;
         let mut refused: BTreeSet<WriterId> = BTreeSet::new();
+        let mut was_put_back = false;
         for bytes in entries {
             let entry = match Entry::decode(bytes) {
                 Ok(entry) => entry,
@@ -49,18 +50,24 @@ impl Work<'_, '_> {
                 continue;
             }
             match self.ingest_entry(from, &entry, bytes)? {
-                Ok(()) => self.done.appended.push((
-                    Some(from),
-                    writer,
-                    entry.header.seq,
-                    entry.header_hash(),
-                )),
+                Ok(()) => {
+                    was_put_back |= writer == self.core.state.writer;
+                    self.done.appended.push((
+                        Some(from),
+                        writer,
+                        entry.header.seq,
+                        entry.header_hash(),
+                    ));
+                }
                 Err(reason) => {
                     tracing::warn!(?reason, seq = entry.header.seq, "an entry was refused");
                     refused.insert(writer);
                     self.done.rejected.push((from, round, reason));
                 }
             }
+        }
+        if was_put_back {
+            self.begin_anew()?;
         }
         Ok(())
     }

@@ -72,6 +72,8 @@ pub struct State {
     /// Files named up to where the newest own statement says that contents are here, and of which bytes are not; `None`
     /// once they are more than a statement names.
     pub lost: Option<Arc<BTreeSet<FileId>>>,
+    /// What the data folder is like, until it is settled whether it was put back to an earlier state.
+    pub doubtful: Option<Arc<[u8]>>,
     /// What is remembered of the vault's hosts.
     pub hosts: Arc<BTreeMap<DeviceId, Memory>>,
 }
@@ -135,6 +137,7 @@ impl State {
             left: Arc::default(),
             restate: false,
             lost: Some(Arc::default()),
+            doubtful: None,
             hosts: Arc::new(read_memories(&read)?),
         };
         state.judge_named();

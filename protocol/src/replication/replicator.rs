@@ -59,6 +59,11 @@ impl Replicator {
             .map_or(&self.nothing, |peer| &peer.announced)
     }
 
+    /// Whether `peer` is connected and has said where it stands.
+    pub fn has_greeted(&self, peer: &DeviceId) -> bool {
+        self.peers.get(peer).is_some_and(Peer::is_live)
+    }
+
     /// A stream to `peer`, an admitted device, is open. What was known from an earlier connection is
     /// forgotten: the peer may have been restored from an older state.
     pub fn connected(&mut self, peer: DeviceId) -> Vec<Action> {
