@@ -236,7 +236,17 @@ impl Image {
 
     /// The contents of all files in the synced folder.
     pub fn contents_inside(&self) -> BTreeSet<Arc<Vec<u8>>> {
-        let files = self.below(ROOT).into_iter();
+        self.contents_below(ROOT)
+    }
+
+    /// The contents of all files that people moved out of the synced folder, or that came into a folder which they moved
+    /// out in that moment.
+    pub fn contents_outside(&self) -> BTreeSet<Arc<Vec<u8>>> {
+        self.contents_below(OUTSIDE)
+    }
+
+    fn contents_below(&self, folder: u64) -> BTreeSet<Arc<Vec<u8>>> {
+        let files = self.below(folder).into_iter();
         files
             .map(|(_, ino)| &self.inodes[&ino])
             .filter(|inode| inode.kind == Kind::File)

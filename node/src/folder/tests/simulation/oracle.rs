@@ -67,6 +67,9 @@ pub fn gone_for_good(devices: &[Device], ledger: &Ledger, network: &Network) -> 
         let ignored = listing.filter(|(path, content)| is_ignored(path, content.is_none()));
         let contents = ignored.filter_map(|(_, content)| Some(content?.1));
         gone.extend(contents.map(|bytes| content_hash(&bytes)));
+        // So is what came into a folder that somebody moved out in that moment.
+        let outside = device.disk.image().contents_outside().into_iter();
+        gone.extend(outside.map(|bytes| content_hash(&bytes)));
     }
     // Nothing has to be brought for a file without bytes, so it is never gone: not by an ignored draft either, whose
     // bytes went with the power.
@@ -178,6 +181,7 @@ pub fn nothing_lost(devices: &[Device], ledger: &Ledger) {
         let ignored = own.filter(|(path, content)| is_ignored(path, content.is_none()));
         let ignored = ignored.filter_map(|(_, content)| Some(Arc::new(content?.1)));
         there.extend(ignored);
+        there.extend(device.disk.image().contents_outside());
     }
     let lost: Vec<String> = ledger
         .written
