@@ -131,8 +131,10 @@ fn changed(
         {
             let is_other_time = !is_same_time(there.mtime_ms);
             let sets = is_other_time && is_retimed && draft.hash == old.hash;
-            // Where only the vault has another time, that is in question already, or this disk cannot keep it.
-            let is_timed = sets || !is_other_time || draft.hash == old.hash;
+            // Where only the vault has another time, that is in question already, or this disk cannot keep it; but not
+            // where the disk's moved just so far, within its step, that it is the vault's no longer.
+            let has_moved = whole_ms(row.mtime_ns) != whole_ms(old.mtime_ns);
+            let is_timed = sets || !is_other_time || draft.hash == old.hash && !has_moved;
             let is_settled = there.executable == draft.executable && is_timed;
             let mut settled = only_row(if is_settled { Vec::new() } else { vec![id] });
             if sets {

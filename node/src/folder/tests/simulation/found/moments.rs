@@ -187,4 +187,17 @@ pub const MOMENTS: &[Found] = &[
             (0, Act::Exchange, 0x70e52be1cc3c09fc),
         ],
     },
+    Found {
+        what: "a time that moved less than a disk's step, and so away from the vault's, was left as it was",
+        devices: 4,
+        nature: 0xe9ab47fdc4ba440,
+        calm: true,
+        steps: &[
+            (3, Act::Deed(Deed::Link), 0xf77547d8d588b917),
+            (2, Act::Deed(Deed::Write), 0x54e48e3ba81f0b75),
+            (0, Act::Deed(Deed::Write), 0x4f3dd4167238ed49),
+            (2, Act::Deed(Deed::Touch), 0x70082326865b546c),
+            (0, Act::Deed(Deed::Touch), 0xc64c7590c520fcda),
+        ],
+    },
 ];
