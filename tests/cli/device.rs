@@ -20,6 +20,17 @@ pub const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How often a condition is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(15);
 
+/// Starts coffer in the background as a person does, and finds nobody by itself.
+pub const START: &[&str] = &[
+    "start",
+    "--background",
+    "--no-discovery",
+    "--listen",
+    "127.0.0.1",
+    "--port",
+    "0",
+];
+
 /// One computer.
 pub struct Device {
     /// Its name in the vault.

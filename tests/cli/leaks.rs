@@ -13,7 +13,7 @@ use coffer_protocol::identity::{DeviceKey, VaultId};
 use coffer_protocol::keys::Keyring;
 use redb::{ReadableDatabase, TableDefinition};
 
-use crate::device::{Device, Outcome, eventually, write};
+use crate::device::{Device, Outcome, START, eventually, write};
 use crate::search::{FORMS, Found, Search, forms, mark, may_read_memory};
 use crate::secrets::{in_a_terminal, words_of};
 
@@ -114,16 +114,6 @@ fn keyring_of(data: &Path, device: [u8; 32]) -> Keyring {
     Keyring::open_at_rest(&value("keyring_2"), &DeviceKey::from_secret(device), &vault)
         .expect("the keys of the vault")
 }
-
-const START: &[&str] = &[
-    "start",
-    "--background",
-    "--no-discovery",
-    "--listen",
-    "127.0.0.1",
-    "--port",
-    "0",
-];
 
 #[test]
 fn passphrase_words_and_keys_are_nowhere_to_be_found() {

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use crate::device::{Device, Outcome, write};
+use crate::device::{Device, Outcome, START, write};
 
 /// A session of a user who has logged in, with their password store.
 struct Login {
@@ -63,16 +63,6 @@ impl Drop for Login {
         let _ = self.session.wait();
     }
 }
-
-const START: &[&str] = &[
-    "start",
-    "--background",
-    "--no-discovery",
-    "--listen",
-    "127.0.0.1",
-    "--port",
-    "0",
-];
 
 #[test]
 fn a_device_unlocks_with_its_users_login_and_not_without() {

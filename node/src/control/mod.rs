@@ -12,6 +12,7 @@
 mod backup;
 mod check;
 mod client;
+mod credentials;
 mod devices;
 mod documents;
 mod error;
@@ -19,6 +20,7 @@ mod events;
 mod hosts;
 mod keeping;
 mod launch;
+mod limits;
 pub(crate) mod lines;
 mod lock;
 mod locking;
@@ -44,6 +46,7 @@ pub use backup::{
 };
 pub use check::{CheckReport, Damage, DamageKind};
 pub use client::{Call, CallReader, CallWriter, Client};
+pub use credentials::{JoinWith, RecoverWith};
 pub use devices::{DeviceRevoked, ErasedCopy, LockStatus, LogRow, RecoveryKit};
 pub use documents::{
     Ack, AckResult, DocLine, DocumentReply, DocumentRow, LinesMode, Revision, Where,
@@ -53,21 +56,22 @@ pub use events::{Event, FileEvent};
 pub use hosts::{HostFill, HostHolding, HostReceipt, HostRow, HostTrouble};
 pub use keeping::{KeptAs, Limit, RuleChange, TrashRestored, TrashRow, Versions};
 pub use launch::{NewVault, Options, Ready, StartError, default_data_dir, leave_session};
+pub use limits::{LimitsRow, PausedRow, RateChange};
 pub use lines::{FromClient, FromNode, MAX_DOCUMENT_TEXT, MAX_LINE, PROTOCOL};
 pub use lock::DataLock;
 pub use locking::{MAX_PASSPHRASE, Passphrase, Protection};
 pub use question::{Answer, Ask, Question};
 pub use reply::{
-    Content, FileRevision, FileRow, FolderMerge, FolderRow, IgnoreRule, IgnoredRow, Item, Progress,
-    Reply, SettledPaths, Skipped, Stage,
+    Content, FileRevision, FileRow, FolderMerge, FolderRow, IgnoreRule, IgnoredRow, Item,
+    Progress, Reply, SettledPaths, Skipped, Stage,
 };
-pub use request::{JoinWith, Keep, RateChange, RecoverWith, Request};
+pub use request::Request;
 pub use server::{Server, Service};
 pub use session::{Gone, Session};
 pub use socket::socket_path;
 pub use status::{
     ConflictRow, DeviceRow, DeviceStatus, Direction, FolderBrake, FolderIssue, FolderState,
-    FolderStatus, HeldLog, Holding, LimitsRow, Missing, PausedRow, Reach, RecoveryState, Status,
-    Transfer, VaultStatus, Warning,
+    FolderStatus, HeldLog, Holding, Keep, Missing, Reach, RecoveryState, Status, Transfer,
+    VaultStatus, Warning,
 };
 pub use storage::{Amount, AtRisk, KeepAs, StorageMode, StorageRule, StorageStatus};

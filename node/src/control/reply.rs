@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::check::CheckReport;
 use super::documents::{Ack, DocumentReply, DocumentRow, Revision};
 use super::events::Event;
-use super::status::{ConflictRow, DeviceRow, FolderStatus, LimitsRow, Status};
+use super::limits::LimitsRow;
+use super::status::{ConflictRow, DeviceRow, FolderStatus, Status};
 
 /// The last line of an answered request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

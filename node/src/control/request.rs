@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::credentials::{JoinWith, RecoverWith};
 use super::documents::{LinesMode, Where};
+use super::limits::RateChange;
+use super::status::Keep;
 
 /// One request, the first line of a connection.
 ///
@@ -453,18 +456,6 @@ pub enum Request {
     },
 }
 
-/// Which content of a conflict stays under the plain name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Keep {
-    /// The one that has it.
-    Mine,
-    /// The copy's.
-    Theirs,
-    /// Each, as files of their own.
-    Both,
-}
-
 impl Request {
     /// The command's name, safe to log.
     pub fn name(&self) -> &'static str {
@@ -569,39 +560,4 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Request({})", self.name())
     }
-}
-
-/// What a person was given by the inviting device.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum JoinWith {
-    /// The pairing link, also what the QR code says.
-    Link(String),
-    /// The short typed code.
-    Code(String),
-}
-
-/// What a person has of the recovery kit.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", rename_all_fields = "snake_case")]
-pub enum RecoverWith {
-    /// The text of its QR code.
-    Kit(String),
-    /// The words, and the vault's id as it stands beside them.
-    Words {
-        /// 24, in any case and spacing.
-        words: String,
-        /// The id.
-        vault: String,
-    },
-}
-
-/// A new limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RateChange {
-    /// As fast as it goes.
-    None,
-    /// So many bytes a second.
-    PerSecond(u64),
 }

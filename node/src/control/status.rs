@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::LimitsRow;
+
 /// The state of a running node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -222,24 +224,6 @@ pub struct Transfer {
     pub per_s: u64,
 }
 
-/// What transfers of contents are held to on one device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LimitsRow {
-    /// Bytes a second to all other devices together; absent where there is no limit.
-    pub up: Option<u64>,
-    /// Bytes a second from all other devices together; absent where there is no limit.
-    pub down: Option<u64>,
-    /// Nothing is sent or fetched now.
-    pub paused: Option<PausedRow>,
-}
-
-/// A pause of transfers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PausedRow {
-    /// When it ends by itself; absent where a person has to end it.
-    pub until_ms: Option<u64>,
-}
-
 /// Which way contents go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -297,6 +281,18 @@ pub struct FolderBrake {
     pub rewritten: u64,
     /// Paths of some of them, relative to the folder; at most some twenty.
     pub names: Vec<String>,
+}
+
+/// Which content of a conflict stays under the plain name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The one that has it.
+    Mine,
+    /// The copy's.
+    Theirs,
+    /// Each, as files of their own.
+    Both,
 }
 
 /// A file of which two contents are kept, because two devices changed it apart.

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use coffer_crdt::files::FileId;
 use coffer_protocol::identity::Hash;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::bringing::{Wanted, bring};
 use super::running::Running;
 use super::{displaced, stopped, storage};
 use crate::blobs::{Fetch, Priority, StoreJob};
@@ -269,58 +270,21 @@ async fn pass(running: &Arc<Running>) -> Outcome {
 
 /// Fetches some files' contents; says whether any is held now that was not.
 pub(super) async fn store(running: &Arc<Running>, batch: &[FileId], fetch: &Fetch) -> bool {
-    let mut jobs = Vec::new();
-    for (key, id) in batch.iter().enumerate() {
+    let mut wanted = Vec::with_capacity(batch.len());
+    for id in batch {
         if let Ok(Some(state)) = running.vault.file(*id)
             && let Some(content) = state.content
         {
-            jobs.push(StoreJob {
-                key: key as u64,
-                size: content.size,
-                hash: content.hash,
-                root: content.root,
+            wanted.push(Wanted {
+                file: Some(*id),
+                job: StoreJob {
+                    key: 0,
+                    size: content.size,
+                    hash: content.hash,
+                    root: content.root,
+                },
             });
         }
     }
-    let hashes: Vec<[u8; 32]> = {
-        let mut hashes = vec![[0; 32]; batch.len()];
-        for job in &jobs {
-            hashes[job.key as usize] = job.hash;
-        }
-        hashes
-    };
-    let (done, mut groups) = mpsc::channel(4);
-    let transfer = running.blobs.store_contents(jobs, fetch, done);
-    let commit = async {
-        let mut any = false;
-        while let Some(group) = groups.recv().await {
-            let mut request = CommitRequest {
-                placements: group.shared.placements,
-                chunks: group.shared.chunks,
-                ..Default::default()
-            };
-            for (key, result) in group.jobs {
-                match result {
-                    Ok(rows) => {
-                        request.placements.extend(rows.placements);
-                        request.chunks.extend(rows.chunks);
-                        request
-                            .held
-                            .push((batch[key as usize], hashes[key as usize]));
-                    }
-                    Err(error) => tracing::debug!(%error, "a content was not fetched"),
-                }
-            }
-            any |= !request.held.is_empty();
-            if let Err(error) = running.vault.commit(request).await {
-                tracing::warn!(%error, "what was fetched could not be recorded");
-            }
-        }
-        any
-    };
-    let (transferred, any) = tokio::join!(transfer, commit);
-    for (device, what) in transferred.misbehaved {
-        tracing::warn!(%device, what, "a device sent wrong bytes");
-    }
-    any
+    bring(running, &wanted, fetch).await.any_held
 }

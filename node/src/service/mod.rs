@@ -9,6 +9,7 @@
 mod answers;
 mod awake;
 mod backup;
+mod bringing;
 mod check;
 mod collecting;
 mod conflicts;

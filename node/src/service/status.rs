@@ -1,13 +1,14 @@
 //! The honest sync state: what this device's store and other devices' signed statements say, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod known;
+mod reach;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use coffer_protocol::grants::Role;
 use coffer_protocol::held::Held;
-use coffer_protocol::identity::{DeviceId, VaultId, WriterId};
-use coffer_protocol::log::Clock;
+use coffer_protocol::identity::{DeviceId, WriterId};
 
 use super::Node;
 use super::figures::{self, Look};
@@ -18,89 +19,16 @@ use crate::control::{
     HeldLog, Holding, LimitsRow, Missing, Reach, RecoveryState, Reply, Status, StorageStatus,
     Transfer, VaultStatus, Warning,
 };
-use crate::net::{Multiaddr, Net, Transport};
-use crate::vault::Core;
-use crate::vault::storage::Storage;
+use crate::net::Net;
+
+pub use known::Known;
+pub use reach::{reach, show_address};
+
+use known::{beyond, changes_only_here, first_device, missing_changes};
+use reach::last_addresses;
 
 /// Free space under which a person is warned, in bytes.
 const LOW_SPACE: u64 = 256 << 20;
-
-/// What the core knows, taken at one moment.
-pub struct Known {
-    /// Number of the last transaction.
-    pub transaction: u64,
-    vault: VaultId,
-    created_ms: u64,
-    /// Where every log ends here.
-    pub clock: Clock,
-    wanted: u64,
-    /// What this device keeps.
-    pub storage: Arc<Storage>,
-    devices: Vec<(DeviceId, Role, Option<String>, u64)>,
-    held: BTreeMap<DeviceId, Held>,
-    announced: BTreeMap<DeviceId, Clock>,
-    /// Devices that are connected and have said where they stand.
-    greeted: BTreeSet<DeviceId>,
-    has_recovery: bool,
-    stale: bool,
-}
-
-impl Known {
-    fn read(core: &Core) -> Known {
-        let state = core.state();
-        let devices = state.membership.devices();
-        Known {
-            transaction: state.transaction,
-            vault: state.vault,
-            created_ms: state.membership.created_ms().unwrap_or(0),
-            clock: state.clock.clone(),
-            wanted: state.wanted,
-            storage: state.storage.clone(),
-            devices: devices
-                .iter()
-                .map(|(id, device)| {
-                    (
-                        *id,
-                        device.role,
-                        state.membership.device_name(id, &state.keyring),
-                        device.admitted_ms,
-                    )
-                })
-                .collect(),
-            held: devices
-                .keys()
-                .filter_map(|device| core.held(*device).map(|held| (*device, held.clone())))
-                .collect(),
-            announced: devices
-                .keys()
-                .map(|device| (*device, core.acknowledged(*device).clone()))
-                .collect(),
-            greeted: devices
-                .keys()
-                .copied()
-                .filter(|device| core.has_greeted(*device))
-                .collect(),
-            has_recovery: core.recovery().is_ok_and(|key| key.is_some()),
-            stale: core.held_is_stale(),
-        }
-    }
-
-    /// Other devices that keep a copy.
-    pub fn others(&self, me: DeviceId) -> impl Iterator<Item = (DeviceId, Option<&Held>)> {
-        self.devices
-            .iter()
-            .filter(move |(id, role, ..)| *id != me && role.holds_keys())
-            .map(|(id, ..)| (*id, self.held.get(id)))
-    }
-
-    /// Whether a device, by its own statement, has all changes that this one has and all contents that it is to keep,
-    /// and this one all changes that it has.
-    fn agrees(&self, held: &Held) -> bool {
-        held.entries.covers_clock(&self.clock)
-            && held.awaited == 0
-            && self.clock.covers_clock(&held.entries)
-    }
-}
 
 /// Whether nothing is left to do here, and whether every device is known to agree.
 pub async fn sync_state(
@@ -397,23 +325,6 @@ fn braked(folder: &FolderStatus) -> String {
     )
 }
 
-/// The device that began the vault: admitted first.
-fn first_device(known: &Known) -> Option<DeviceId> {
-    known
-        .devices
-        .iter()
-        .min_by_key(|(.., admitted)| *admitted)
-        .map(|(id, ..)| *id)
-}
-
-/// Entries of `clock` beyond those that `of` names for the same writers.
-fn beyond<'a>(clock: &Clock, of: impl Fn(&WriterId) -> u64 + 'a) -> u64 {
-    clock
-        .iter()
-        .map(|(writer, seq, _)| seq.saturating_sub(of(writer)))
-        .sum()
-}
-
 fn holding(known: &Known, held: &Held, look: &Look) -> Holding {
     let changes = held.entries.iter().map(|(writer, seq, _)| HeldLog {
         device: writer.device.to_string(),
@@ -429,15 +340,6 @@ fn holding(known: &Known, held: &Held, look: &Look) -> Holding {
         keeps_all: held.pinned,
         awaits: held.awaited,
     }
-}
-
-/// Changes that no other device is known to hold.
-fn changes_only_here(known: &Known, me: DeviceId, taken: &BTreeMap<WriterId, u64>) -> u64 {
-    let others: Vec<&Held> = known.others(me).filter_map(|(_, held)| held).collect();
-    beyond(&known.clock, |writer| {
-        let stated = others.iter().map(|held| held.entries.seq(writer));
-        stated.chain(taken.get(writer).copied()).max().unwrap_or(0)
-    })
 }
 
 /// What no other device is known to hold: changes, and files with those in the trash, by statements. Of logs in `taken` others
@@ -458,70 +360,6 @@ pub(super) async fn only_here(
         .await
         .map_err(|error| ControlError::internal(error.to_string()))?;
     Ok(figures::missing(changes, files))
-}
-
-/// Entries that other devices announced and this one lacks.
-fn missing_changes(known: &Known) -> u64 {
-    let clocks = known
-        .announced
-        .values()
-        .chain(known.held.values().map(|held| &held.entries));
-    let mut best: BTreeMap<WriterId, u64> = BTreeMap::new();
-    for (writer, seq, _) in clocks.flat_map(Clock::iter) {
-        let known = best.entry(*writer).or_default();
-        *known = seq.max(*known);
-    }
-    best.into_iter()
-        .map(|(writer, seq)| seq.saturating_sub(known.clock.seq(&writer)))
-        .sum()
-}
-
-/// How another device or a host is reached; `addresses` are where it may be, should it not be connected.
-pub(super) fn reach(
-    node: &Node,
-    device: DeviceId,
-    rate: crate::blobs::Rate,
-    addresses: Vec<String>,
-) -> Reach {
-    let connections = node.net().map(|net| net.connections());
-    // Of several, a direct one is in use.
-    let connection = connections
-        .into_iter()
-        .flatten()
-        .filter(|connection| connection.device == device.0)
-        .min_by_key(|connection| connection.relayed.is_some());
-    match connection {
-        Some(connection) => Reach::Connected {
-            address: show_address(&connection.address),
-            transport: transport(connection.transport).into(),
-            relayed: connection.relayed.is_some(),
-            through: connection.relayed.map(|host| DeviceId(host).to_string()),
-            since_ms: connection
-                .since
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64),
-            in_per_s: rate.received_per_second,
-            out_per_s: rate.sent_per_second,
-            bytes_in: connection.bytes_in,
-            bytes_out: connection.bytes_out,
-        },
-        None if addresses.is_empty() => Reach::Unknown,
-        None => Reach::Trying {
-            addresses,
-            last_error: None,
-        },
-    }
-}
-
-/// Where a device was reached last.
-fn last_addresses(running: &Running, device: DeviceId) -> Vec<String> {
-    let addresses = super::founding::addresses(running.vault.database()).unwrap_or_default();
-    addresses
-        .into_iter()
-        .filter(|(known, _)| *known == device)
-        .flat_map(|(_, list)| list)
-        .filter_map(|text| text.parse().ok().map(|address| show_address(&address)))
-        .collect()
 }
 
 fn row(node: &Node, known: &Known, device: DeviceId, me: DeviceId, running: &Running) -> DeviceRow {
@@ -584,26 +422,6 @@ pub async fn devices(node: &Arc<Node>) -> Result<Reply, ControlError> {
         .collect();
     devices.sort_by_key(|device| (!device.this, device.admitted_ms));
     Ok(Reply::Devices { devices })
-}
-
-fn transport(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "tcp",
-        Transport::Quic => "quic",
-    }
-}
-
-/// An address as people write them, `HOST:PORT/transport`, where it is of such a kind.
-pub fn show_address(address: &Multiaddr) -> String {
-    let text = address.to_string();
-    let parts: Vec<&str> = text.split('/').skip(1).collect();
-    match parts[..] {
-        ["ip4" | "dns" | "dns4" | "dns6", host, "tcp", port, ..] => format!("{host}:{port}/tcp"),
-        ["ip6", host, "tcp", port, ..] => format!("[{host}]:{port}/tcp"),
-        ["ip4" | "dns" | "dns4" | "dns6", host, "udp", port, ..] => format!("{host}:{port}/quic"),
-        ["ip6", host, "udp", port, ..] => format!("[{host}]:{port}/quic"),
-        _ => text,
-    }
 }
 
 /// Bytes free on the disk of a path, where it tells.

@@ -4,6 +4,7 @@
 //! that [`crate::vault`] opens and commits; readers use read transactions at any time.
 
 pub mod documents;
+pub mod folder_keys;
 pub mod logs;
 mod migrate;
 pub mod pieces;

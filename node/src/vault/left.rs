@@ -9,6 +9,7 @@ use super::request::{CommitRequest, FolderRow, Left};
 use super::work::Work;
 use crate::blobs::placement;
 use crate::store::StoreError;
+use crate::store::folder_keys::folder_key;
 
 /// A synced folder's number, a file in it, and blobs that it no longer holds.
 type LeftBehind = (u32, FileId, Vec<Hash>);
@@ -59,9 +60,7 @@ impl Work<'_, '_> {
     }
 
     fn folder_row(&self, folder: u32, id: FileId) -> Result<Option<FolderRow>, StoreError> {
-        let mut key = [0; 20];
-        key[..4].copy_from_slice(&folder.to_be_bytes());
-        key[4..].copy_from_slice(&id.0);
+        let key = folder_key(folder, id);
         let row = self.folder_rows.get(&key)?;
         Ok(row.and_then(|row| postcard::from_bytes(row.value()).ok()))
     }

@@ -10,6 +10,7 @@ use coffer_crdt::files::{
 use coffer_crdt::json::Texts;
 
 use crate::blobs::placement;
+use crate::store::folder_keys::folder_key;
 
 use super::batch::Refusal;
 use super::core::Ticket;
@@ -81,9 +82,7 @@ impl Work<'_, '_> {
         )
         .map_err(StoreError::from)?;
         for (folder, id, row) in &request.folder_rows {
-            let mut key = [0; 20];
-            key[..4].copy_from_slice(&folder.to_be_bytes());
-            key[4..].copy_from_slice(&id.0);
+            let key = folder_key(*folder, *id);
             match row {
                 Some(row) => {
                     let bytes = postcard::to_stdvec(row).map_err(|_| {

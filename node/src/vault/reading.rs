@@ -14,6 +14,7 @@ use super::request::{BrakedFile, CommitError, CommitRequest, Committed, FolderRo
 use super::work::FILES;
 use crate::folder::FolderVault;
 use crate::store::documents::{DocumentKey, read_document, read_row};
+use crate::store::folder_keys::{file_of, folder_key, keys_of_folder};
 use crate::store::{StoreError, pieces, tables};
 
 /// A file of which bytes are still to be fetched.
@@ -35,17 +36,14 @@ impl VaultHandle {
                 .database()
                 .begin_read()?
                 .open_table(tables::FOLDER_ROWS)?;
-            let (mut from, mut to) = ([0; 20], [0xff; 20]);
-            from[..4].copy_from_slice(&folder.to_be_bytes());
-            to[..4].copy_from_slice(&folder.to_be_bytes());
+            let (from, to) = keys_of_folder(folder);
             let mut rows = BTreeMap::new();
             for item in table.range::<&[u8; 20]>(&from..=&to)? {
                 let (key, value) = item?;
-                let mut id = [0; 16];
-                id.copy_from_slice(&key.value()[4..]);
+                let id = file_of(key.value());
                 let row = postcard::from_bytes(value.value())
                     .map_err(|_| StoreError::Damaged("a folder row cannot be read".into()))?;
-                rows.insert(FileId(id), row);
+                rows.insert(id, row);
             }
             Ok(rows)
         };
@@ -65,16 +63,13 @@ impl VaultHandle {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(held),
                 table => table?,
             };
-            let (mut from, mut to) = ([0; 20], [0xff; 20]);
-            from[..4].copy_from_slice(&folder.to_be_bytes());
-            to[..4].copy_from_slice(&folder.to_be_bytes());
+            let (from, to) = keys_of_folder(folder);
             for item in table.range::<&[u8; 20]>(&from..=&to)? {
                 let (key, value) = item?;
-                let mut id = [0; 16];
-                id.copy_from_slice(&key.value()[4..]);
+                let id = file_of(key.value());
                 let why = postcard::from_bytes(value.value())
                     .map_err(|_| StoreError::Damaged("a held file cannot be read".into()))?;
-                held.insert(FileId(id), why);
+                held.insert(id, why);
             }
             Ok(held)
         };
@@ -87,9 +82,7 @@ impl VaultHandle {
             .database()
             .begin_read()?
             .open_table(tables::FOLDER_ROWS)?;
-        let mut key = [0; 20];
-        key[..4].copy_from_slice(&folder.to_be_bytes());
-        key[4..].copy_from_slice(&file.0);
+        let key = folder_key(folder, file);
         let row = table.get(&key)?;
         row.map(|row| {
             postcard::from_bytes(row.value())

@@ -2,15 +2,14 @@
 
 use super::request::CommitRequest;
 use super::work::Work;
+use crate::store::folder_keys::{folder_key, keys_of_folder};
 use crate::store::{StoreError, tables};
 
 impl Work<'_, '_> {
     /// What the brakes of synced folders hold.
     pub(super) fn brakes(&mut self, request: &CommitRequest) -> Result<(), StoreError> {
         for (folder, id, held) in &request.folder_brakes {
-            let mut key = [0; 20];
-            key[..4].copy_from_slice(&folder.to_be_bytes());
-            key[4..].copy_from_slice(&id.0);
+            let key = folder_key(*folder, *id);
             match held {
                 Some(held) => {
                     let bytes = postcard::to_stdvec(held).map_err(|_| {
@@ -67,9 +66,7 @@ impl Work<'_, '_> {
                 }
                 None => {
                     self.folders.remove(number)?;
-                    let (mut from, mut to) = ([0; 20], [0xff; 20]);
-                    from[..4].copy_from_slice(&number.to_be_bytes());
-                    to[..4].copy_from_slice(&number.to_be_bytes());
+                    let (from, to) = keys_of_folder(*number);
                     self.folder_rows
                         .retain_in::<&[u8; 20], _>(&from..=&to, |_, _| false)?;
                     self.folder_brakes

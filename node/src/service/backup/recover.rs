@@ -9,13 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use coffer_crdt::files::FileId;
 use coffer_protocol::grants::Membership;
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::log::Clock;
 use coffer_protocol::recovery::{Kit, RecoverError};
-use tokio::sync::mpsc;
 
+use super::super::bringing::{Brought, Wanted, bring};
 use super::super::pairing::{make_room, network, read_places};
 use super::super::recovering::{addresses, admit, gather, reach, read_kit};
 use super::super::running::{Running, commit_error};
@@ -24,7 +23,7 @@ use super::gather::each_content;
 use super::scratch::{check_words, damaged, membership, take_all};
 use super::{Leave, alone, blocking, open};
 use crate::backup::Archive;
-use crate::blobs::{Fetch, FromShelf, Priority, StoreJob};
+use crate::blobs::{Fetch, FromShelf, Priority, StoreJob, WriteError};
 use crate::control::{ControlError, ErrorKind, Progress, RecoverWith, Reply, Session, Stage};
 use crate::net::Multiaddr;
 use crate::recovering::ask;
@@ -236,27 +235,27 @@ async fn contents(
     let jobs = blocking(move || {
         let mut jobs = Vec::new();
         each_content(vault.database(), &purged, |found| {
-            jobs.push((
-                found.is_present.then_some(found.file),
-                StoreJob {
+            jobs.push(Wanted {
+                file: found.is_present.then_some(found.file),
+                job: StoreJob {
                     key: 0,
                     size: found.content.size,
                     hash: found.content.hash,
                     root: found.content.root.clone(),
                 },
-            ));
+            });
             Ok(())
         })?;
         // Small ones first: most files are back soonest that way.
-        jobs.sort_by_key(|(file, job)| (file.is_none(), job.size));
+        jobs.sort_by_key(|wanted| (wanted.file.is_none(), wanted.job.size));
         Ok(jobs)
     });
     let jobs = jobs.await?;
-    let total = jobs.iter().map(|(_, job)| job.size).sum();
+    let total = jobs.iter().map(|wanted| wanted.job.size).sum();
     let fetch = Fetch::from(FromShelf::new(archive.vault(), archive.clone()))
         .with_priority(Priority::Person);
     for batch in jobs.chunks(BATCH) {
-        bring(running, batch, &fetch).await?;
+        recorded(bring(running, batch, &fetch).await)?;
         session.progress(Progress {
             stage: Stage::Writing,
             done: fetch.progress.done_bytes.load(Ordering::Relaxed),
@@ -267,47 +266,16 @@ async fn contents(
     Ok(())
 }
 
-/// Brings some contents. What is not in the backup stays wanted, and comes from a device that has it.
-async fn bring(
-    running: &Arc<Running>,
-    batch: &[(Option<FileId>, StoreJob)],
-    fetch: &Fetch,
-) -> Result<(), ControlError> {
-    let jobs = (0..)
-        .zip(batch)
-        .map(|(key, (_, job))| StoreJob { key, ..job.clone() });
-    let (done, mut groups) = mpsc::channel(4);
-    let transfer = running.blobs.store_contents(jobs.collect(), fetch, done);
-    let commit = async {
-        let mut failed = None;
-        while let Some(group) = groups.recv().await {
-            let mut request = CommitRequest {
-                placements: group.shared.placements,
-                chunks: group.shared.chunks,
-                ..Default::default()
-            };
-            for (key, result) in group.jobs {
-                match result {
-                    Ok(rows) => {
-                        request.placements.extend(rows.placements);
-                        request.chunks.extend(rows.chunks);
-                        let (file, job) = &batch[key as usize];
-                        request.held.extend(file.map(|file| (file, job.hash)));
-                    }
-                    Err(crate::blobs::WriteError::DiskFull) => {
-                        failed = Some(ControlError::new(
-                            ErrorKind::DiskFull,
-                            "the disk is full; the same command goes on from here",
-                        ));
-                    }
-                    Err(error) => tracing::warn!(%error, "a content is not whole in the backup"),
-                }
-            }
-            if let Err(error) = running.vault.commit(request).await {
-                failed = Some(commit_error(error));
-            }
+/// What is not in the backup stays wanted, and comes from a device that has it; what this device has no room for ends it.
+fn recorded(brought: Brought) -> Result<(), ControlError> {
+    for (_, error) in brought.failed {
+        if let WriteError::DiskFull = error {
+            let text = "the disk is full; the same command goes on from here";
+            return Err(ControlError::new(ErrorKind::DiskFull, text));
         }
-        failed.map_or(Ok(()), Err)
-    };
-    tokio::join!(transfer, commit).1
+        tracing::warn!(%error, "a content is not whole in the backup");
+    }
+    brought
+        .unrecorded
+        .map_or(Ok(()), |error| Err(commit_error(error)))
 }

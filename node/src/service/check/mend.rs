@@ -9,8 +9,8 @@ use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::date::day;
 use coffer_crdt::files::{Content, FileId};
 use coffer_protocol::identity::Hash;
-use tokio::sync::mpsc;
 
+use super::super::bringing::{Wanted, bring};
 use super::super::files::trash_path;
 use super::super::running::{Running, blobs_error, commit_error};
 use super::super::{displaced, store_error};
@@ -300,45 +300,22 @@ async fn present_contents(
         }
     }
     for batch in affected.chunks(BATCH) {
-        let jobs = (0..)
-            .zip(batch)
-            .map(|(key, (_, content, _))| StoreJob {
-                key,
-                size: content.size,
-                hash: content.hash,
-                root: content.root.clone(),
+        let wanted: Vec<Wanted> = batch
+            .iter()
+            .map(|(id, content, _)| Wanted {
+                file: Some(*id),
+                job: StoreJob {
+                    key: 0,
+                    size: content.size,
+                    hash: content.hash,
+                    root: content.root.clone(),
+                },
             })
             .collect();
-        let (done, mut groups) = mpsc::channel(4);
-        let transfer = running.blobs.store_contents(jobs, &fetch, done);
-        let commit = async {
-            while let Some(group) = groups.recv().await {
-                let mut request = CommitRequest {
-                    placements: group.shared.placements,
-                    chunks: group.shared.chunks,
-                    holds: group.hold.into_iter().collect(),
-                    ..Default::default()
-                };
-                for (key, result) in group.jobs {
-                    let (id, content, pieces) = &batch[key as usize];
-                    match result {
-                        Ok(rows) => {
-                            request.placements.extend(rows.placements);
-                            request.chunks.extend(rows.chunks);
-                            request.held.push((*id, content.hash));
-                        }
-                        Err(error) => {
-                            tracing::debug!(%error, "a damaged content was not fetched");
-                            lost.insert(*id, pieces.clone());
-                        }
-                    }
-                }
-                if let Err(error) = running.vault.commit(request).await {
-                    tracing::warn!(%error, "what was fetched could not be recorded");
-                }
-            }
-        };
-        tokio::join!(transfer, commit);
+        for (at, _) in bring(running, &wanted, &fetch).await.failed {
+            let (id, _, pieces) = &batch[at];
+            lost.insert(*id, pieces.clone());
+        }
     }
     Ok(lost)
 }
