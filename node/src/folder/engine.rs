@@ -48,6 +48,15 @@ pub(super) const RETRY_UNREACHABLE: Duration = Duration::from_secs(30);
 /// doubles up to [`RETRY_UNREACHABLE`].
 pub(super) const RETRY_UNREACHABLE_FIRST: Duration = Duration::from_secs(1);
 
+/// Who waits for something that the engine is doing.
+#[derive(Default)]
+struct Waiting {
+    /// Until all of the folder was looked at.
+    for_a_look: Vec<oneshot::Sender<()>>,
+    /// Until nothing is left to look at, and nothing missing is in doubt.
+    for_certainty: Vec<oneshot::Sender<()>>,
+}
+
 /// A content on its way.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
@@ -213,7 +222,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut waiting = Waiting::default();
         loop {
             if *self.stop.borrow() {
                 break;
@@ -225,11 +234,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 Err(Halt::Failed(reason)) => self.halt(Activity::Stopped(reason)),
             }
             self.tell_whether_away().await;
-            if !self.everything || self.halted.is_some() {
-                for answer in waiting.drain(..) {
-                    let _ = answer.send(());
-                }
-            }
+            self.tell_waiting(&mut waiting);
             self.publish();
             if self.has_work() {
                 // Nothing to wait for; but who asks something is answered in between.
@@ -423,7 +428,24 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
         }
     }
 
-    async fn command(&mut self, command: Command, waiting: &mut Vec<oneshot::Sender<()>>) {
+    /// Tells those who wait for what is done now.
+    fn tell_waiting(&self, waiting: &mut Waiting) {
+        let is_halted = self.halted.is_some();
+        let mut done = Vec::new();
+        if !self.everything || is_halted {
+            done.append(&mut waiting.for_a_look);
+        }
+        let is_clear = !self.has_local_work() && self.doubted_parts.is_none();
+        if is_clear || is_halted || self.braked.is_some() {
+            done.append(&mut waiting.for_certainty);
+        }
+        for answer in done {
+            // Who does not wait any more has no need of it.
+            let _ = answer.send(());
+        }
+    }
+
+    async fn command(&mut self, command: Command, waiting: &mut Waiting) {
         match command {
             Command::Rescan(answer) => {
                 self.ask_again();
@@ -432,7 +454,13 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
                 if let Some(braked) = &mut self.braked {
                     braked.look_at = self.around.now();
                 }
-                waiting.push(answer);
+                waiting.for_a_look.push(answer);
+            }
+            Command::TakeIn(answer) => {
+                let is_watching = self.watcher.as_ref().is_some_and(Watcher::is_watching);
+                self.everything |= !is_watching || !self.events_have_come().await;
+                self.absorb_now();
+                waiting.for_certainty.push(answer);
             }
             // Who asked found out otherwise that there is work.
             Command::Settled(answer) if answer.is_closed() => {}

@@ -29,6 +29,7 @@ pub struct FolderHandle {
 
 pub(super) enum Command {
     Rescan(oneshot::Sender<()>),
+    TakeIn(oneshot::Sender<()>),
     Settled(oneshot::Sender<bool>),
     Retry,
     Release(Release, oneshot::Sender<Result<Released, Unreleased>>),
@@ -111,6 +112,15 @@ impl FolderHandle {
     pub async fn rescan(&self) {
         let (answer, answered) = oneshot::channel();
         if self.inbox.send(Command::Rescan(answer)).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+
+    /// Takes in what was done to the folder before this call, also what is missing and might have been moved: returns when
+    /// that is clear and in the vault, or cannot be for now. What somebody is still writing may come later.
+    pub async fn take_in(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.inbox.send(Command::TakeIn(answer)).await.is_ok() {
             let _ = answered.await;
         }
     }

@@ -52,7 +52,7 @@ impl<V: FolderVault, C: Contents> Engine<V, C> {
     }
 
     /// Makes a file and waits for its event: all events before it have come then.
-    async fn events_have_come(&mut self) -> bool {
+    pub(super) async fn events_have_come(&mut self) -> bool {
         self.cookie += 1;
         let path = self
             .config

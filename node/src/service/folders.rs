@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use coffer_crdt::files::FileId;
 use coffer_crdt::tree::Tree;
+use futures::future::join_all;
 use tokio::sync::Mutex;
 
 use super::running::{Running, commit_error};
@@ -28,7 +30,10 @@ const NAMED: usize = 20;
 
 /// How often, and with what pauses, a stop waits for those who ask an engine something.
 const STOP_TRIES: u32 = 200;
-const STOP_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const STOP_PAUSE: Duration = Duration::from_millis(10);
+/// How long a command waits for folders to take in what was done to them: a look at a few folders, and the doubt whether
+/// what is missing was moved. In the midst of very many changes it goes on without.
+const TAKE_IN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The engines that run.
 #[derive(Default)]
@@ -49,6 +54,13 @@ impl Synced {
             }
         }
         true
+    }
+
+    /// Has what was done to the folders until now taken in, as far as that is done soon.
+    pub async fn take_in(&self) {
+        let engines: Vec<Arc<FolderHandle>> = self.engines.lock().await.values().cloned().collect();
+        let all = join_all(engines.iter().map(|engine| engine.take_in()));
+        let _ = tokio::time::timeout(TAKE_IN_WITHIN, all).await;
     }
 
     /// The folders of the vault that are synced here.

@@ -141,6 +141,8 @@ pub(super) fn bytes(running: &Running) -> u64 {
 /// `trash list`.
 pub async fn list(node: &Arc<Node>, session: &mut Session) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
+    // What was deleted in a synced folder a moment ago is in the trash for who deleted it. So below.
+    running.folders.take_in().await;
     let rule = the_rule(&running)?;
     let names = Names::read(&running).await?;
     let rows: Vec<TrashRow> = {
@@ -171,6 +173,7 @@ pub async fn list(node: &Arc<Node>, session: &mut Session) -> Result<Reply, Cont
 /// `trash restore`: one thing, or all of them.
 pub async fn restore(node: &Arc<Node>, path: Option<String>) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
+    running.folders.take_in().await;
     // What the deletion left behind must not count as places of the bytes any more.
     keeper::forget_left(&running).await;
     let mut request = CommitRequest::default();
@@ -296,6 +299,7 @@ pub async fn empty(
     session: &mut Session,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
+    running.folders.take_in().await;
     let (chosen, files, bytes) = {
         let tree = running.vault.tree();
         let chosen = if paths.is_empty() {

@@ -8,7 +8,8 @@ use coffer_crdt::files::FileId;
 use coffer_protocol::identity::VaultId;
 
 use super::super::{
-    Activity, FolderConfig, FolderEngine, FolderHandle, FolderState, Folders, prepare, preview,
+    Activity, FolderConfig, FolderEngine, FolderHandle, FolderState, FolderVault, Folders, prepare,
+    preview,
 };
 use super::cloud::{Cloud, TestContents};
 use super::double::TestVault;
@@ -394,4 +395,25 @@ async fn readers_find_a_file_wherever_it_is_now() {
     a.settled().await;
     assert_eq!(a.folders.file(1, &id.0), Some(a.path("e/f")));
     assert_eq!(a.folders.file(2, &id.0), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_a_moment_ago_is_in_the_trash_for_who_has_it_taken_in() {
+    let cloud = Arc::new(Cloud::default());
+    let device = Device::new(1, &cloud).await;
+    device.write("a/letter.txt", "letter");
+    device.settled().await;
+    let id = device.vault.tree().resolve("a/letter.txt").unwrap();
+    for name in ["a/letter.txt", "a"] {
+        let path = device.path(name);
+        let id = device.vault.tree().resolve(name).unwrap_or(id);
+        match path.is_dir() {
+            true => std::fs::remove_dir(&path).unwrap(),
+            false => std::fs::remove_file(&path).unwrap(),
+        }
+        device.handle().take_in().await;
+        assert!(device.vault.tree().shown(id).unwrap().trashed, "{name}");
+    }
+    // Nothing to take in: the answer comes all the same.
+    device.handle().take_in().await;
 }

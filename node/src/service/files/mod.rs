@@ -305,6 +305,7 @@ pub async fn restore(
     at: Option<String>,
 ) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
+    running.folders.take_in().await;
     let wanted_path = path.trim_matches('/');
     let (id, trashed) = {
         let tree = running.vault.tree();
