@@ -223,6 +223,7 @@ fn by_code(code: Option<&str>) -> Option<&'static str> {
         }
         "no-such-parent" => "check the path, or make the folder first",
         "paused" => "let them go on with `coffer resume`",
+        "paused-there" => "let them go on with `coffer resume` on that device",
         "still-damaged" => {
             "connect a device that has it and run `coffer check` again; without one, take it from a backup"
         }

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use coffer_node::blobs::{
-    Blobs, ByteStream, Fetch, FolderPaths, Import, ImportJob, Imported, Rows, Sources, StoreJob,
+    Blobs, Fetch, FolderPaths, Import, ImportJob, Imported, Opened, Rows, Sources, StoreJob,
     WriteJob, placement,
 };
+use coffer_protocol::blobs::Version;
 use coffer_protocol::identity::{DeviceId, SpaceId, VaultId};
 use coffer_protocol::keys::{EpochKey, Keyring, SpaceSecret};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -81,12 +82,16 @@ impl Sources for One {
         vec![DeviceId([1; 32])]
     }
 
-    fn open(&self, _: DeviceId) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> {
+    fn open(&self, _: DeviceId) -> BoxFuture<'static, io::Result<Opened>> {
         let blobs = self.0.clone();
         async move {
             let (here, there) = tokio::io::duplex(1 << 20);
-            tokio::spawn(async move { blobs.serve(DeviceId([2; 32]), Pipe(there)).await });
-            Ok(Box::new(Pipe(here)) as Box<dyn ByteStream>)
+            let version = Version::Two;
+            tokio::spawn(async move { blobs.serve(DeviceId([2; 32]), version, Pipe(there)).await });
+            Ok(Opened {
+                version,
+                stream: Box::new(Pipe(here)),
+            })
         }
         .boxed()
     }

@@ -5,6 +5,10 @@
 //! is over when each was answered once. The asker checks every length before it takes the bytes,
 //! and every hash before it believes them.
 //!
+//! On a stream of the second version an [`Ask`] says besides what is wanted: the bytes, or only whether
+//! they are there, or word of the end of a pause. While transfers are paused at the side that is asked,
+//! what is there is answered as such, without bytes.
+//!
 //! No I/O: [`AnswerHeader`] is for those who write or read a stream themselves, [`Answers`] decodes
 //! one from pieces of any size. Where a blob's bytes are, and who may ask, the shell knows. Neighbour:
 //! [`crate::frame`], of which a blob is one. The bytes are in `docs/protocol/blobs.md`.
@@ -14,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError};
 use crate::frame::MAX_SEALED;
 use crate::identity::{Hash, VaultId};
+use crate::version;
 
 /// Most blobs in one request: 256 MiB of chunks of the usual size, and 32 KiB on the wire.
 pub const MAX_IDS: usize = 1024;
-/// Most bytes of an encoded request.
+/// Most bytes of an encoded request, in either version.
 pub const MAX_REQUEST: usize = 64 + MAX_IDS * Hash::LEN;
 /// Most bytes of one blob.
 pub const MAX_BLOB: usize = MAX_SEALED;
@@ -29,6 +34,49 @@ pub fn is_blob(id: &Hash, bytes: &[u8]) -> bool {
 
 /// Length that says "missing".
 const MISSING: u32 = u32::MAX;
+/// Length that says "here, and not given now". Since version 2.
+const PAUSED: u32 = u32::MAX - 1;
+/// Length that says "here", where that was asked. Since version 2.
+const HERE: u32 = u32::MAX - 2;
+
+/// The byte that answers [`Ask::Resumes`].
+pub const RESUMED: u8 = 1;
+
+/// Versions of the protocol, by which streams are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A request is a [`Request`]; an answer gives bytes, or says that they are missing.
+    One,
+    /// A request is an [`Ask`]; while transfers are paused answers say so.
+    Two,
+}
+
+impl Version {
+    /// The libp2p protocol of such a stream.
+    pub const fn protocol(self) -> &'static str {
+        match self {
+            Self::One => version::BLOBS,
+            Self::Two => version::BLOBS_2,
+        }
+    }
+
+    /// The canonical bytes of a request for `ids`.
+    pub fn encode_get(self, vault: VaultId, ids: Vec<Hash>) -> Vec<u8> {
+        let request = Request { vault, ids };
+        match self {
+            Self::One => request.encode(),
+            Self::Two => Ask::Get(request).encode(),
+        }
+    }
+
+    /// Reads a request of at most [`MAX_REQUEST`] bytes.
+    pub fn decode(self, bytes: &[u8]) -> Result<Ask, CodecError> {
+        match self {
+            Self::One => Request::decode(bytes).map(Ask::Get),
+            Self::Two => codec::decode(bytes, MAX_REQUEST),
+        }
+    }
+}
 
 /// What is asked for. Sent as one length-prefixed frame, at the start of a stream or after an
 /// earlier answer on the same stream has been read to its end.
@@ -53,13 +101,51 @@ impl Request {
     }
 }
 
+/// What is asked on a stream of version 2, sent as a [`Request`] is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// The blobs themselves.
+    Get(Request),
+    /// Whether they are there: each is answered by a header alone.
+    Has(Request),
+    /// Word of when contents of this vault are given: one byte, [`RESUMED`], at once unless transfers are paused.
+    Resumes(VaultId),
+}
+
+impl Ask {
+    /// The canonical bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+}
+
+/// What is said of one blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// So many bytes follow.
+    Bytes(u32),
+    /// It is not there.
+    Missing,
+    /// It is there, and not given now: transfers are paused.
+    Paused,
+    /// It is there, which is all that was asked.
+    Here,
+}
+
+impl Given {
+    /// So many bytes, or none where it is missing.
+    pub fn bytes(len: Option<u32>) -> Self {
+        len.map_or(Self::Missing, Self::Bytes)
+    }
+}
+
 /// What stands in front of each blob of an answer: index (u16) and length (u32), little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AnswerHeader {
     /// Which of the request's ids.
     pub index: u16,
-    /// Bytes that follow; `None` if the blob is missing there.
-    pub len: Option<u32>,
+    /// What is said of it.
+    pub given: Given,
 }
 
 impl AnswerHeader {
@@ -70,17 +156,27 @@ impl AnswerHeader {
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..2].copy_from_slice(&self.index.to_le_bytes());
-        bytes[2..].copy_from_slice(&self.len.unwrap_or(MISSING).to_le_bytes());
+        let len = match self.given {
+            Given::Bytes(len) => len,
+            Given::Missing => MISSING,
+            Given::Paused => PAUSED,
+            Given::Here => HERE,
+        };
+        bytes[2..].copy_from_slice(&len.to_le_bytes());
         bytes
     }
 
     /// Reads a header; whether it fits the request is [`Answers::accept`]'s to say.
     pub fn decode(bytes: &[u8; Self::LEN]) -> Self {
         let [i0, i1, l0, l1, l2, l3] = *bytes;
-        let len = u32::from_le_bytes([l0, l1, l2, l3]);
         Self {
             index: u16::from_le_bytes([i0, i1]),
-            len: (len != MISSING).then_some(len),
+            given: match u32::from_le_bytes([l0, l1, l2, l3]) {
+                MISSING => Given::Missing,
+                PAUSED => Given::Paused,
+                HERE => Given::Here,
+                len => Given::Bytes(len),
+            },
         }
     }
 }
@@ -104,12 +200,60 @@ pub enum AnswerError {
         /// Bytes that were expected at most.
         max: u32,
     },
+    /// It gives bytes where it was asked whether they are there, or the other way round.
+    #[error("blob {0} was answered as if something else had been asked")]
+    OtherAnswer(u16),
     /// The bytes are not those of the blob.
     #[error("the bytes of blob {0} do not have its hash")]
     WrongHash(u16),
     /// The stream ended before everything was answered.
     #[error("the answer ended with {0} blobs unanswered")]
     Truncated(usize),
+}
+
+/// The answer to [`Ask::Has`]: takes headers until each id was answered.
+pub struct Presence {
+    said: Vec<Option<Given>>,
+    unanswered: usize,
+}
+
+impl Presence {
+    /// Expects the answer about so many ids, at most [`MAX_IDS`].
+    pub fn of(count: usize) -> Self {
+        let count = count.min(MAX_IDS);
+        Self {
+            said: vec![None; count],
+            unanswered: count,
+        }
+    }
+
+    /// Whether everything was answered.
+    pub fn is_over(&self) -> bool {
+        self.unanswered == 0
+    }
+
+    /// Takes the next header.
+    pub fn accept(&mut self, header: AnswerHeader) -> Result<(), AnswerError> {
+        let index = header.index;
+        match self.said.get_mut(usize::from(index)) {
+            None => Err(AnswerError::NotAsked(index)),
+            Some(Some(_)) => Err(AnswerError::Repeated(index)),
+            Some(_) if matches!(header.given, Given::Bytes(_)) => {
+                Err(AnswerError::OtherAnswer(index))
+            }
+            Some(said) => {
+                *said = Some(header.given);
+                self.unanswered -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// What was said of each, in the order of the ids; what was not answered counts as missing.
+    pub fn said(self) -> impl Iterator<Item = Given> {
+        let said = self.said.into_iter();
+        said.map(|given| given.unwrap_or(Given::Missing))
+    }
 }
 
 /// One blob that was asked for.
@@ -145,6 +289,11 @@ pub enum Piece<'a> {
     },
     /// The other side does not have it.
     Missing {
+        /// Which of the request's ids.
+        index: u16,
+    },
+    /// The other side has it, and gives it when transfers are not paused there.
+    Paused {
         /// Which of the request's ids.
         index: u16,
     },
@@ -217,10 +366,12 @@ impl Answers {
             return Err(AnswerError::Repeated(index));
         }
         let max = wanted.max_len.min(MAX_BLOB as u32);
-        if let Some(len) = header.len
-            && len > max
-        {
-            return Err(AnswerError::TooLong { index, len, max });
+        match header.given {
+            Given::Bytes(len) if len > max => {
+                return Err(AnswerError::TooLong { index, len, max });
+            }
+            Given::Here => return Err(AnswerError::OtherAnswer(index)),
+            Given::Bytes(_) | Given::Missing | Given::Paused => {}
         }
         *answered = true;
         self.unanswered -= 1;
@@ -255,8 +406,10 @@ impl Answers {
                 self.accept(header)?;
                 self.state = State::START;
                 let index = header.index;
-                let Some(len) = header.len else {
-                    return Ok(Some(Piece::Missing { index }));
+                let len = match header.given {
+                    Given::Bytes(len) => len,
+                    Given::Paused => return Ok(Some(Piece::Paused { index })),
+                    Given::Missing | Given::Here => return Ok(Some(Piece::Missing { index })),
                 };
                 self.state = State::Blob {
                     index,
@@ -300,182 +453,4 @@ impl Answers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn id(bytes: &[u8]) -> Hash {
-        Hash(*blake3::hash(bytes).as_bytes())
-    }
-
-    fn wanted(blobs: &[Vec<u8>]) -> Vec<Wanted> {
-        blobs
-            .iter()
-            .map(|bytes| Wanted {
-                id: id(bytes),
-                max_len: bytes.len() as u32,
-            })
-            .collect()
-    }
-
-    fn answer(index: u16, bytes: Option<&[u8]>) -> Vec<u8> {
-        let header = AnswerHeader {
-            index,
-            len: bytes.map(|bytes| bytes.len() as u32),
-        };
-        [&header.encode()[..], bytes.unwrap_or_default()].concat()
-    }
-
-    /// Decodes `stream` in pieces of `step` bytes: what was whole, by index, and what was missing.
-    #[allow(clippy::type_complexity)]
-    fn decode(
-        answers: &mut Answers,
-        stream: &[u8],
-        step: usize,
-    ) -> Result<(Vec<(u16, Vec<u8>)>, Vec<u16>), AnswerError> {
-        let (mut whole, mut missing, mut current) = (Vec::new(), Vec::new(), Vec::new());
-        for mut input in stream.chunks(step) {
-            while let Some(piece) = answers.next_piece(&mut input)? {
-                match piece {
-                    Piece::Begins { .. } => current.clear(),
-                    Piece::Bytes { bytes, .. } => current.extend_from_slice(bytes),
-                    Piece::Whole { index } => whole.push((index, current.clone())),
-                    Piece::Missing { index } => missing.push(index),
-                }
-            }
-        }
-        answers.end()?;
-        Ok((whole, missing))
-    }
-
-    #[test]
-    fn frozen_request_and_answer() {
-        let request = Request {
-            vault: VaultId([0x11; 32]),
-            ids: vec![Hash([0x22; 32]), Hash([0x33; 32])],
-        };
-        let frozen = [
-            "11".repeat(32),
-            "02".into(),
-            "22".repeat(32),
-            "33".repeat(32),
-        ]
-        .concat();
-        assert_eq!(hex::encode(request.encode()), frozen);
-        assert_eq!(Request::decode(&request.encode()), Ok(request));
-
-        let stream = [answer(1, Some(b"abc")), answer(0, None)].concat();
-        assert_eq!(hex::encode(stream), "0100030000006162630000ffffffff");
-    }
-
-    #[test]
-    fn more_ids_than_allowed_are_refused() {
-        let request = |count| Request {
-            vault: VaultId([0; 32]),
-            ids: vec![Hash::ZERO; count],
-        };
-        assert!(Request::decode(&request(MAX_IDS).encode()).is_ok());
-        assert!(Request::decode(&request(MAX_IDS + 1).encode()).is_err());
-        assert!(request(MAX_IDS).encode().len() <= MAX_REQUEST);
-    }
-
-    #[test]
-    fn each_kind_of_bad_answer_is_named() {
-        let blobs = [b"first".to_vec(), b"second".to_vec()];
-        for (stream, error) in [
-            (answer(2, None), AnswerError::NotAsked(2)),
-            (
-                [answer(0, None), answer(0, Some(b"first"))].concat(),
-                AnswerError::Repeated(0),
-            ),
-            (
-                answer(0, Some(b"longer")),
-                AnswerError::TooLong {
-                    index: 0,
-                    len: 6,
-                    max: 5,
-                },
-            ),
-            (answer(0, Some(b"First")), AnswerError::WrongHash(0)),
-            (answer(0, Some(b"first")), AnswerError::Truncated(1)),
-            (
-                answer(0, Some(b"first"))[..8].to_vec(),
-                AnswerError::Truncated(2),
-            ),
-            (Vec::new(), AnswerError::Truncated(2)),
-        ] {
-            assert_eq!(
-                decode(&mut Answers::new(wanted(&blobs)), &stream, 3),
-                Err(error)
-            );
-        }
-    }
-
-    #[test]
-    fn what_follows_an_answer_is_left_for_the_next() {
-        let blobs = [b"only".to_vec()];
-        let stream = [answer(0, Some(b"only")), vec![7; 3]].concat();
-        let mut answers = Answers::new(wanted(&blobs));
-        let mut input = &stream[..];
-        while answers.next_piece(&mut input).unwrap().is_some() {}
-        assert!(answers.is_over());
-        assert_eq!(input, [7; 3]);
-    }
-
-    #[test]
-    fn a_shell_that_reads_itself_uses_the_same_checks() {
-        let blobs = [b"first".to_vec()];
-        let mut answers = Answers::new(wanted(&blobs));
-        let header = AnswerHeader {
-            index: 0,
-            len: Some(5),
-        };
-        assert_eq!(answers.accept(header), Ok(()));
-        assert_eq!(answers.check(0, b"first"), Ok(()));
-        assert_eq!(answers.check(0, b"fiRst"), Err(AnswerError::WrongHash(0)));
-        assert_eq!(answers.check(9, b""), Err(AnswerError::NotAsked(9)));
-    }
-
-    proptest! {
-        #[test]
-        fn every_answer_reads_back_in_any_order_and_pieces(
-            blobs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..20),
-            missing in prop::collection::vec(any::<bool>(), 20),
-            shuffle: u64,
-            step in 1usize..80,
-        ) {
-            let mut order: Vec<usize> = (0..blobs.len()).collect();
-            order.sort_by_key(|index| blake3::hash(&[&shuffle.to_le_bytes()[..], &[*index as u8]].concat()).to_hex());
-            let stream: Vec<u8> = order
-                .iter()
-                .flat_map(|i| answer(*i as u16, (!missing[*i]).then_some(&blobs[*i])))
-                .collect();
-            let (whole, gone) = decode(&mut Answers::new(wanted(&blobs)), &stream, step).unwrap();
-            prop_assert_eq!(whole.len() + gone.len(), blobs.len());
-            for (index, bytes) in whole {
-                prop_assert_eq!(&bytes, &blobs[usize::from(index)]);
-            }
-            for index in gone {
-                prop_assert!(missing[usize::from(index)]);
-            }
-        }
-
-        #[test]
-        fn foreign_bytes_never_panic_and_never_pass_as_a_blob(
-            stream in prop::collection::vec(any::<u8>(), 0..200), step in 1usize..20,
-        ) {
-            let blobs = [b"first".to_vec(), b"second".to_vec()];
-            let result = decode(&mut Answers::new(wanted(&blobs)), &stream, step);
-            prop_assert!(result.map_or(true, |(whole, _)| whole.is_empty()));
-        }
-
-        #[test]
-        fn whatever_decodes_as_a_request_is_canonical(
-            bytes in prop::collection::vec(any::<u8>(), 0..150),
-        ) {
-            if let Ok(request) = Request::decode(&bytes) {
-                prop_assert_eq!(request.encode(), bytes);
-            }
-        }
-    }
-}
+mod tests;

@@ -8,8 +8,10 @@
 pub const REPLICATE: &str = "/coffer/replicate/1";
 /// The libp2p protocol on which a new device is admitted.
 pub const PAIR: &str = "/coffer/pair/1";
-/// The libp2p protocol of batch GET for blobs.
+/// The libp2p protocol of batch GET for blobs. 1: bytes, or missing.
 pub const BLOBS: &str = "/coffer/blobs/1";
+/// 2: questions without bytes besides, and "paused" as an answer.
+pub const BLOBS_2: &str = "/coffer/blobs/2";
 
 /// The libp2p protocol on which a vault is bound to a relay host.
 pub const RELAY_JOIN: &str = "/coffer/relay-join/1";

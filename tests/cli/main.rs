@@ -44,3 +44,4 @@ mod starting;
 mod transfers;
 mod trash;
 mod trust;
+mod whereabouts;

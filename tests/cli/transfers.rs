@@ -83,6 +83,9 @@ fn while_paused_documents_flow_and_contents_wait_on_either_side() {
             assert!(got.err.contains("coffer resume"), "{got:?}");
             assert!(got.err.contains("transfers are paused"), "{got:?}");
             assert!(!got.err.contains("cannot be reached"), "{got:?}");
+        } else {
+            let why = "it is on \"first\", where transfers are paused";
+            assert!(got.err.contains(why), "{got:?}");
         }
         assert_eq!(missing_files(&second), 1);
         paused.ok(&["resume"]);

@@ -111,6 +111,21 @@ impl Gate {
         self.limits.subscribe()
     }
 
+    /// Whether transfers are paused.
+    pub fn is_paused(&self) -> bool {
+        self.limits.borrow().paused
+    }
+
+    /// Resolves when transfers are not paused; at once if they are not.
+    pub async fn goes_on(&self) {
+        // The sender lives as long as this does.
+        let _ = self
+            .limits
+            .subscribe()
+            .wait_for(|limits| !limits.paused)
+            .await;
+    }
+
     /// Resolves when transfers are paused; at once if they are.
     pub async fn paused(&self) {
         // The sender lives as long as this does.

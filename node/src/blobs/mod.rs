@@ -13,6 +13,7 @@
 //! This room never writes the database, decides what is wanted, or names a document. It holds to two rules: bytes are
 //! checked wherever they come in, also from this device's own disk; and what it says is done is durable.
 
+mod asking;
 mod board;
 mod bring;
 pub mod chunking;
@@ -25,6 +26,7 @@ mod gate;
 mod import;
 mod jobs;
 mod keep;
+mod pauses;
 mod pins;
 pub mod placement;
 mod rates;
@@ -52,11 +54,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use coffer_crdt::chunks::ChunkRoot;
+use coffer_protocol::blobs::Version;
 use coffer_protocol::identity::{DeviceId, Hash, VaultId};
 use coffer_protocol::keys::Keyring;
 use redb::ReadableDatabase;
 use tokio::sync::{mpsc, watch};
 
+pub use asking::Had;
 pub use bring::Filled;
 pub use content::Named;
 pub use drop::{Dropped, Dropping, file_of};
@@ -65,12 +69,13 @@ pub use freeing::{Leaving, Repacked, StoredFile};
 pub use gate::{Limits, Priority};
 pub use import::{Import, ImportJob, Imported};
 pub use jobs::{Group, NO_FOLDER, StoreJob, WriteJob};
+pub use pauses::Paused;
 pub use pins::Hold;
 pub use placement::{ChunkRow, Placement, Rows};
 pub use rates::Rate;
 pub use read::MAX_READ;
 pub use shelf::{FromShelf, Shelf};
-pub use sources::{ByteStream, Fetch, FolderPaths, Progress, Sources};
+pub use sources::{ByteStream, Fetch, FolderPaths, Opened, Progress, Sources};
 pub use store::{PACK_MAX, PACKED_MAX};
 pub use transfer::Transferred;
 pub use verify::{AtRest, Verified};
@@ -79,6 +84,7 @@ use coming::Coming;
 use gate::Gate;
 use jobs::{Job, Planned};
 use keep::StoreSink;
+use pauses::Pauses;
 use pins::Pins;
 use placement::{PlacementError, Reader};
 use rates::Rates;
@@ -124,6 +130,7 @@ struct Shared {
     gate: Arc<Gate>,
     pins: Arc<Pins>,
     coming: Coming,
+    pauses: Pauses,
 }
 
 impl Shared {
@@ -176,6 +183,7 @@ impl Blobs {
                 gate: Arc::default(),
                 pins: Arc::default(),
                 coming: Coming::default(),
+                pauses: Pauses::default(),
             }),
         })
     }
@@ -387,9 +395,14 @@ impl Blobs {
         }
     }
 
-    /// Answers batch GETs of `device` on a stream until it closes its half. Whether it may ask was checked by the caller.
-    pub async fn serve(&self, device: DeviceId, stream: impl ByteStream) -> Result<(), ServeError> {
-        serve::serve(Arc::clone(&self.shared), device, stream).await
+    /// Answers what `device` asks on a stream until it closes its half. Whether it may ask was checked by the caller.
+    pub async fn serve(
+        &self,
+        device: DeviceId,
+        version: Version,
+        stream: impl ByteStream,
+    ) -> Result<(), ServeError> {
+        serve::serve(Arc::clone(&self.shared), device, version, stream).await
     }
 
     /// After an unclean stop: reads what was written to the store since the start before, and gives the blobs whose bytes
@@ -426,6 +439,16 @@ impl Blobs {
     /// What transfers keep to, and when that changes.
     pub fn limits(&self) -> watch::Receiver<Limits> {
         self.shared.gate.subscribe()
+    }
+
+    /// Which other devices have said that transfers are paused there, now and from now on.
+    pub fn paused_elsewhere(&self) -> watch::Receiver<Paused> {
+        self.shared.pauses.subscribe()
+    }
+
+    /// `device` gives contents again, or is not there to be asked.
+    pub fn not_paused(&self, device: DeviceId) {
+        self.shared.pauses.said(device, false);
     }
 
     /// Bytes to and from each device, in total and just now.

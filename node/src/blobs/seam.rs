@@ -29,6 +29,8 @@ pub(super) struct Seam<'a> {
     folders: Option<Arc<dyn FolderPaths>>,
     /// The file that was read last: chunks of one file are mostly asked for together.
     last: Option<(Place, File)>,
+    /// The file that was looked at last without opening it, and whether it is there as it was recorded.
+    stood: Option<(Place, bool)>,
     /// Reused between calls.
     buffer: Vec<u8>,
 }
@@ -104,6 +106,7 @@ impl<'a> Seam<'a> {
             keyring: shared.keyring(),
             folders: shared.folders(),
             last: None,
+            stood: None,
             buffer: Vec::new(),
         })
     }
@@ -129,6 +132,36 @@ impl<'a> Seam<'a> {
             self.note_failed(*blob, placement);
         }
         Ok(false)
+    }
+
+    /// Whether `blob` is here, by what lies where it should be: nothing is read, so what has gone bad counts.
+    pub fn has(&mut self, blob: &Hash) -> Result<bool, BlobsError> {
+        let places = self.reader.places(blob)?;
+        Ok(places.iter().any(|placement| self.stands(blob, placement)))
+    }
+
+    /// Whether what a placement names is there, and a file as it was recorded.
+    fn stands(&mut self, blob: &Hash, placement: &Placement) -> bool {
+        let Some(place) = Plain::of(placement).map(|plain| plain.place) else {
+            return self.shared.store.has_file(blob, placement);
+        };
+        if let Some((_, stood)) = self.stood.filter(|(last, _)| *last == place) {
+            return stood;
+        }
+        let found = self
+            .path(place)
+            .and_then(|path| path.symlink_metadata().ok());
+        let stands = found
+            .filter(std::fs::Metadata::is_file)
+            .is_some_and(|found| match place {
+                Place::File(root, id) => {
+                    let folders = self.folders.as_ref();
+                    folders.is_some_and(|folders| folders.is_as_recorded(root, &id, &found))
+                }
+                Place::Kept(..) => true,
+            });
+        self.stood = Some((place, stands));
+        stands
     }
 
     /// Whether one place of `blob` gives it; appends its ciphertext to `out` if so.

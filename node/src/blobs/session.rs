@@ -10,7 +10,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use coffer_protocol::blobs::{Answers, MAX_BLOB, Wanted};
+use coffer_protocol::blobs::{Answers, Given, MAX_BLOB, Wanted};
 use coffer_protocol::frame::MAX_SEALED;
 use coffer_protocol::identity::DeviceId;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::board::{BATCH_BYTES, Item, Peer};
 use super::gate::{Busy, Priority, Way};
-use super::sources::Sources;
+use super::sources::{Opened, Sources};
 use super::transfer::{Delivery, Sink, Transfer};
 use super::{lock, wire};
 
@@ -83,7 +83,7 @@ impl<S: Sink> Transfer<S> {
         deliver: mpsc::Sender<Delivery>,
         priority: Priority,
     ) -> io::Result<()> {
-        let stream = in_time(sources.open(device)).await?;
+        let Opened { version, stream } = in_time(sources.open(device)).await?;
         let (reader, mut writer) = stream.split();
         let mut reader = BufReader::with_capacity(READ_AHEAD, reader);
         let (asked, mut batches) = mpsc::channel::<Asked>(REQUESTS - 1);
@@ -104,8 +104,8 @@ impl<S: Sink> Transfer<S> {
                     gate.take(Way::Down, self.board.bytes(&batch), limit);
                 }
                 let busy = gate.enter(device, priority);
-                let ids = self.board.blobs(&batch);
-                in_time(wire::write_request(&mut writer, self.shared.vault, ids)).await?;
+                let request = version.encode_get(self.shared.vault, self.board.blobs(&batch));
+                in_time(wire::write_request(&mut writer, &request)).await?;
                 let request = Asked { batch, _busy: busy };
                 if asked.send(request).await.is_err() {
                     break;
@@ -175,11 +175,17 @@ impl<S: Sink> Transfer<S> {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
             let item = batch[usize::from(header.index)];
-            let Some(len) = header.len else {
-                self.board.refused(item, inbox.peer);
-                continue;
+            let len = match header.given {
+                Given::Bytes(len) => len as usize,
+                given => {
+                    if given == Given::Paused {
+                        self.shared.pauses.said(inbox.device, true);
+                    }
+                    self.board.refused(item, inbox.peer);
+                    continue;
+                }
             };
-            let len = len as usize;
+            self.shared.pauses.said(inbox.device, false);
             if inbox.used + len > inbox.buffer.len() {
                 self.deliver(inbox).await?;
                 inbox.buffer = self.buffer();

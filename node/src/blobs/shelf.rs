@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
+use coffer_protocol::blobs::{Ask, Version};
 use coffer_protocol::identity::{DeviceId, Hash, VaultId};
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -13,13 +14,16 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 use tokio::task::JoinSet;
 
 use super::error::ServeError;
-use super::sources::{ByteStream, Sources};
+use super::sources::{ByteStream, Opened, Sources};
 use super::{lock, wire};
 
 /// Bytes on the way between the two ends.
 const ON_THE_WAY: usize = 256 << 10;
 /// Answers are sent once they have so many bytes.
 const FILL: usize = 1 << 20;
+
+/// What is spoken with a shelf: it is only ever asked for blobs.
+const VERSION: Version = Version::One;
 
 /// What holds sealed blobs.
 pub trait Shelf: Send + Sync + 'static {
@@ -50,7 +54,7 @@ impl Sources for FromShelf {
         vec![DeviceId([0; 32])]
     }
 
-    fn open(&self, _: DeviceId) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> {
+    fn open(&self, _: DeviceId) -> BoxFuture<'static, io::Result<Opened>> {
         let (near, far) = tokio::io::duplex(ON_THE_WAY);
         let (vault, shelf) = (self.vault, self.shelf.clone());
         let mut serving = lock(&self.serving);
@@ -60,7 +64,11 @@ impl Sources for FromShelf {
                 tracing::debug!(%error, "giving blobs of a backup ended");
             }
         });
-        Box::pin(async move { Ok(Box::new(Pipe(near)) as Box<dyn ByteStream>) })
+        let opened = Opened {
+            version: VERSION,
+            stream: Box::new(Pipe(near)),
+        };
+        Box::pin(async move { Ok(opened) })
     }
 
     fn changed(&self) -> BoxFuture<'static, ()> {
@@ -75,7 +83,7 @@ async fn serve(
     stream: impl ByteStream,
 ) -> Result<(), ServeError> {
     let (mut reader, mut writer) = stream.split();
-    while let Some(request) = wire::read_request(&mut reader).await? {
+    while let Some(Ask::Get(request)) = wire::read_request(&mut reader, VERSION).await? {
         let mut next = 0;
         while next < request.ids.len() {
             let (shelf, ids) = (shelf.clone(), request.ids.clone());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use coffer_protocol::blobs::Version;
 use coffer_protocol::identity::DeviceId;
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncWrite};
@@ -29,17 +30,30 @@ pub trait FolderPaths: Send + Sync + 'static {
     fn kept(&self, root: u32, name: &[u8; 24]) -> Option<PathBuf>;
 }
 
-/// A stream to another device, on the protocol [`coffer_protocol::version::BLOBS`].
+/// A stream to another device, on the protocol of a [`Version`].
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// A stream that was opened to a device.
+pub struct Opened {
+    /// What may be asked on it.
+    pub version: Version,
+    /// The stream.
+    pub stream: Box<dyn ByteStream>,
+}
 
 /// Who can be asked for blobs. The service implements it over the network.
 pub trait Sources: Send + Sync + 'static {
     /// Devices connected now that may hold what is wanted, best first.
     fn candidates(&self) -> Vec<DeviceId>;
 
-    /// Opens a stream to `device`.
-    fn open(&self, device: DeviceId) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>>;
+    /// Devices connected now that can be asked what they have, whether or not contents are fetched from them.
+    fn connected(&self) -> Vec<DeviceId> {
+        self.candidates()
+    }
+
+    /// Opens a stream to `device`, of the newest version that it speaks.
+    fn open(&self, device: DeviceId) -> BoxFuture<'static, io::Result<Opened>>;
 
     /// Resolves when the candidates may have changed since this was called (called, not polled).
     fn changed(&self) -> BoxFuture<'static, ()>;
@@ -105,7 +119,7 @@ impl Sources for Nobody {
         Vec::new()
     }
 
-    fn open(&self, _: DeviceId) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> {
+    fn open(&self, _: DeviceId) -> BoxFuture<'static, io::Result<Opened>> {
         Box::pin(async { Err(io::ErrorKind::NotConnected.into()) })
     }
 

@@ -5,22 +5,19 @@
 
 use std::io;
 
-use coffer_protocol::blobs::{AnswerHeader, MAX_REQUEST, Request};
-use coffer_protocol::identity::{Hash, VaultId};
+use coffer_protocol::blobs::{AnswerHeader, Ask, Given, MAX_REQUEST, Version};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::error::ServeError;
 
-/// Asks for `ids`, of which there may be [`coffer_protocol::blobs::MAX_IDS`].
+/// Sends an encoded request.
 pub(super) async fn write_request(
     writer: &mut (impl AsyncWrite + Unpin),
-    vault: VaultId,
-    ids: Vec<Hash>,
+    request: &[u8],
 ) -> io::Result<()> {
-    let request = Request { vault, ids }.encode();
     let mut message = Vec::with_capacity(4 + request.len());
     message.extend_from_slice(&(request.len() as u32).to_be_bytes());
-    message.extend_from_slice(&request);
+    message.extend_from_slice(request);
     writer.write_all(&message).await?;
     writer.flush().await
 }
@@ -28,7 +25,8 @@ pub(super) async fn write_request(
 /// Reads the next request; `None` where the stream ends before one.
 pub(super) async fn read_request(
     reader: &mut (impl AsyncRead + Unpin),
-) -> Result<Option<Request>, ServeError> {
+    version: Version,
+) -> Result<Option<Ask>, ServeError> {
     let mut prefix = [0; 4];
     // A stream may end before a message, not inside it.
     if reader.read(&mut prefix[..1]).await? == 0 {
@@ -41,22 +39,27 @@ pub(super) async fn read_request(
     }
     let mut bytes = vec![0; len];
     reader.read_exact(&mut bytes).await?;
-    let request =
-        Request::decode(&bytes).map_err(|error| ServeError::BadRequest(error.to_string()))?;
-    Ok(Some(request))
+    let ask = version.decode(&bytes);
+    ask.map(Some)
+        .map_err(|error| ServeError::BadRequest(error.to_string()))
 }
 
 /// Appends the header of an answer to `buffer`, as missing; gives where it is.
 pub(super) fn begin_answer(index: u16, buffer: &mut Vec<u8>) -> usize {
     let at = buffer.len();
-    buffer.extend_from_slice(&AnswerHeader { index, len: None }.encode());
+    answer(index, Given::Missing, buffer);
     at
+}
+
+/// Appends an answer without bytes.
+pub(super) fn answer(index: u16, given: Given, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(&AnswerHeader { index, given }.encode());
 }
 
 /// The blob of the header at `at` was appended: says so in the header.
 pub(super) fn end_answer(at: usize, index: u16, buffer: &mut [u8]) {
-    let len = Some((buffer.len() - at - AnswerHeader::LEN) as u32);
-    buffer[at..at + AnswerHeader::LEN].copy_from_slice(&AnswerHeader { index, len }.encode());
+    let given = Given::Bytes((buffer.len() - at - AnswerHeader::LEN) as u32);
+    buffer[at..at + AnswerHeader::LEN].copy_from_slice(&AnswerHeader { index, given }.encode());
 }
 
 /// Reads the next header of an answer.

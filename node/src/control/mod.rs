@@ -62,7 +62,7 @@ pub use lock::DataLock;
 pub use locking::{MAX_PASSPHRASE, Passphrase, Protection};
 pub use question::{Answer, Ask, Question};
 pub use reply::{
-    Content, FileRevision, FileRow, FolderMerge, FolderRow, IgnoreRule, IgnoredRow, Item,
+    Content, FileRevision, FileRow, FolderMerge, FolderRow, Holder, IgnoreRule, IgnoredRow, Item,
     Progress, Reply, SettledPaths, Skipped, Stage,
 };
 pub use request::Request;

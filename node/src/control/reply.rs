@@ -422,6 +422,18 @@ pub struct Content {
     pub here: bool,
 }
 
+/// Another device, or a host, that has a content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its name.
+    pub name: String,
+    /// Whether it is connected now. Else it is as it said last.
+    pub connected: bool,
+    /// Whether it gives nothing now, because transfers are paused there.
+    #[serde(default)]
+    pub paused: bool,
+}
+
 /// One earlier content of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRevision {
@@ -433,6 +445,13 @@ pub struct FileRevision {
     pub device: String,
     /// The content.
     pub content: Content,
+    /// Other devices and hosts that have what is not here of it; empty where all of it is here.
+    #[serde(default)]
+    pub on: Vec<Holder>,
+    /// Names of those that may have it, and cannot be asked now. Where this and `on` are empty and it is not here, no
+    /// device and no host has it.
+    #[serde(default)]
+    pub perhaps_on: Vec<String>,
     /// For how long it is kept.
     pub kept: super::KeptAs,
     /// Until when, where that is not for ever.

@@ -122,6 +122,9 @@ pub struct DeviceStatus {
     pub contents_in: u64,
     /// Bytes of sealed contents that went to it since coffer was started here.
     pub contents_out: u64,
+    /// Whether it said, when it was asked for contents, that transfers are paused there, and not since that they go on.
+    #[serde(default)]
+    pub paused: bool,
     /// What it is known to hold, by its own latest signed statement; absent where none has arrived.
     pub holding: Option<Holding>,
 }

@@ -21,6 +21,12 @@ pub struct StorageStatus {
     pub kept: Amount,
     /// Contents of which fewer copies are known than are wanted.
     pub at_risk: AtRisk,
+    /// Of what a command has just said is to be kept: files that are not here and do not come now.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub lacking_count: u64,
+    /// Which, and why; of very many only the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<super::Skipped>,
 }
 
 /// Whether everything is kept.

@@ -1,11 +1,13 @@
-//! `/coffer/blobs/1`: devices of a vault get its blobs back, in whatever order the store reads them cheapest. What the disk
-//! has damaged is not given: it counts as missing from then on.
+//! `/coffer/blobs`: devices of a vault get its blobs back, in whatever order the store reads them cheapest, or ask which are
+//! here. What the disk has damaged is not given: it counts as missing from then on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coffer_protocol::blobs::{AnswerHeader, MAX_REQUEST, Request, is_blob};
+use coffer_protocol::blobs::{
+    AnswerHeader, Ask, Given, MAX_REQUEST, RESUMED, Request, Version, is_blob,
+};
 use coffer_protocol::identity::DeviceId;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
@@ -23,7 +25,7 @@ const STALL: Duration = Duration::from_secs(60);
 const FILL: usize = 256 << 10;
 
 /// Carries one stream to its end.
-pub async fn serve(host: &Arc<Host>, stream: Stream) {
+pub async fn serve(host: &Arc<Host>, version: Version, stream: Stream) {
     let device = DeviceId(stream.device());
     let (mut read, mut write) = stream.split();
     let pace = host.pace(device.0);
@@ -38,17 +40,27 @@ pub async fn serve(host: &Arc<Host>, stream: Stream) {
             break;
         }
         pace.took(frame.len()).await;
-        let Ok(request) = Request::decode(&frame) else {
+        let Ok(ask) = version.decode(&frame) else {
             host.metrics.refused("malformed");
             return;
         };
-        if admitted(host, request.vault, device).await.is_none() {
+        let vault = match &ask {
+            Ask::Get(request) | Ask::Has(request) => request.vault,
+            Ask::Resumes(vault) => *vault,
+        };
+        if admitted(host, vault, device).await.is_none() {
             return;
         }
         let Ok(_room) = host.giving.acquire().await else {
             return;
         };
-        match give(host, request, &mut write).await {
+        let answered = match ask {
+            Ask::Get(request) => give(host, request, &mut write).await,
+            Ask::Has(request) => tell(host, request, &mut write).await,
+            // A host never pauses.
+            Ask::Resumes(_) => Ok(said(&mut write, &[RESUMED]).await),
+        };
+        match answered {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
@@ -92,7 +104,8 @@ async fn give(
             .bytes
             .as_ref()
             .and_then(|bytes| u32::try_from(bytes.len()).ok());
-        buffer.extend_from_slice(&AnswerHeader { index, len }.encode());
+        let given = Given::bytes(len);
+        buffer.extend_from_slice(&AnswerHeader { index, given }.encode());
         if let Some(bytes) = blob.bytes {
             host.metrics.blob_bytes_out.inc_by(bytes.len() as u64);
             if bytes.len() >= FILL {
@@ -112,8 +125,28 @@ async fn give(
         }
     }
     scrubbing::doubt(host, request.vault, &doubtful).await?;
-    Ok(send(write, &buffer).await
-        && matches!(tokio::time::timeout(STALL, write.flush()).await, Ok(Ok(()))))
+    Ok(said(write, &buffer).await)
+}
+
+/// Answers which blobs are here, without claiming them for anybody. `Ok(false)` as in [`give`].
+async fn tell(
+    host: &Host,
+    request: Request,
+    write: &mut (impl futures::io::AsyncWrite + Unpin),
+) -> Result<bool, StoreError> {
+    let had = host.store.have(request.vault, request.ids, false).await?;
+    let mut words = Vec::with_capacity(had.len() * AnswerHeader::LEN);
+    for (index, is_here) in (0..).zip(had) {
+        let given = if is_here { Given::Here } else { Given::Missing };
+        words.extend_from_slice(&AnswerHeader { index, given }.encode());
+    }
+    Ok(said(write, &words).await)
+}
+
+/// Writes the last of an answer, and sends it off.
+async fn said(write: &mut (impl futures::io::AsyncWrite + Unpin), bytes: &[u8]) -> bool {
+    send(write, bytes).await
+        && matches!(tokio::time::timeout(STALL, write.flush()).await, Ok(Ok(())))
 }
 
 /// Writes everything; gives up when nothing moves for [`STALL`].

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_protocol::blobs::Version;
 use coffer_protocol::version;
 use futures::future::BoxFuture;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -33,6 +34,7 @@ pub fn protocols() -> Vec<Protocol> {
     vec![
         protocol(version::REPLICATE, 8),
         protocol(version::BLOBS, 8),
+        protocol(version::BLOBS_2, 8),
         protocol(version::RELAY_BLOBS, 4),
         protocol(version::RELAY_JOIN, 2),
         protocol(version::RECOVER_PROTOCOL, 2),
@@ -51,6 +53,7 @@ pub async fn run(host: Arc<Host>, mut incoming: Incoming) {
     };
     let mut replicate = take(version::REPLICATE);
     let mut give = take(version::BLOBS);
+    let mut give_2 = take(version::BLOBS_2);
     let mut deposit = take(version::RELAY_BLOBS);
     let mut join = take(version::RELAY_JOIN);
     let mut recover = take(version::RECOVER_PROTOCOL);
@@ -63,7 +66,10 @@ pub async fn run(host: Arc<Host>, mut incoming: Incoming) {
                 Box::pin(async move { session::hold(&host, stream).await })
             }),
             Some(inbound) = give.recv() => admit(&host, inbound, "blobs", &mut tasks, |host, stream| {
-                Box::pin(async move { giving::serve(&host, stream).await })
+                Box::pin(async move { giving::serve(&host, Version::One, stream).await })
+            }),
+            Some(inbound) = give_2.recv() => admit(&host, inbound, "blobs", &mut tasks, |host, stream| {
+                Box::pin(async move { giving::serve(&host, Version::Two, stream).await })
             }),
             Some(inbound) = deposit.recv() => admit(&host, inbound, "relay-blobs", &mut tasks, |host, stream| {
                 Box::pin(async move { deposit::serve(&host, stream).await })

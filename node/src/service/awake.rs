@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coffer_protocol::blobs::Version;
 use coffer_protocol::version;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,8 +20,8 @@ pub struct Awake {
     pub identity: Identity,
     /// The network, unless the node was started without one.
     pub net: Option<Net>,
-    /// Inbound streams for contents.
-    pub blob_streams: Option<Streams>,
+    /// Inbound streams for contents, of each version.
+    pub blob_streams: Vec<(Version, Streams)>,
     /// Inbound streams of replication.
     pub replicate_streams: Option<Streams>,
     /// Inbound streams of who has the vault's words.
@@ -98,7 +99,10 @@ impl Node {
         let awake = Arc::new(Awake {
             identity,
             net,
-            blob_streams: take(version::BLOBS).map(shared),
+            blob_streams: [Version::One, Version::Two]
+                .into_iter()
+                .filter_map(|version| Some((version, shared(take(version.protocol())?))))
+                .collect(),
             replicate_streams: take(version::REPLICATE).map(shared),
             recover_streams: take(version::RECOVER_PROTOCOL).map(shared),
             pairing: Mutex::new(None),

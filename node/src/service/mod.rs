@@ -32,6 +32,7 @@ mod locking;
 mod login;
 pub(crate) mod memory;
 mod pairing;
+mod pauses;
 mod purging;
 mod recovering;
 mod recovery;
@@ -48,6 +49,7 @@ mod trash;
 mod tries;
 mod unsyncing;
 mod versions;
+mod whereabouts;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -377,6 +379,7 @@ async fn start_network(
         protocols: vec![
             protocol(version::REPLICATE, REPLICATE_PER_DEVICE),
             protocol(version::BLOBS, BLOBS_PER_DEVICE),
+            protocol(version::BLOBS_2, BLOBS_PER_DEVICE),
             protocol(version::PAIR, PAIR_PER_DEVICE),
             protocol(version::RECOVER_PROTOCOL, PAIR_PER_DEVICE),
         ],

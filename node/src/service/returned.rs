@@ -8,22 +8,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_crdt::files::FileId;
-use coffer_protocol::eviction::Naming;
+use tokio::time::Instant;
 
-use super::running::{Running, blobs_error, commit_error};
+use super::running::{Running, commit_error};
+use super::whereabouts::{self, Sought, Whereabouts};
 use super::{storage, store_error};
 use crate::control::{ControlError, Skipped};
 use crate::vault::storage::Plan;
 
+/// Files that are looked for; of very many only so many.
+const LOOKED_FOR: usize = 4096;
 /// Files that are named; a count tells of more.
 const NAMED: usize = 100;
-/// How long devices that are connected are given to say anew what they have.
+/// How long devices that are connected are given to take in what was done here.
 const SAID_WITHIN: Duration = Duration::from_secs(3);
+/// How long until they are asked again, unless one says something before.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
 
 /// Those that came back without their contents.
 #[derive(Default)]
 pub(super) struct Lacking {
-    /// How many.
+    /// How many, of those that were looked for.
     pub count: u64,
     /// Which, and who has the content, if anybody; of very many only the first.
     pub named: Vec<Skipped>,
@@ -35,44 +40,61 @@ pub(super) async fn lacking(
     tops: &[FileId],
 ) -> Result<Lacking, ControlError> {
     let mut absent = Vec::new();
-    for id in wanted_below(running, tops)? {
+    for id in wanted_below(running, tops)?.into_iter().take(LOOKED_FOR) {
         let state = running.vault.file(id).map_err(store_error)?;
-        let Some(content) = state.and_then(|state| state.content) else {
-            continue;
-        };
-        // What a long list names may be here all the same.
-        let is_here = running.blobs.has_all(&content.root).await;
-        if !is_here.map_err(blobs_error)? {
-            let naming = Naming {
-                actor: content.dot.writer,
-                seq: content.dot.seq,
-            };
-            absent.push((id, naming));
+        if let Some(content) = state.and_then(|state| state.content) {
+            absent.push((id, Sought::of(running, id, &content)));
         }
     }
     let mut lacking = Lacking::default();
     if absent.is_empty() {
         return Ok(lacking);
     }
-    let _ = tokio::time::timeout(SAID_WITHIN, all_have_said(running)).await;
+    let (ids, sought): (Vec<FileId>, Vec<Sought>) = absent.into_iter().unzip();
+    let found = look(running, &sought).await?;
     let settings = storage::settings(running).await?;
-    for (id, naming) in absent {
+    let paused = running.blobs.limits().borrow().paused;
+    for (id, found) in ids.into_iter().zip(found) {
         let elsewhere = {
             let tree = running.vault.tree();
             !Plan::new(&tree, &settings, running.folders.vault_folders()).keeps(id)
         };
-        let reason = storage::why_lacking(running, id, naming, elsewhere).await;
-        let Some(reason) = reason else {
+        let by_right = elsewhere && !found.on.is_empty();
+        // What a long list names may be here all the same.
+        if found.here || by_right || found.comes() && !paused {
             continue;
-        };
+        }
         lacking.count += 1;
         if lacking.named.len() < NAMED
             && let Some(path) = running.vault.tree().path(id)
         {
+            let reason = found.why_not_here(paused);
             lacking.named.push(Skipped { path, reason });
         }
     }
     Ok(lacking)
+}
+
+/// Where these are. A device that is just doing what was done here, and has a file in its hands for that, says for a moment
+/// that it is not there: so who does not have them is asked again, until it has said that it is as far as this device.
+async fn look(running: &Arc<Running>, sought: &[Sought]) -> Result<Vec<Whereabouts>, ControlError> {
+    let until = Instant::now() + SAID_WITHIN;
+    let mut activity = running.vault.activity();
+    let mut settled = false;
+    loop {
+        let found = whereabouts::find(running, sought).await?;
+        let is_known = found.iter().all(|found| found.here || !found.on.is_empty());
+        let alone = running.fetch.sources.connected().is_empty();
+        if is_known || alone || settled || Instant::now() >= until {
+            return Ok(found);
+        }
+        // Once more after the last has said so.
+        settled = all_have_said(running).await?;
+        let _ = tokio::time::timeout(ASK_AGAIN, activity.changed()).await;
+        if settled {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
 }
 
 /// Files that count as not here, among these and what is shown below them.
@@ -93,24 +115,15 @@ fn wanted_below(running: &Running, tops: &[FileId]) -> Result<Vec<FileId>, Contr
     Ok(found.into_iter().collect())
 }
 
-/// Waits until every device that is connected has said what it has of all that is known here.
-async fn all_have_said(running: &Running) -> Result<(), ControlError> {
-    let mut activity = running.vault.activity();
-    loop {
-        let connected = running.fetch.sources.candidates();
-        let said = running
-            .vault
-            .inspect(move |core| {
-                let state = core.state();
-                let mut others = state.others(core.device());
-                others.all(|(_, held)| {
-                    !connected.contains(&held.device) || held.entries.covers_clock(&state.clock)
-                })
-            })
-            .await
-            .map_err(commit_error)?;
-        if said || activity.changed().await.is_err() {
-            return Ok(());
-        }
-    }
+/// Whether every device that is connected has said what it has of all that is known here.
+async fn all_have_said(running: &Running) -> Result<bool, ControlError> {
+    let connected = running.fetch.sources.connected();
+    let said = running.vault.inspect(move |core| {
+        let state = core.state();
+        let mut others = state.others(core.device());
+        others.all(|(_, held)| {
+            !connected.contains(&held.device) || held.entries.covers_clock(&state.clock)
+        })
+    });
+    said.await.map_err(commit_error)
 }

@@ -120,7 +120,7 @@ impl Running {
         blobs.set_folders(Arc::new(paths.clone()));
         let limiting = limits::Limiting::load(vault.database(), &blobs).map_err(store_error)?;
         let checking = check::Checking::load(vault.database()).map_err(store_error)?;
-        let connected = sources::Connected::new(vault.clone(), net.clone(), blobs.limits());
+        let connected = sources::Connected::new(vault.clone(), net.clone(), &blobs);
         let fetch = Fetch::from(connected);
         let keeper = keeper::Keeper::default();
         let running = Arc::new(Running {
@@ -158,14 +158,20 @@ impl Running {
                     stopping.clone(),
                 ));
             }
-            if let Some(streams) = awake.blob_streams.clone() {
+            for (version, streams) in awake.blob_streams.clone() {
                 running.spawn(sources::serve(
                     vault.clone(),
                     blobs.clone(),
+                    version,
                     streams,
                     stopping.clone(),
                 ));
             }
+            running.spawn(super::pauses::run(
+                running.clone(),
+                net.clone(),
+                stopping.clone(),
+            ));
         }
         if let Some(streams) = awake.recover_streams.clone() {
             running.spawn(super::recovering::serve(

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_protocol::blobs::Version;
 use coffer_protocol::identity::DeviceId;
-use coffer_protocol::version;
 use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::sessions::holds_keys;
 use super::stopped;
-use crate::blobs::{Blobs, ByteStream, Limits, Sources};
-use crate::net::{Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol};
+use crate::blobs::{Blobs, Limits, Opened, Paused, Sources};
+use crate::net::{Device, Multiaddr, Net, NetEvent, OpenError, Stream, StreamProtocol};
 use crate::vault::VaultHandle;
 
 /// After a host said something, how long more is let come: while another device brings it contents it says so all the
@@ -26,17 +26,32 @@ pub struct Connected {
     vault: VaultHandle,
     net: Option<Net>,
     limits: watch::Receiver<Limits>,
+    paused_elsewhere: watch::Receiver<Paused>,
 }
 
 impl Connected {
-    /// Sources among the devices that `net` connects, none while `limits` say that transfers are paused.
-    pub fn new(
-        vault: VaultHandle,
-        net: Option<Net>,
-        limits: watch::Receiver<Limits>,
-    ) -> Arc<Connected> {
-        Arc::new(Connected { vault, net, limits })
+    /// Sources among the devices that `net` connects, none while transfers are paused here.
+    pub fn new(vault: VaultHandle, net: Option<Net>, blobs: &Blobs) -> Arc<Connected> {
+        Arc::new(Connected {
+            vault,
+            net,
+            limits: blobs.limits(),
+            paused_elsewhere: blobs.paused_elsewhere(),
+        })
     }
+}
+
+/// Devices that `net` connects and that talk with this vault, paused here or not.
+pub fn connected(vault: &VaultHandle, net: &Net) -> Vec<DeviceId> {
+    let mut devices: Vec<DeviceId> = net
+        .connections()
+        .into_iter()
+        .map(|connection| DeviceId(connection.device))
+        .collect();
+    devices.sort_unstable();
+    devices.dedup();
+    devices.retain(|device| vault.has_session(*device));
+    devices
 }
 
 impl Sources for Connected {
@@ -47,26 +62,31 @@ impl Sources for Connected {
         if self.limits.borrow().paused {
             return Vec::new();
         }
-        let mut devices: Vec<DeviceId> = net
-            .connections()
-            .into_iter()
-            .map(|connection| DeviceId(connection.device))
-            .collect();
-        devices.sort_unstable();
-        devices.dedup();
-        devices.retain(|device| self.vault.has_session(*device));
-        devices
+        connected(&self.vault, net)
     }
 
-    fn open(&self, device: DeviceId) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> {
+    fn connected(&self) -> Vec<DeviceId> {
+        let net = self.net.as_ref();
+        net.map(|net| connected(&self.vault, net))
+            .unwrap_or_default()
+    }
+
+    fn open(&self, device: DeviceId) -> BoxFuture<'static, io::Result<Opened>> {
         let net = self.net.clone();
         async move {
             let net = net.ok_or(io::ErrorKind::NotConnected)?;
-            let stream = net
-                .open(device.0, StreamProtocol::new(version::BLOBS))
-                .await
-                .map_err(io::Error::other)?;
-            Ok(Box::new(stream) as Box<dyn ByteStream>)
+            let open = |version: Version| {
+                let protocol = StreamProtocol::new(version.protocol());
+                net.open(device.0, protocol)
+            };
+            let (version, stream) = match open(Version::Two).await {
+                Err(OpenError::Unsupported) => (Version::One, open(Version::One).await),
+                opened => (Version::Two, opened),
+            };
+            Ok(Opened {
+                version,
+                stream: Box::new(stream.map_err(io::Error::other)?),
+            })
         }
         .boxed()
     }
@@ -82,7 +102,13 @@ impl Sources for Connected {
         news.mark_unchanged();
         let mut limits = self.limits.clone();
         limits.mark_unchanged();
+        let mut paused = self.paused_elsewhere.clone();
+        let before = paused.borrow().ended;
         async move {
+            let goes_on = async {
+                let _ = paused.wait_for(|now| now.ended != before).await;
+            };
+            tokio::pin!(goes_on);
             loop {
                 tokio::select! {
                     event = events.recv() => match event {
@@ -99,6 +125,7 @@ impl Sources for Connected {
                     }
                     // Only a pause changes who can be asked, but that is rare enough.
                     _ = limits.changed() => return,
+                    () = &mut goes_on => return,
                 }
             }
         }
@@ -106,10 +133,11 @@ impl Sources for Connected {
     }
 }
 
-/// Answers other devices' requests for bytes.
+/// Answers what other devices ask on streams of one version.
 pub async fn serve(
     vault: VaultHandle,
     blobs: Blobs,
+    version: Version,
     streams: Arc<Mutex<mpsc::Receiver<(Device, Stream)>>>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -127,7 +155,7 @@ pub async fn serve(
                 }
                 let blobs = blobs.clone();
                 serving.spawn(async move {
-                    if let Err(error) = blobs.serve(DeviceId(device), stream).await {
+                    if let Err(error) = blobs.serve(DeviceId(device), version, stream).await {
                         tracing::debug!(%error, "serving contents ended");
                     }
                 });

@@ -156,6 +156,7 @@ async fn fill(
         .bytes
         .saturating_sub(Due::come(running, &known.storage)?);
     let rates = running.blobs.rates();
+    let paused = running.blobs.paused_elsewhere().borrow().devices.clone();
     for (device, ..) in known
         .devices
         .iter()
@@ -181,6 +182,7 @@ async fn fill(
             reach,
             contents_in: rate.received,
             contents_out: rate.sent,
+            paused: paused.contains(device),
             holding,
         };
         if *device == me {

@@ -12,7 +12,8 @@ use crate::units::{bytes, date, short};
 
 /// List the contents that a file had, latest first
 ///
-/// With each: when it was recorded, on which device, its size, and until when it is kept; see `coffer versions show`.
+/// With each: when it was recorded, on which device, its size, until when it is kept (see `coffer versions show`), and
+/// where it is if not here.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer file history Papers/letter.pdf\n  \
@@ -36,12 +37,36 @@ impl History {
     }
 }
 
+/// Where a content is that is not here.
+fn elsewhere(revision: &FileRevision) -> String {
+    let quoted = |name: &str| format!("\"{}\"", shown(name));
+    let on = revision.on.iter().map(|holder| {
+        let state = match (holder.connected, holder.paused) {
+            (false, _) => ", not connected",
+            (true, true) => ", paused there",
+            (true, false) => "",
+        };
+        format!("{}{state}", quoted(&holder.name))
+    });
+    let on: Vec<String> = on.collect();
+    let perhaps: Vec<String> = revision
+        .perhaps_on
+        .iter()
+        .map(|name| quoted(name))
+        .collect();
+    match (revision.content.here, &on[..], &perhaps[..]) {
+        (true, ..) => String::new(),
+        (_, [], []) => "  (on no device)".into(),
+        (_, [], perhaps) => format!(
+            "  (perhaps on {}, which cannot be asked now)",
+            perhaps.join(", ")
+        ),
+        (_, on, _) => format!("  (on {})", on.join("; ")),
+    }
+}
+
 fn line(revision: &FileRevision) -> String {
-    let elsewhere = if revision.content.here {
-        ""
-    } else {
-        "  (on another device)"
-    };
+    let elsewhere = elsewhere(revision);
     let kept = match (revision.kept, revision.kept_until_ms) {
         (KeptAs::Present, _) => "present".to_owned(),
         (KeptAs::Tagged, _) => "tagged".to_owned(),

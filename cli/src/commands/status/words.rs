@@ -67,7 +67,10 @@ pub fn describe(state: &Status, now_ms: u64) -> String {
         );
     }
     if state.missing_here != Missing::default() {
-        row("Not here", missing(&state.missing_here));
+        row(
+            "Not here",
+            format!("{}{}", missing(&state.missing_here), paused_on(state)),
+        );
     }
     let storage = &state.storage;
     if storage.at_risk.nowhere.files > 0 && have_said_all(state) {
@@ -222,6 +225,16 @@ fn have_said_all(state: &Status) -> bool {
         })
 }
 
+/// Other devices that give nothing now.
+fn paused_on(state: &Status) -> String {
+    let paused = state.devices.iter().filter(|device| device.paused);
+    let names: Vec<_> = paused.map(|device| shown(&device.device.name)).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!("; transfers are paused on {}", names.join(", ")),
+    }
+}
+
 /// How much is lacking, in words.
 pub fn missing(missing: &Missing) -> String {
     let mut parts = Vec::new();
@@ -267,6 +280,9 @@ fn describe_device(text: &mut String, status: &DeviceStatus, state: &Status, now
                     bytes(*in_per_s),
                     bytes(*out_per_s)
                 );
+            }
+            if status.paused {
+                reach.push_str(", transfers are paused there");
             }
             reach
         }
@@ -356,6 +372,7 @@ pub(super) mod tests {
             reach,
             contents_in: 0,
             contents_out: 0,
+            paused: false,
             holding,
         }
     }

@@ -62,6 +62,19 @@ pub fn describe(status: &StorageStatus) -> String {
             row("", format!("and {} more", number(more)));
         }
     }
+    if status.lacking_count > 0 {
+        row("Not coming", count(status.lacking_count, "file", "files"));
+        for file in &status.lacking {
+            row(
+                "",
+                format!("{}: {}", shown(&file.path), shown(&file.reason)),
+            );
+        }
+        let more = status.lacking_count - status.lacking.len() as u64;
+        if more > 0 {
+            row("", format!("and {} more", number(more)));
+        }
+    }
     text
 }
 
@@ -75,7 +88,7 @@ fn amount(amount: Amount) -> String {
 
 #[cfg(test)]
 mod tests {
-    use coffer_node::control::{AtRisk, StorageRule};
+    use coffer_node::control::{AtRisk, Skipped, StorageRule};
 
     use super::*;
 
@@ -105,6 +118,11 @@ mod tests {
                 nowhere: of(0, 0),
                 names: vec!["a\u{1b}.txt".into()],
             },
+            lacking_count: 2,
+            lacking: vec![Skipped {
+                path: "Papers/b.txt".into(),
+                reason: "it is on \"attic\"".into(),
+            }],
         };
         let expected = "\
 Keeps        what is pinned, and the rest on demand
@@ -117,6 +135,9 @@ Can be freed 0 files (0 B); over the limit, until another device is known to kee
 At risk      2 files (900 B)
              1 file (400 B) known to be on this device only
              a\\u{1b}.txt
+             and 1 more
+Not coming   2 files
+             Papers/b.txt: it is on \"attic\"
              and 1 more
 ";
         assert_eq!(describe(&status), expected);

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
+use coffer_protocol::blobs::Version;
 use coffer_protocol::identity::{DeviceId, SpaceId, VaultId};
 use coffer_protocol::keys::{EpochKey, Keyring, SpaceSecret};
 use futures::FutureExt;
@@ -17,7 +18,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, DuplexStream, ReadBuf};
 
 use crate::blobs::placement::{self, Reader, Rows};
 use crate::blobs::{
-    Blobs, ByteStream, Fetch, FolderPaths, Group, Import, ImportJob, Imported, Sources, StoreJob,
+    Blobs, Fetch, FolderPaths, Group, Import, ImportJob, Imported, Opened, Sources, StoreJob,
     Transferred, WriteError, WriteJob,
 };
 
@@ -240,6 +241,8 @@ pub struct Faults {
     pub cut_at: Option<u64>,
     /// Gives nothing more, and does not end, when this many bytes were received.
     pub stall_at: Option<u64>,
+    /// Is of an earlier program, which speaks this.
+    pub speaks: Option<Version>,
 }
 
 #[derive(Default)]
@@ -277,17 +280,20 @@ impl Sources for Peers {
         self.0.keys().copied().collect()
     }
 
-    fn open(&self, device: DeviceId) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> {
+    fn open(&self, device: DeviceId) -> BoxFuture<'static, io::Result<Opened>> {
         let (blobs, faults) = self.0[&device].clone();
+        let version = faults.speaks.unwrap_or(Version::Two);
         async move {
             let blobs = blobs.ok_or(io::ErrorKind::ConnectionRefused)?;
             let (here, there) = tokio::io::duplex(256 << 10);
             tokio::spawn(async move {
-                let _ = blobs
-                    .serve(DeviceId([0xee; 32]), Pipe::new(there, Faults::default()))
-                    .await;
+                let stream = Pipe::new(there, Faults::default());
+                let _ = blobs.serve(DeviceId([0xee; 32]), version, stream).await;
             });
-            Ok(Box::new(Pipe::new(here, faults)) as Box<dyn ByteStream>)
+            Ok(Opened {
+                version,
+                stream: Box::new(Pipe::new(here, faults)),
+            })
         }
         .boxed()
     }

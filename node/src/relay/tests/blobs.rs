@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coffer_protocol::blobs::{AnswerHeader, Request as Get};
+use coffer_protocol::blobs::{AnswerHeader, Ask, Given, RESUMED, Request as Get};
 use coffer_protocol::grants::Role;
 use coffer_protocol::identity::{DeviceKey, Hash, StoreId};
 use coffer_protocol::log::Clock;
@@ -42,12 +42,43 @@ async fn get(puppet: &Puppet, vault: &TestVault, ids: Vec<Hash>) -> Vec<(u16, Op
     let mut found = Vec::new();
     while let Some((header, behind)) = rest.split_first_chunk::<{ AnswerHeader::LEN }>() {
         let header = AnswerHeader::decode(header);
-        let len = header.len.unwrap_or(0) as usize;
-        found.push((header.index, header.len.map(|_| behind[..len].to_vec())));
-        rest = &behind[len..];
+        let len = match header.given {
+            Given::Bytes(len) => Some(len as usize),
+            _ => None,
+        };
+        found.push((header.index, len.map(|len| behind[..len].to_vec())));
+        rest = &behind[len.unwrap_or(0)..];
     }
     found.sort();
     found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_says_which_blobs_it_has_without_giving_or_claiming_them() {
+    let host = TestHost::new("").await;
+    let (vault, owner) = TestVault::bound_to(&host).await;
+    let blobs = [vec![1; 500], vec![2; 500]];
+    owner.put(vault.id, &blobs).await;
+    let ids = vec![id_of(&blobs[1]), Hash([9; 32]), id_of(&blobs[0])];
+    let mut stream = owner.open(version::BLOBS_2).await;
+    let has = Ask::Has(Get {
+        vault: vault.id,
+        ids,
+    });
+    for ask in [has, Ask::Resumes(vault.id)] {
+        write_frame(&mut stream, &ask.encode(), 1 << 20)
+            .await
+            .unwrap();
+    }
+    stream.close().await.unwrap();
+    let said = rest_of(&mut stream).await;
+    let answers = [Given::Here, Given::Missing, Given::Here];
+    let answers = (0..).zip(answers);
+    let mut expected: Vec<u8> = answers
+        .flat_map(|(index, given)| AnswerHeader { index, given }.encode())
+        .collect();
+    expected.push(RESUMED);
+    assert_eq!(said, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use coffer_crdt::files::{self, FileId, Kind};
-use coffer_protocol::eviction::Naming;
 
 use super::super::running::{Running, commit_error};
+use super::super::whereabouts::{self, Sought};
 use super::super::{Node, storage, store_error};
 use super::history::find_content;
 use super::telling::Telling;
@@ -127,6 +127,9 @@ pub async fn get(
         return Err(match kind {
             ErrorKind::Conflict => error.with_code("file-exists"),
             _ if running.blobs.limits().borrow().paused => error.with_code("paused"),
+            _ if !running.blobs.paused_elsewhere().borrow().devices.is_empty() => {
+                error.with_code("paused-there")
+            }
             _ => error,
         });
     }
@@ -376,18 +379,13 @@ async fn write_batch(
     }
 }
 
-/// Why a content cannot be had now. Of earlier ones no device says whether it has them.
+/// Why a content cannot be had now.
 async fn not_to_be_had(running: &Arc<Running>, id: FileId, content: &files::Content) -> String {
-    let present = running.vault.file(id).ok().flatten();
-    match present.and_then(|file| file.content) {
-        Some(present) if present.hash == content.hash => {
-            let naming = Naming {
-                actor: present.dot.writer,
-                seq: present.dot.seq,
-            };
-            storage::who_has(running, id, naming).await
-        }
-        _ => "this earlier content is on no device that can be reached now".into(),
+    let sought = [Sought::of(running, id, content)];
+    let found = whereabouts::find(running, &sought).await;
+    match found.unwrap_or_default().pop() {
+        Some(found) if !found.here => found.why_not_here(running.blobs.limits().borrow().paused),
+        _ => "its content cannot be read on this device now".into(),
     }
 }
 

@@ -8,8 +8,9 @@ use coffer_crdt::retention::{Kept, Version, VersionId, kept};
 use redb::ReadableDatabase;
 
 use super::super::documents::Names;
-use super::super::running::{Running, blobs_error, commit_error};
-use super::super::{Node, store_error};
+use super::super::running::{Running, commit_error};
+use super::super::whereabouts::{self, Sought, Whereabouts};
+use super::super::{Node, keeper, store_error};
 use super::resolve;
 use crate::blobs::Hold;
 use crate::control::{Content, ControlError, ErrorKind, FileRevision, KeptAs, Reply};
@@ -79,7 +80,7 @@ impl Past {
         revision: &coffer_crdt::Revision,
         content: &files::Content,
         names: &Names,
-        is_here: bool,
+        found: Whereabouts,
     ) -> FileRevision {
         let version = content.version();
         let until = match self.kept.get(&version) {
@@ -96,8 +97,10 @@ impl Past {
                 modified_ms: content.mtime_ms,
                 executable: content.executable,
                 link: content.target.clone(),
-                here: is_here,
+                here: found.here,
             },
+            on: found.on,
+            perhaps_on: found.perhaps_on,
             kept: match until {
                 _ if self.present == Some(version) => KeptAs::Present,
                 _ if tag.is_some() => KeptAs::Tagged,
@@ -122,33 +125,42 @@ pub(super) fn find_content(
 /// Keeps what an earlier content is made of from being freed while it becomes the present one.
 ///
 /// # Errors
-/// [`ErrorKind::Unavailable`] where nobody is connected who could have what is not here: a file must not be given a
-/// content that no device has.
+/// [`ErrorKind::Unavailable`] where nobody who is connected gives what is not here: a file must not be given a content
+/// that no device has.
 pub(super) async fn hold_for_restoring(
-    running: &Running,
+    running: &Arc<Running>,
+    id: FileId,
     content: &files::Content,
 ) -> Result<Hold, ControlError> {
-    let gone = || {
-        ControlError::new(
-            ErrorKind::Unavailable,
-            "the bytes of that content are not on this device, and no device that may have them is connected",
-        )
-    };
     let held = running.blobs.hold_content(&content.root, &running.fetch);
-    match held.await {
-        Ok((hold, missing)) => {
-            if missing > 0 && running.fetch.sources.candidates().is_empty() {
-                return Err(gone());
-            }
-            Ok(hold)
-        }
-        Err(_) => Err(gone()),
+    let held = held.await.ok();
+    if let Some((hold, 0)) = held {
+        return Ok(hold);
+    }
+    let sought = [Sought::of(running, id, content)];
+    let found = whereabouts::find(running, &sought).await?.pop();
+    let (found, paused) = (
+        found.unwrap_or_default(),
+        running.blobs.limits().borrow().paused,
+    );
+    match held {
+        Some((hold, _)) if found.here || found.comes() && !paused => Ok(hold),
+        _ => Err(ControlError::unavailable(found.why_not_here(paused))),
     }
 }
 
-async fn is_here(running: &Running, content: &files::Content) -> Result<bool, ControlError> {
-    let all = running.blobs.has_all(&content.root).await;
-    all.map_err(blobs_error)
+/// Where contents of a file are, in their order.
+async fn find<'a>(
+    running: &Arc<Running>,
+    id: FileId,
+    contents: impl Iterator<Item = &'a files::Content>,
+) -> Result<Vec<Whereabouts>, ControlError> {
+    // What was replaced a moment ago must not count as here any more.
+    keeper::forget_left(running).await;
+    let sought: Vec<Sought> = contents
+        .map(|content| Sought::of(running, id, content))
+        .collect();
+    whereabouts::find(running, &sought).await
 }
 
 /// `file history`.
@@ -163,11 +175,12 @@ pub async fn history(node: &Arc<Node>, path: String) -> Result<Reply, ControlErr
     }
     let names = Names::read(&running).await?;
     let past = past(&running, id)?;
-    let mut revisions = Vec::with_capacity(past.contents.len());
-    for (revision, content) in past.contents.iter().rev() {
-        let is_here = is_here(&running, content).await?;
-        revisions.push(past.row(revision, content, &names, is_here));
-    }
+    let contents = past.contents.iter().rev();
+    let found = find(&running, id, contents.clone().map(|(_, content)| content)).await?;
+    let revisions = contents
+        .zip(found)
+        .map(|((revision, content), found)| past.row(revision, content, &names, found))
+        .collect();
     Ok(Reply::FileRevisions { revisions })
 }
 
@@ -221,7 +234,8 @@ async fn set_tag(
     request.holds.extend(held.await.ok().map(|(hold, _)| hold));
     running.vault.commit(request).await.map_err(commit_error)?;
     let names = Names::read(&running).await?;
-    let is_here = is_here(&running, &content).await?;
-    let revision = past(&running, id)?.row(&revision, &content, &names, is_here);
+    let found = find(&running, id, std::iter::once(&content)).await?.pop();
+    let found = found.unwrap_or_default();
+    let revision = past(&running, id)?.row(&revision, &content, &names, found);
     Ok(Reply::FileTagged { revision })
 }

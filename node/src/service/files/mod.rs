@@ -357,7 +357,7 @@ pub async fn restore(
         let content = find_content(&running, id, &at)?;
         request
             .holds
-            .push(hold_for_restoring(&running, &content).await?);
+            .push(hold_for_restoring(&running, id, &content).await?);
         let set = Operation::SetContent {
             id,
             content: ContentDraft::from(&content),

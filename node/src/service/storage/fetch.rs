@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use coffer_crdt::files::FileId;
-use coffer_protocol::eviction::Naming;
 
 use super::super::keeper;
 use super::super::running::{Running, commit_error};
 use super::super::store_error;
-use super::{Has, settings};
+use super::settings;
 use crate::blobs::Fetch;
 use crate::control::ControlError;
 use crate::vault::storage::{Plan, StorageChange};
@@ -18,8 +17,6 @@ use crate::vault::{CommitRequest, wall_ms};
 
 /// Files brought here per batch, and uses noted per commit.
 const BATCH: usize = 256;
-/// Devices that a person is told of.
-const NAMED: usize = 5;
 
 /// Brings those of `files` into the store that are on demand and not here, and notes that they were asked for. What
 /// would not fit the limit by itself is left to whoever writes it out. What cannot be had stays elsewhere.
@@ -85,80 +82,4 @@ impl Drop for Fetching<'_> {
         self.0.keeping.parts.store(true, Ordering::Release);
         self.0.keeping.fetching.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-/// Other devices that said they have a content, by name, and whether each is connected.
-async fn havers(running: &Arc<Running>, id: FileId, naming: Naming) -> Vec<(String, bool)> {
-    let connected = running.fetch.sources.candidates();
-    running
-        .vault
-        .inspect(move |core| {
-            let state = core.state();
-            let others = state.others(core.device());
-            let mut found = Vec::new();
-            for (_, held) in others.filter(|(_, held)| Has::of(held).has(id, naming)) {
-                let name = state.membership.device_name(&held.device, &state.keyring);
-                found.push((
-                    name.unwrap_or_else(|| held.device.to_string()),
-                    connected.contains(&held.device),
-                ));
-            }
-            found
-        })
-        .await
-        .unwrap_or_default()
-}
-
-/// Of a content that came out of the trash and is not here: why it does not come, if no device that is connected says that
-/// it has it. One that is on demand is `elsewhere` by right, if it is anywhere.
-pub async fn why_lacking(
-    running: &Arc<Running>,
-    id: FileId,
-    naming: Naming,
-    elsewhere: bool,
-) -> Option<String> {
-    let found = havers(running, id, naming).await;
-    let comes = found.iter().any(|(_, connected)| *connected || elsewhere);
-    match comes {
-        true => None,
-        false => Some(who_has(running, id, naming).await),
-    }
-}
-
-/// Why a content that is not here cannot be had: who has it, as far as devices have said.
-pub async fn who_has(running: &Arc<Running>, id: FileId, naming: Naming) -> String {
-    let found = havers(running, id, naming).await;
-    let paused = running.blobs.limits().borrow().paused;
-    if found.is_empty() {
-        let nobody = "no other device is known to have it";
-        return match paused {
-            true => format!(
-                "its content is not on this device, where transfers are paused, and {nobody}"
-            ),
-            false => format!("its content is not on this device, and {nobody}"),
-        };
-    }
-    let reached = found.iter().any(|(_, connected)| *connected);
-    let single = found.len() == 1;
-    let more = found.len().saturating_sub(NAMED);
-    let mut names: Vec<String> = found
-        .into_iter()
-        .take(NAMED)
-        .map(|(name, _)| format!("\"{name}\""))
-        .collect();
-    if more > 0 {
-        names.push(format!("{more} more"));
-    }
-    format!(
-        "its content is not on this device; it is on {}, {}",
-        names.join(", "),
-        match (reached, single) {
-            // Nobody is asked meanwhile, connected or not.
-            _ if paused => "and transfers are paused on this device",
-            (true, true) => "which is connected and did not give it",
-            (true, false) => "of which one is connected and did not give it",
-            (false, true) => "which cannot be reached now",
-            (false, false) => "none of which can be reached now",
-        }
-    )
 }

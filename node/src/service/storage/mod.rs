@@ -1,7 +1,7 @@
 //! What this device keeps: the settings, what they come to, and what is at risk.
 //!
 //! `survey.rs` looks at every file once; `trim.rs` drops what takes more room than the limit allows; `fetch.rs` brings
-//! contents here that somebody asked for, and says who has those that cannot be brought.
+//! contents here that somebody asked for.
 
 mod fetch;
 mod survey;
@@ -19,14 +19,14 @@ use coffer_protocol::identity::{DeviceId, WriterId};
 
 use super::hosts::AtHosts;
 use super::running::{Running, commit_error};
-use super::{Node, store_error};
+use super::{Node, returned, store_error};
 use crate::control::{
     Amount, AtRisk, ControlError, KeepAs, Reply, StorageMode, StorageRule, StorageStatus,
 };
 use crate::vault::storage::{Plan, Rule, Storage, StorageChange};
 use crate::vault::{CommitRequest, Core};
 
-pub use fetch::{bring_here, who_has, why_lacking};
+pub use fetch::bring_here;
 use survey::Seen;
 pub use survey::{Due, Survey};
 pub use trim::run;
@@ -76,7 +76,7 @@ pub async fn show(node: &Arc<Node>) -> Result<Reply, ControlError> {
 pub async fn set(node: &Arc<Node>, path: String, keep: KeepAs) -> Result<Reply, ControlError> {
     let running = node.vault().await?;
     let storage = settings(&running).await?;
-    let change = {
+    let (top, change) = {
         let tree = running.vault.tree();
         let id = tree.resolve(&path).ok_or_else(|| {
             ControlError::not_found(format!("there is no \"{path}\" in the vault"))
@@ -85,7 +85,7 @@ pub async fn set(node: &Arc<Node>, path: String, keep: KeepAs) -> Result<Reply, 
             || tree
                 .shown(id)
                 .is_some_and(|shown| shown.kind == Kind::Folder);
-        match keep {
+        let change = match keep {
             KeepAs::OnDemand if !is_folder => {
                 return Err(ControlError::usage(format!(
                     "\"{path}\" is a file; folders of the vault can be on demand, or all of it"
@@ -115,10 +115,16 @@ pub async fn set(node: &Arc<Node>, path: String, keep: KeepAs) -> Result<Reply, 
                     );
                 }
             },
-        }
+        };
+        (id, change)
     };
     commit(&running, change).await?;
-    Ok(Reply::Storage(Box::new(status(&running, None).await?)))
+    let mut status = status(&running, None).await?;
+    if matches!(keep, KeepAs::Pin | KeepAs::Full) {
+        let lacking = returned::lacking(&running, &[top]).await?;
+        (status.lacking_count, status.lacking) = (lacking.count, lacking.named);
+    }
+    Ok(Reply::Storage(Box::new(status)))
 }
 
 /// `storage limit`.
@@ -189,10 +195,11 @@ impl Others {
 }
 
 /// Which contents one device says that it has, kept or not.
-struct Has<'a>(&'a Held, BTreeMap<[u8; 16], u64>);
+pub struct Has<'a>(&'a Held, BTreeMap<[u8; 16], u64>);
 
 impl<'a> Has<'a> {
-    fn of(held: &'a Held) -> Has<'a> {
+    /// By this statement.
+    pub fn of(held: &'a Held) -> Has<'a> {
         let covered = held.chunks.iter();
         Has(
             held,
@@ -202,7 +209,8 @@ impl<'a> Has<'a> {
         )
     }
 
-    fn has(&self, id: FileId, naming: Naming) -> bool {
+    /// Whether it has this one, which is present.
+    pub fn has(&self, id: FileId, naming: Naming) -> bool {
         self.1
             .get(&naming.actor)
             .is_some_and(|seq| *seq >= naming.seq)
@@ -312,6 +320,7 @@ fn looked(
         kept: totals.kept,
         evictable,
         at_risk: risks.found?,
+        ..StorageStatus::default()
     })
 }
 
