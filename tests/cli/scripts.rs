@@ -214,20 +214,45 @@ fn reader_that_leaves_early_is_no_error_message() {
 }
 
 #[test]
-fn events_tell_where_a_file_was_and_when_its_content_has_come() {
+fn events_tell_where_a_file_was_whether_its_content_is_here_and_who_made_the_change() {
     let (first, second) = pair_of_devices();
     let events = Listener::of(&second);
     let path = "Papers/old/letter.txt";
     let told = |change: &'static str| {
-        events.until(move |event| {
+        let event = events.until(move |event| {
             event["event"] == "file" && event["path"] == path && event["change"] == change
-        })
+        });
+        let fact = |name: &str| event[name].as_bool().expect(name);
+        (fact("here"), fact("made_here"))
     };
     write(&first.path("letter.txt"), noise(5, 300_000));
     first.ok(&["file", "add", "letter.txt", "--to", path]);
-    assert_eq!(told("added")["here"], false);
-    assert_eq!(told("fetched")["here"], true);
+    assert_eq!(told("added"), (false, false));
+    assert_eq!(told("fetched"), (true, false));
     second.ok(&["file", "get", path, "copy"]);
+    // A tag is no change of the content.
+    let revision = first.rows(&["file", "history", path])[0]["revision"].clone();
+    first.ok(&["file", "tag", path, revision.as_str().expect("a revision")]);
     first.ok(&["file", "delete", path]);
-    assert_eq!(told("deleted")["here"], false);
+    let next = events.until(|event| event["event"] == "file");
+    assert_eq!(next["change"], "deleted", "{next}");
+    second.ok(&["trash", "restore", path]);
+    assert_eq!(told("restored"), (true, true));
+    first.in_sync();
+    first.ok(&["file", "delete", path]);
+    assert_eq!(told("deleted"), (true, false));
+    second.ok(&["trash", "restore", path]);
+    assert_eq!(told("restored"), (true, true));
+    write(&second.path("letter.txt"), noise(6, 3_000_000));
+    second.ok(&["file", "add", "letter.txt", "--to", path]);
+    assert_eq!(told("changed"), (true, true));
+    second.ok(&["file", "delete", path]);
+    assert_eq!(told("deleted"), (true, true));
+    second.in_sync();
+    first.ok(&["trash", "restore", path]);
+    assert_eq!(told("restored"), (true, false));
+    write(&first.path("letter.txt"), noise(7, 300_000));
+    first.ok(&["file", "add", "letter.txt", "--to", path]);
+    assert_eq!(told("changed"), (false, false));
+    assert_eq!(told("fetched"), (true, false));
 }

@@ -13,6 +13,8 @@ use crate::output::Output;
 /// The first line is {"event":"listening"}: everything after it is told. Kinds: document, file, conflict (arose,
 /// or settled), brake (a folder rests, or goes on), device, membership (a device
 /// was let in, put out or given another role), sync, missed (so many were not told because the reader was too slow). Pass over kinds that you do not know.
+///
+/// Of a file, "here" tells whether its content is on this device then, and "made_here" whether the change was made on this device.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     coffer events\n  \

@@ -29,8 +29,8 @@ pub enum Event {
         revision: String,
         /// Whether it was deleted, or purged.
         deleted: bool,
-        /// Whether the change was made on this device.
-        here: bool,
+        /// Whether the change was made on this device. (All documents are here.)
+        made_here: bool,
         /// Its JSON, if asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<Value>,
@@ -43,8 +43,10 @@ pub enum Event {
         path: String,
         /// Its id.
         id: String,
-        /// Whether the change was made on this device.
+        /// Whether its content is on this device after that; always, for a folder.
         here: bool,
+        /// Whether the change was made on this device; never, of `fetched`, which changes nothing in the vault.
+        made_here: bool,
     },
     /// A conflict arose, or was settled.
     Conflict {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::FileId;
 use coffer_crdt::tree::Tree;
+use coffer_protocol::identity::Hash;
 use redb::ReadableDatabase;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -14,6 +16,7 @@ use super::files::trash_path;
 use super::running::Running;
 use super::stopped;
 use super::{Node, devices, folders, status, store_error};
+use crate::blobs::Fetch;
 use crate::control::{
     ControlError, ErrorKind, Event, FileEvent, FolderBrake, Item, Reply, Session,
 };
@@ -23,7 +26,7 @@ use crate::net::NetEvent;
 use crate::store::StoreError;
 use crate::store::documents::{DocumentKey, read_document, read_row};
 use crate::vault::purging::is_purged;
-use crate::vault::{FILES, FileChange};
+use crate::vault::{Changes, FILES, FileChange, FileNews};
 
 /// `events`: until the client hangs up or the node stops.
 pub async fn events(
@@ -68,7 +71,7 @@ pub async fn events(
                             session.item(Item::Event(event)).await?;
                         }
                     }
-                    for event in file_events(&running, &change) {
+                    for event in file_events(&running, &change).await {
                         session.item(Item::Event(event)).await?;
                     }
                 }
@@ -183,7 +186,7 @@ async fn document_event(
     doctype: &str,
     id: &str,
     values: bool,
-    here: bool,
+    made_here: bool,
 ) -> Result<Option<Event>, ControlError> {
     let database = running.vault.database().clone();
     let (doctype, id) = (doctype.to_string(), id.to_string());
@@ -197,7 +200,7 @@ async fn document_event(
                 id,
                 revision: String::new(),
                 deleted: true,
-                here,
+                made_here,
                 value: None,
             }));
         };
@@ -220,7 +223,7 @@ async fn document_event(
             id,
             revision,
             deleted: row.deleted,
-            here,
+            made_here,
             value,
         }))
     };
@@ -230,35 +233,64 @@ async fn document_event(
         .map_err(store_error)
 }
 
-fn file_events(running: &Arc<Running>, change: &crate::vault::Changes) -> Vec<Event> {
-    let tree = running.vault.tree();
-    let event = |(id, kind): &(FileId, FileChange)| {
-        let path = path_of(&tree, *id)?;
-        let change_kind = match kind {
+async fn file_events(running: &Arc<Running>, change: &Changes) -> Vec<Event> {
+    let mut events = Vec::new();
+    for news in &change.file_events {
+        let change_kind = match news.change {
             FileChange::Added => FileEvent::Added,
             FileChange::Changed => FileEvent::Changed,
             FileChange::Moved => FileEvent::Moved,
             FileChange::Deleted => FileEvent::Deleted,
             FileChange::Restored => FileEvent::Restored,
+            FileChange::Noted => continue,
         };
-        Some(Event::File {
-            change: change_kind,
-            path,
-            id: id.to_string(),
-            here: change.local,
-        })
-    };
-    let mut events: Vec<Event> = change.file_events.iter().filter_map(event).collect();
+        let path = path_of(&running.vault.tree(), news.id);
+        if let Some(path) = path {
+            events.push(Event::File {
+                change: change_kind,
+                path,
+                id: news.id.to_string(),
+                here: is_here(running, news).await,
+                made_here: change.local,
+            });
+        }
+    }
+    let tree = running.vault.tree();
     let came = |id: &FileId| {
         Some(Event::File {
             change: FileEvent::Fetched,
             path: path_of(&tree, *id)?,
             id: id.to_string(),
             here: true,
+            made_here: false,
         })
     };
     events.extend(change.arrived.iter().filter_map(came));
     events
+}
+
+/// Whether the content of a file that was touched is here. What is in the trash is not wanted, here or not; and what
+/// comes out of it, with a long list of pieces, counts as wanted until somebody has looked: of both that is found out now.
+async fn is_here(running: &Arc<Running>, news: &FileNews) -> bool {
+    let content = running.vault.file(news.id).ok().flatten();
+    let content = content.and_then(|file| file.content);
+    let Some(content) = content.filter(|content| content.target.is_none()) else {
+        return true;
+    };
+    let is_known = match news.change {
+        FileChange::Deleted => false,
+        FileChange::Restored => !news.wanted || matches!(content.root, ChunkRoot::Inline(_)),
+        _ => true,
+    };
+    if is_known {
+        return !news.wanted;
+    }
+    let Ok(pieces) = running.blobs.expand(&content.root, &Fetch::nobody()).await else {
+        return false;
+    };
+    let pieces: BTreeSet<Hash> = pieces.iter().map(|piece| piece.blob).collect();
+    let had = running.blobs.have(pieces.iter().copied().collect()).await;
+    had.is_ok_and(|had| had.len() == pieces.len())
 }
 
 /// Where a file is, or was before it went to the trash.

@@ -1,5 +1,7 @@
 //! What one transaction is asked to do, what it leaves to be done once it is durable, and how an attempt at it fails.
 
+use std::collections::BTreeSet;
+
 use coffer_crdt::files::{FileId, FileState, Purge};
 use coffer_protocol::identity::{DeviceId, Hash, WriterId};
 use coffer_protocol::pairing::Welcome;
@@ -36,6 +38,8 @@ impl Step {
 #[derive(Default)]
 pub(super) struct Done {
     pub files: Vec<(FileId, FileState)>,
+    /// Those of them whose contents count as not here now.
+    pub still_wanted: BTreeSet<FileId>,
     pub purges: Vec<(FileId, Purge)>,
     /// See [`Changes::outdone`](super::core::Changes::outdone).
     pub outdone: Vec<(FileId, [u8; 32])>,

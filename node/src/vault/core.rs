@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use coffer_crdt::files::{FileId, FileState};
-use coffer_crdt::tree::{Changed, Known, Tree};
+use coffer_crdt::files::FileId;
+use coffer_crdt::tree::{Changed, Tree};
 use coffer_protocol::grants::Role;
 use coffer_protocol::held::Held;
 use coffer_protocol::identity::{DeviceId, Hash, WriterId};
@@ -29,6 +29,7 @@ use super::batch::{Done, Failure, Step};
 use super::founding;
 use super::identity::Identity;
 use super::members::Manage;
+use super::news::{FileChange, FileNews};
 use super::request::{CommitError, CommitRequest, Committed};
 use super::room::{self, HasRoom};
 use super::state::{DocumentCache, State, read_tree};
@@ -104,7 +105,7 @@ pub struct Changes {
     /// Files whose shown place, content or trash may differ.
     pub files: Vec<Changed>,
     /// How each file that was touched differs from before, for those who follow along.
-    pub file_events: Vec<(FileId, FileChange)>,
+    pub file_events: Vec<FileNews>,
     /// Files of which the content was not here and is now.
     pub arrived: Vec<FileId>,
     /// Contents that this device wrote, by their hashes, and that lost against others written at the same time.
@@ -113,40 +114,6 @@ pub struct Changes {
     pub local: bool,
     /// Documents that changed: (doctype, id).
     pub documents: Vec<(String, String)>,
-}
-
-/// How a file differs from before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileChange {
-    /// It is new.
-    Added,
-    /// Its bytes are others.
-    Changed,
-    /// It stands elsewhere or has another name.
-    Moved,
-    /// It went to the trash.
-    Deleted,
-    /// It came back from there.
-    Restored,
-}
-
-impl FileChange {
-    fn between(before: Option<&Known<'_>>, after: &FileState) -> FileChange {
-        let Some(before) = before else {
-            return FileChange::Added;
-        };
-        let was_deleted = before.trash.is_some_and(|trash| !trash.is_restored());
-        let is_deleted = after
-            .trash
-            .as_ref()
-            .is_some_and(|trash| !trash.is_restored());
-        match (was_deleted, is_deleted) {
-            (false, true) => FileChange::Deleted,
-            (true, false) => FileChange::Restored,
-            _ if before.place != after.place => FileChange::Moved,
-            _ => FileChange::Changed,
-        }
-    }
 }
 
 /// The core. One owner; readers use [`Core::database`] and [`Core::tree`].
@@ -392,9 +359,11 @@ impl Core {
         if !done.files.is_empty() || !done.purges.is_empty() {
             let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
             for (id, state) in done.files {
-                changes
-                    .file_events
-                    .push((id, FileChange::between(tree.get(id).as_ref(), &state)));
+                changes.file_events.push(FileNews {
+                    id,
+                    change: FileChange::between(tree.get(id).as_ref(), &state),
+                    wanted: done.still_wanted.contains(&id),
+                });
                 tree.set(id, &state);
             }
             for (id, purge) in done.purges {

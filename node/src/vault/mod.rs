@@ -21,6 +21,7 @@ pub mod locked;
 mod members;
 mod mend;
 mod named;
+mod news;
 pub mod past;
 pub mod purging;
 mod queue;
@@ -39,7 +40,8 @@ mod tests;
 mod work;
 
 pub use self::continuity::Continuity;
-pub use self::core::{Admission, Changes, Core, FileChange, Input, Output};
+pub use self::core::{Admission, Changes, Core, Input, Output};
+pub use self::news::{FileChange, FileNews};
 pub use handle::{VaultHandle, VaultThread, wall_ms};
 pub use members::{Act, Manage};
 pub use named::Named;

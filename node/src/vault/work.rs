@@ -470,6 +470,11 @@ impl<'c, 't> Work<'c, 't> {
             }
         }
         self.done.documents = self.touched.into_values().collect();
+        for id in self.changed_files.keys() {
+            if self.wanted.get(&id.0)?.is_some() {
+                self.done.still_wanted.insert(*id);
+            }
+        }
         self.done.files = self.changed_files.into_iter().collect();
         Ok(self.done)
     }

@@ -80,7 +80,7 @@ impl Due {
     fn add(&mut self, change: Result<Arc<Changes>, RecvError>) {
         match (change, &mut self.scope) {
             (Ok(change), Scope::Files(files)) => {
-                files.extend(change.file_events.iter().map(|(id, _)| *id));
+                files.extend(change.file_events.iter().map(|news| news.id));
                 files.sort_unstable();
                 files.dedup();
                 if files.len() > MOST_FILES {

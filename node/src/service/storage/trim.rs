@@ -71,7 +71,7 @@ fn restored(changes: &mut broadcast::Receiver<Arc<Changes>>) -> bool {
         match changes.try_recv() {
             Ok(change) => {
                 let mut events = change.file_events.iter();
-                restored |= events.any(|(_, kind)| *kind == FileChange::Restored);
+                restored |= events.any(|news| news.change == FileChange::Restored);
             }
             Err(TryRecvError::Lagged(_)) => restored = true,
             Err(TryRecvError::Empty | TryRecvError::Closed) => return restored,
