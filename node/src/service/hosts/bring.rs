@@ -5,9 +5,11 @@
 //! whole is noted as confirmed. What was confirmed before is passed over, so a pass goes on where one broke off; now and
 //! then all of it is asked about again, which finds what the host has lost.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_crdt::files::FileId;
 use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::relay::{Answer, MAX_PUT, MAX_PUT_BYTES, Request};
 use redb::ReadableDatabase;
@@ -20,10 +22,11 @@ use super::super::running::Running;
 use super::At;
 use super::gather::{self, Scope};
 use super::losses::{Asking, Losses};
+use super::nowhere::Nowhere;
 use super::talk::{Talk, TalkError};
 use crate::blobs::{BlobsError, Filled};
 use crate::hosts::HostChange;
-use crate::hosts::lot::Lot;
+use crate::hosts::lot::{Lacks, Lot};
 use crate::net::Net;
 use crate::store::StoreError;
 use crate::vault::hosts::Confirmed;
@@ -31,7 +34,8 @@ use crate::vault::{Changes, CommitError, CommitRequest, wall_ms};
 
 /// After a change, how long more of them are let come.
 const GATHER: Duration = Duration::from_millis(100);
-/// Pause after a pass that did not bring everything, unless something happens before.
+/// Pause after a pass that did not bring everything, unless something happens before; and between looks whether what was
+/// nowhere is here again.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Pause after a pass that broke: the host may be starting.
 const BROKEN_AFTER: Duration = Duration::from_secs(2);
@@ -78,18 +82,44 @@ struct Due {
 impl Due {
     /// Adds what happened.
     fn add(&mut self, change: Result<Arc<Changes>, RecvError>) {
-        match (change, &mut self.scope) {
-            (Ok(change), Scope::Files(files)) => {
-                files.extend(change.file_events.iter().map(|(id, _)| *id));
-                files.sort_unstable();
-                files.dedup();
-                if files.len() > MOST_FILES {
-                    self.scope = Scope::All;
-                }
-            }
-            (Ok(_), Scope::All) => {}
-            (Err(_), scope) => *scope = Scope::All,
+        match change {
+            Ok(change) => self.add_files(change.file_events.iter().map(|(id, _)| *id)),
+            Err(_) => self.scope = Scope::All,
         }
+    }
+
+    /// Adds files to look at.
+    fn add_files(&mut self, more: impl IntoIterator<Item = FileId>) {
+        if let Scope::Files(files) = &mut self.scope {
+            files.extend(more);
+            files.sort_unstable();
+            files.dedup();
+            if files.len() > MOST_FILES {
+                self.scope = Scope::All;
+            }
+        }
+    }
+}
+
+/// When it is looked whether something of this is back, once something happened here.
+fn next_look(nowhere: &Nowhere, looked: Instant) -> Option<Instant> {
+    (nowhere.count() > 0).then(|| looked + RETRY_AFTER)
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Files of which an earlier content may be here again.
+async fn back(running: &Arc<Running>, nowhere: &Nowhere) -> Result<Vec<FileId>, BringError> {
+    let (blobs, nowhere) = (running.blobs.clone(), nowhere.clone());
+    let look = tokio::task::spawn_blocking(move || nowhere.back(|blob| blobs.is_here(blob)));
+    match look.await {
+        Ok(found) => Ok(found?),
+        Err(error) => Err(TalkError::Broken(error.to_string()).into()),
     }
 }
 
@@ -107,6 +137,8 @@ pub async fn run(
         again_at: Instant::now(),
     };
     let mut asking = Asking::new();
+    let mut nowhere = Nowhere::default();
+    let mut looked_back = Instant::now();
     let mut changes = running.vault.subscribe();
     let mut news = running.vault.hosts_news();
     let mut sessions = running.vault.sessions_changed();
@@ -136,7 +168,12 @@ pub async fn run(
         at.send_modify(|at| at.working = true);
         let outcome = tokio::select! {
             outcome = async {
-                pass(&running, &net, host, &due.scope, again, &at).await?;
+                let passed = pass(&running, &net, host, &due.scope, again).await?;
+                nowhere.found(&due.scope, passed.lacks.may_be_nowhere);
+                at.send_modify(|at| {
+                    (at.lacks, at.may_be_nowhere) = (passed.lacks.contents, nowhere.count());
+                    (at.full, at.as_of) = (passed.full, Some(passed.as_of));
+                });
                 if again {
                     asking.asked(began_ms);
                 }
@@ -177,6 +214,7 @@ pub async fn run(
             }
         };
         let mut wake = Instant::now() + after;
+        let mut back_at = next_look(&nowhere, looked_back);
         loop {
             tokio::select! {
                 change = changes.recv() => {
@@ -189,6 +227,18 @@ pub async fn run(
                     due.add(change);
                     if matters {
                         break;
+                    }
+                    back_at = back_at.or(next_look(&nowhere, looked_back));
+                }
+                () = until(back_at) => {
+                    (looked_back, back_at) = (Instant::now(), None);
+                    match back(&running, &nowhere).await {
+                        Ok(files) if files.is_empty() => {}
+                        Ok(files) => {
+                            due.add_files(files);
+                            break;
+                        }
+                        Err(error) => tracing::warn!(%error, "it was not found what is here again"),
                     }
                 }
                 // It has room again, or does not have any more what it had.
@@ -228,6 +278,15 @@ async fn void(running: &Arc<Running>, host: DeviceId) -> bool {
     matches!(look.await, Ok(Ok(true)))
 }
 
+/// What a pass found.
+struct Passed {
+    /// Transaction as of which it looked.
+    as_of: u64,
+    lacks: Lacks,
+    /// Whether the host refused something because it is full.
+    full: bool,
+}
+
 /// One pass over contents.
 async fn pass(
     running: &Arc<Running>,
@@ -235,14 +294,13 @@ async fn pass(
     host: DeviceId,
     scope: &Scope,
     again: bool,
-    at: &watch::Sender<At>,
-) -> Result<(), BringError> {
+) -> Result<Passed, BringError> {
     let (vault, as_of) = running
         .vault
         .inspect(|core| (core.state().vault, core.state().transaction))
         .await?;
     let mut talk = None;
-    let (mut after, mut lacks, mut full) = (None, (0, 0), false);
+    let (mut after, mut lacks, mut full) = (None, Lacks::default(), false);
     loop {
         let (handle, blobs, scope) = (running.vault.clone(), running.blobs.clone(), scope.clone());
         let read = tokio::task::spawn_blocking(move || {
@@ -252,8 +310,7 @@ async fn pass(
             Ok(read) => read?,
             Err(error) => return Err(BringError::Talk(TalkError::Broken(error.to_string()))),
         };
-        lacks.0 += read.unknown.0;
-        lacks.1 += read.unknown.1;
+        lacks.add(read.unknown);
         if !read.lot.is_empty() {
             let talk = match &mut talk {
                 Some(talk) => talk,
@@ -261,10 +318,7 @@ async fn pass(
             };
             let brought = bring(running, talk, host, &mut read.lot, full).await;
             note_all(running, host, read.lot.whole(host)).await?;
-            for content in read.lot.split().1 {
-                lacks.0 += 1;
-                lacks.1 += content.bytes;
-            }
+            lacks.add(read.lot.lacks());
             full |= brought?;
         }
         after = read.after;
@@ -272,10 +326,7 @@ async fn pass(
             break;
         }
     }
-    at.send_modify(|at| {
-        (at.lacks, at.full, at.as_of) = (lacks, full, Some(as_of));
-    });
-    Ok(())
+    Ok(Passed { as_of, lacks, full })
 }
 
 async fn note_all(
@@ -318,17 +369,19 @@ async fn bring(
     let (sent, mut unanswered) = mpsc::channel::<Vec<Hash>>(UNANSWERED - 1);
     let (used, mut reusable) = mpsc::channel::<Vec<u8>>(UNANSWERED);
     let fill = async move {
-        let mut rest = lacking;
+        let (mut rest, mut not_here) = (lacking, Vec::new());
         while !rest.is_empty() {
             let buffer = reusable.try_recv().unwrap_or_default();
             let next = rest.iter().take(MAX_PUT).copied().collect();
             let filled = running.blobs.fill_put(next, BATCH_BYTES, buffer).await?;
-            rest.drain(..filled.looked_at);
+            let here: HashSet<&Hash> = filled.blobs.iter().collect();
+            let looked_at = rest.drain(..filled.looked_at);
+            not_here.extend(looked_at.filter(|blob| !here.contains(blob)));
             if !filled.blobs.is_empty() && ready.send(filled).await.is_err() {
                 break;
             }
         }
-        Ok::<_, BringError>(())
+        Ok::<_, BringError>(not_here)
     };
     let write = async {
         let writer = &mut talk.write;
@@ -369,6 +422,7 @@ async fn bring(
         }
         Ok(full)
     };
-    let (_, (), full) = futures::try_join!(fill, write, read)?;
+    let (not_here, (), full) = futures::try_join!(fill, write, read)?;
+    lot.not_here(not_here);
     Ok(full)
 }
