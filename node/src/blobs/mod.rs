@@ -25,6 +25,7 @@ mod gate;
 mod import;
 mod jobs;
 mod keep;
+mod passing;
 mod pins;
 pub mod placement;
 mod rates;

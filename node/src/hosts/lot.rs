@@ -29,6 +29,8 @@ pub struct Content {
     pub file: FileId,
     /// Whether it is a former content of the file, or the file is in the trash.
     pub earlier: bool,
+    /// Other hosts that have confirmed it, and against which nothing is known.
+    pub elsewhere: Vec<DeviceId>,
     /// Bytes of it, as people count them.
     pub bytes: u64,
     /// Whether the host had confirmed it before.
@@ -52,8 +54,8 @@ pub struct Lot {
 pub struct Lacks {
     /// Contents that it is to have, and their bytes.
     pub contents: (u64, u64),
-    /// Files of which it lacks earlier contents that are not here either: nobody may have them any more. Each with a blob
-    /// that is neither there nor here.
+    /// Files of which it lacks earlier contents that are not here either, nor at another host: nobody may have them any more.
+    /// Each with a blob that is neither there nor here.
     pub may_be_nowhere: BTreeMap<FileId, Hash>,
 }
 
@@ -99,6 +101,39 @@ impl Lot {
         self.there.extend(blobs);
     }
 
+    /// Blobs of contents that another host has confirmed: of earlier ones, and of `present` ones too.
+    pub fn at(&self, other: DeviceId, present: bool) -> HashSet<Hash> {
+        let contents = self
+            .contents
+            .iter()
+            .filter(|content| content.elsewhere.contains(&other) && (content.earlier || present));
+        contents
+            .flat_map(|content| &content.blobs)
+            .copied()
+            .collect()
+    }
+
+    /// Another host turned out not to have these blobs: what of these contents it had confirmed it has lost.
+    pub fn lost_elsewhere(&mut self, other: DeviceId, blobs: &HashSet<Hash>) -> Vec<HostChange> {
+        let mut keys = Vec::new();
+        for content in &mut self.contents {
+            let is_at = content.elsewhere.iter().position(|host| *host == other);
+            if let Some(at) =
+                is_at.filter(|_| content.blobs.iter().any(|blob| blobs.contains(blob)))
+            {
+                content.elsewhere.remove(at);
+                keys.push(content.key);
+            }
+        }
+        match keys.is_empty() {
+            true => Vec::new(),
+            false => vec![
+                HostChange::Unconfirmed(other, keys),
+                HostChange::Trouble(other, TroubleKind::LostContents),
+            ],
+        }
+    }
+
     /// The host lacks these, and they are not here.
     pub fn not_here(&mut self, blobs: impl IntoIterator<Item = Hash>) {
         self.not_here.extend(blobs);
@@ -110,7 +145,8 @@ impl Lot {
         for content in self.split().1 {
             let mut blobs = content.blobs.iter();
             let is_gone = |blob: &&Hash| !self.there.contains(blob) && self.not_here.contains(blob);
-            match blobs.find(is_gone).filter(|_| content.earlier) {
+            let may_be_nowhere = content.earlier && content.elsewhere.is_empty();
+            match blobs.find(is_gone).filter(|_| may_be_nowhere) {
                 Some(blob) => drop(lacks.may_be_nowhere.insert(content.file, *blob)),
                 None => {
                     lacks.contents.0 += 1;
@@ -184,6 +220,7 @@ mod tests {
             key: ContentKey([n; 32]),
             file: FileId([n; 16]),
             earlier: false,
+            elsewhere: Vec::new(),
             bytes,
             confirmed: false,
             blobs,
@@ -260,6 +297,38 @@ mod tests {
         // Another device brought it.
         lot.has([hash(2), hash(3)]);
         assert_eq!(lot.lacks(), Lacks::default());
+    }
+
+    #[test]
+    fn what_another_host_has_is_to_come_from_there_until_it_turns_out_to_have_lost_it() {
+        let (other, third) = (DeviceId([7; 32]), DeviceId([8; 32]));
+        let mut lot = Lot::default();
+        let elsewhere = vec![other];
+        lot.add(Content {
+            earlier: true,
+            elsewhere: elsewhere.clone(),
+            ..content(1, vec![hash(1), hash(2)], 10)
+        });
+        lot.add(Content {
+            elsewhere,
+            ..content(2, vec![hash(3)], 10)
+        });
+        lot.not_here([hash(1), hash(2), hash(3)]);
+        assert_eq!(lot.at(other, false), [hash(1), hash(2)].into());
+        assert_eq!(lot.at(other, true).len(), 3);
+        assert!(lot.at(third, true).is_empty());
+        assert_eq!(lot.lacks().contents, (2, 20));
+        assert_eq!(lot.lost_elsewhere(third, &[hash(2)].into()), []);
+        assert_eq!(
+            lot.lost_elsewhere(other, &[hash(2)].into()),
+            [
+                HostChange::Unconfirmed(other, vec![ContentKey([1; 32])]),
+                HostChange::Trouble(other, TroubleKind::LostContents),
+            ]
+        );
+        let lacks = lot.lacks();
+        assert_eq!((lacks.contents, lacks.may_be_nowhere.len()), ((1, 10), 1));
+        assert!(lot.at(other, false).is_empty());
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Household {
                 key,
                 file: FileId([0; 16]),
                 earlier: false,
+                elsewhere: Vec::new(),
                 bytes,
                 confirmed: is_confirmed,
                 blobs,

@@ -1,8 +1,8 @@
 //! Brings a host what it lacks, and learns what it has.
 //!
 //! A pass goes over all contents that the vault keeps, lot by lot: the host is asked which of their blobs it has (that
-//! claims them, so that no other device's word frees them), given those that it lacks and that are here, and what it has
-//! whole is noted as confirmed. What was confirmed before is passed over, so a pass goes on where one broke off; now and
+//! claims them, so that no other device's word frees them), given those that it lacks and that are here, or at other hosts
+//! only, and what it has whole is noted as confirmed. What was confirmed before is passed over, so a pass goes on where one broke off; now and
 //! then all of it is asked about again, which finds what the host has lost.
 
 use std::collections::HashSet;
@@ -23,6 +23,7 @@ use super::At;
 use super::gather::{self, Scope};
 use super::losses::{Asking, Losses};
 use super::nowhere::Nowhere;
+use super::passing::{self, Passing};
 use super::talk::{Talk, TalkError};
 use crate::blobs::{BlobsError, Filled};
 use crate::hosts::HostChange;
@@ -299,12 +300,14 @@ async fn pass(
         .vault
         .inspect(|core| (core.state().vault, core.state().transaction))
         .await?;
+    let passing = Passing::look(running, host).await?;
     let mut talk = None;
     let (mut after, mut lacks, mut full) = (None, Lacks::default(), false);
     loop {
         let (handle, blobs, scope) = (running.vault.clone(), running.blobs.clone(), scope.clone());
+        let others = passing.others.clone();
         let read = tokio::task::spawn_blocking(move || {
-            gather::next(&handle, &blobs, host, &scope, after, again)
+            gather::next(&handle, &blobs, (host, &others), &scope, after, again)
         });
         let mut read = match read.await {
             Ok(read) => read?,
@@ -316,7 +319,7 @@ async fn pass(
                 Some(talk) => talk,
                 none => none.insert(Talk::open(net, host, vault).await?),
             };
-            let brought = bring(running, talk, host, &mut read.lot, full).await;
+            let brought = bring(running, (net, &passing), talk, host, &mut read.lot, full).await;
             note_all(running, host, read.lot.whole(host)).await?;
             lacks.add(read.lot.lacks());
             full |= brought?;
@@ -352,6 +355,7 @@ async fn note_all(
 /// out to be full.
 async fn bring(
     running: &Arc<Running>,
+    (net, passing): (&Net, &Passing),
     talk: &mut Talk,
     host: DeviceId,
     lot: &mut Lot,
@@ -365,6 +369,7 @@ async fn bring(
         return Ok(full);
     }
     let vault = talk.vault;
+    let asked = passing.to_ask(running, lot);
     let (ready, mut batches) = mpsc::channel::<Filled>(1);
     let (sent, mut unanswered) = mpsc::channel::<Vec<Hash>>(UNANSWERED - 1);
     let (used, mut reusable) = mpsc::channel::<Vec<u8>>(UNANSWERED);
@@ -381,7 +386,8 @@ async fn bring(
                 break;
             }
         }
-        Ok::<_, BringError>(not_here)
+        let lost = passing::pass_on(running, net, asked, &not_here, BATCH_BYTES, &ready).await;
+        Ok::<_, BringError>((not_here, lost))
     };
     let write = async {
         let writer = &mut talk.write;
@@ -422,7 +428,10 @@ async fn bring(
         }
         Ok(full)
     };
-    let (not_here, (), full) = futures::try_join!(fill, write, read)?;
+    let ((not_here, lost), (), full) = futures::try_join!(fill, write, read)?;
     lot.not_here(not_here);
+    for (other, blobs) in lost {
+        note_all(running, other, lot.lost_elsewhere(other, &blobs)).await?;
+    }
     Ok(full)
 }

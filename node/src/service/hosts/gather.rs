@@ -46,11 +46,12 @@ pub enum Scope {
     Files(Vec<FileId>),
 }
 
-/// Reads on after the file `after`: contents that `host` has not confirmed, or with `again` every one. Blocking.
+/// Reads on after the file `after`: contents that `host` has not confirmed, or with `again` every one. Of each is said
+/// which of the `others` have confirmed it. Blocking.
 pub fn next(
     vault: &VaultHandle,
     blobs: &Blobs,
-    host: DeviceId,
+    (host, others): (DeviceId, &[DeviceId]),
     scope: &Scope,
     after: Option<FileId>,
     again: bool,
@@ -59,6 +60,10 @@ pub fn next(
     let read = vault.database().begin_read().map_err(StoreError::from)?;
     let (rule, _) = rule::read(&read)?;
     let confirmed = Confirmed::new(&read, host)?;
+    let others = others
+        .iter()
+        .map(|other| Ok((*other, Confirmed::new(&read, *other)?)));
+    let others = others.collect::<Result<Vec<_>, StoreError>>()?;
     let files = read.open_table(tables::FILES).map_err(StoreError::from)?;
     let mut found = Read::default();
     let now_ms = wall_ms();
@@ -85,6 +90,7 @@ pub fn next(
                     key,
                     file: id,
                     earlier,
+                    elsewhere: confirmed_by(&others, &key)?,
                     bytes: content.size,
                     confirmed: is_confirmed,
                     blobs: names,
@@ -159,6 +165,20 @@ pub fn named_keys(vault: &VaultHandle) -> Result<Vec<ContentKey>, GatherError> {
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
+}
+
+/// Which of these hosts have confirmed a content.
+fn confirmed_by(
+    hosts: &[(DeviceId, Confirmed)],
+    key: &ContentKey,
+) -> Result<Vec<DeviceId>, StoreError> {
+    let mut by = Vec::new();
+    for (host, confirmed) in hosts {
+        if confirmed.has(key)? {
+            by.push(*host);
+        }
+    }
+    Ok(by)
 }
 
 fn id_of(key: &[u8; 18]) -> FileId {

@@ -3,7 +3,7 @@
 //!
 //! - `add.rs`, `remove.rs`, `rows.rs`: requests · `talk.rs`: conversations with a host
 //! - `keep.rs`: which contents hosts keep, for what may be dropped here and for what is at risk
-//! - `link.rs`: replication · `bring.rs`, `gather.rs`: contents to it · `nowhere.rs`: what nobody may have · `look.rs`: challenges, withholding, releases
+//! - `link.rs`: replication · `bring.rs`, `gather.rs`: contents to it · `nowhere.rs`: what nobody may have · `passing.rs`: what only other hosts have · `look.rs`: challenges, withholding, releases
 //! - `alive.rs`: devices of which a host has brought news · `losses.rs`: what it turned out to have lost, until it has shown that it has it again
 //!
 //! [`run`] has one task for each host in use, and ends it when the host is not in use any more.
@@ -17,6 +17,7 @@ mod link;
 mod look;
 mod losses;
 mod nowhere;
+mod passing;
 mod remove;
 mod rows;
 mod talk;
