@@ -2,11 +2,12 @@
 //!
 //! A pass goes over all contents that the vault keeps, lot by lot: the host is asked which of their blobs it has (that
 //! claims them, so that no other device's word frees them), given those that it lacks and that are here, or at other hosts
-//! only, and what it has whole is noted as confirmed. What was confirmed before is passed over, so a pass goes on where one broke off; now and
-//! then all of it is asked about again, which finds what the host has lost.
+//! only, and what it has whole is noted as confirmed. What was confirmed before is passed over, so a pass goes on where one
+//! broke off; now and then all of it is asked about again, which finds what the host has lost.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coffer_crdt::files::FileId;
@@ -301,6 +302,12 @@ async fn pass(
         .inspect(|core| (core.state().vault, core.state().transaction))
         .await?;
     let passing = Passing::look(running, host).await?;
+    // Now and then it is tried all the same: what the host said may be behind what it would take.
+    let room = match again {
+        true => u64::MAX,
+        false => room(running, host).await?,
+    };
+    let room = AtomicU64::new(room);
     let mut talk = None;
     let (mut after, mut lacks, mut full) = (None, Lacks::default(), false);
     loop {
@@ -319,7 +326,12 @@ async fn pass(
                 Some(talk) => talk,
                 none => none.insert(Talk::open(net, host, vault).await?),
             };
-            let brought = bring(running, (net, &passing), talk, host, &mut read.lot, full).await;
+            let ways = Ways {
+                net,
+                passing: &passing,
+                room: &room,
+            };
+            let brought = bring(running, ways, talk, host, &mut read.lot, full).await;
             note_all(running, host, read.lot.whole(host)).await?;
             lacks.add(read.lot.lacks());
             full |= brought?;
@@ -330,6 +342,25 @@ async fn pass(
         }
     }
     Ok(Passed { as_of, lacks, full })
+}
+
+/// Bytes that a host has room for, as it said last.
+async fn room(running: &Running, host: DeviceId) -> Result<u64, CommitError> {
+    let look = running.vault.inspect(move |core| {
+        let said = core.state().hosts.get(&host)?.record.told.as_ref()?.value();
+        let used = said.entry_bytes.saturating_add(said.blob_bytes);
+        Some(said.quota_bytes.saturating_sub(used))
+    });
+    Ok(look.await?.unwrap_or(u64::MAX))
+}
+
+/// What a lot is brought with.
+#[derive(Clone, Copy)]
+struct Ways<'a> {
+    net: &'a Net,
+    passing: &'a Passing,
+    /// Bytes that the host has room for: what does not fit is not sent, for it would only be thrown away there.
+    room: &'a AtomicU64,
 }
 
 async fn note_all(
@@ -355,7 +386,7 @@ async fn note_all(
 /// out to be full.
 async fn bring(
     running: &Arc<Running>,
-    (net, passing): (&Net, &Passing),
+    ways: Ways<'_>,
     talk: &mut Talk,
     host: DeviceId,
     lot: &mut Lot,
@@ -369,8 +400,9 @@ async fn bring(
         return Ok(full);
     }
     let vault = talk.vault;
+    let Ways { net, passing, room } = ways;
     let asked = passing.to_ask(running, lot);
-    let (ready, mut batches) = mpsc::channel::<Filled>(1);
+    let (ready, batches) = mpsc::channel::<Filled>(1);
     let (sent, mut unanswered) = mpsc::channel::<Vec<Hash>>(UNANSWERED - 1);
     let (used, mut reusable) = mpsc::channel::<Vec<u8>>(UNANSWERED);
     let fill = async move {
@@ -379,9 +411,11 @@ async fn bring(
             let buffer = reusable.try_recv().unwrap_or_default();
             let next = rest.iter().take(MAX_PUT).copied().collect();
             let filled = running.blobs.fill_put(next, BATCH_BYTES, buffer).await?;
-            let here: HashSet<&Hash> = filled.blobs.iter().collect();
-            let looked_at = rest.drain(..filled.looked_at);
-            not_here.extend(looked_at.filter(|blob| !here.contains(blob)));
+            {
+                let here: HashSet<&Hash> = filled.blobs.iter().collect();
+                let looked_at = rest.drain(..filled.looked_at);
+                not_here.extend(looked_at.filter(|blob| !here.contains(blob)));
+            }
             if !filled.blobs.is_empty() && ready.send(filled).await.is_err() {
                 break;
             }
@@ -390,8 +424,17 @@ async fn bring(
         Ok::<_, BringError>((not_here, lost))
     };
     let write = async {
+        // What is made ready is waited for no longer once this ends.
+        let mut batches = batches;
         let writer = &mut talk.write;
+        let mut full = false;
         while let Some(batch) = batches.recv().await {
+            let left = room.load(Ordering::Relaxed);
+            full = batch.blob_bytes() > left;
+            if full {
+                break;
+            }
+            room.store(left - batch.blob_bytes(), Ordering::Relaxed);
             let put = Request::Put {
                 vault,
                 count: batch.blobs.len() as u16,
@@ -409,7 +452,7 @@ async fn bring(
             }
         }
         drop(sent);
-        Ok(())
+        Ok(full)
     };
     let answers = &mut talk.read;
     let read = async {
@@ -428,10 +471,10 @@ async fn bring(
         }
         Ok(full)
     };
-    let ((not_here, lost), (), full) = futures::try_join!(fill, write, read)?;
+    let ((not_here, lost), has_no_room, refused) = futures::try_join!(fill, write, read)?;
     lot.not_here(not_here);
     for (other, blobs) in lost {
         note_all(running, other, lot.lost_elsewhere(other, &blobs)).await?;
     }
-    Ok(full)
+    Ok(has_no_room || refused)
 }
