@@ -287,6 +287,14 @@ fn words(question: &Question) -> (String, String) {
             ),
             "Remove the host all the same?".to_owned(),
         ),
+        Question::LeaveDevices { name, devices } => (
+            format!(
+                "Not heard of since another host was added, and looking for your devices at \"{}\" only: {}. Let them come there once before it goes; else they have to meet one of your devices directly.",
+                shown(name),
+                shown(&devices.join(", "))
+            ),
+            "Remove the host all the same?".to_owned(),
+        ),
         Question::RemoveFolder { dir, files } => (
             format!(
                 "{} is not there, or much of it is gone: what only it had of {} cannot be copied into the vault now. Connect its disk, or say what happened with `coffer folder undo` or `coffer folder confirm`.",

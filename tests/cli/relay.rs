@@ -100,7 +100,7 @@ fn a_device_that_was_admitted_while_the_host_was_away_makes_itself_known() {
 
 #[test]
 fn changing_hosts_fills_the_new_one_and_leaves_a_signed_receipt_of_the_old_one() {
-    let (old, new) = (Host::started(), Host::started());
+    let (old, mut new) = (Host::started(), Host::started());
     let device = Device::founded("first");
     let file = device.path("file.bin");
     write(&file, noise(1, 2 << 20));
@@ -140,6 +140,71 @@ fn changing_hosts_fills_the_new_one_and_leaves_a_signed_receipt_of_the_old_one()
     stranger
         .run(&["relay", "remove", "attic"])
         .fails(3, "relay list");
+    // One that is gone for good cannot be asked.
+    new.stop();
+    device
+        .run(&["relay", "remove", "cellar"])
+        .fails(6, "--without-erasing");
+    device.ok(&["relay", "remove", "cellar", "--without-erasing"]);
+}
+
+#[test]
+fn a_device_that_knows_the_old_host_only_is_not_left_behind_unasked() {
+    let (old, new) = (Host::started(), Host::started());
+    let (first, mut second) = pair_of_devices();
+    add(&first, &old, "1GiB");
+    eventually("the other device knows the host", || {
+        host_of(&second)["name"] == "attic"
+    });
+    brought(&first);
+    second.stop();
+    let invitation = new.invite("1GiB");
+    first.ok(&["relay", "add", &invitation, "--name", "cellar"]);
+    let removed = first.run(&["relay", "remove", "attic"]);
+    removed.fails(5, "needs an answer");
+    assert!(first.status()["hosts"].as_array().unwrap().len() == 2);
+    // It comes to the old one, and hears of the new one there.
+    second.start();
+    eventually("it knows both", || {
+        second.status()["hosts"].as_array().unwrap().len() == 2
+    });
+    second.stop();
+    eventually("that is known", || {
+        first.run(&["relay", "remove", "attic"]).code == Some(0)
+    });
+}
+
+#[test]
+fn changing_hosts_takes_along_what_only_the_old_one_has() {
+    let (old, new) = (Host::started(), Host::started());
+    let device = Device::founded("first");
+    let folder = device.path("folder");
+    let (letter, former) = (folder.join("letter"), noise(1, 3 << 20));
+    write(&letter, &former);
+    let dir = folder.to_str().unwrap();
+    device.ok(&["folder", "add", dir, "--to", "papers", "--yes"]);
+    add(&device, &old, "1GiB");
+    brought(&device);
+    let history = || device.rows(&["file", "history", "papers/letter"]);
+    let revision = history()[0]["revision"].as_str().unwrap().to_owned();
+    // Written over in its place: of what was there only the host has a copy.
+    let mut file = std::fs::File::options().write(true).open(&letter).unwrap();
+    std::io::Write::write_all(&mut file, &noise(2, 3 << 20)).unwrap();
+    drop(file);
+    eventually("it is recorded", || history().len() == 2);
+    brought(&device);
+    device.ok(&["relay", "add", &new.invite("1GiB"), "--name", "cellar"]);
+    eventually("both hold everything", || {
+        let hosts = device.status()["hosts"].clone();
+        let mut hosts = hosts.as_array().unwrap().iter();
+        hosts.all(|host| {
+            let holding = &host["holding"];
+            holding["everything"] == true && holding["earlier_elsewhere"] == 0
+        })
+    });
+    device.ok(&["relay", "remove", "attic"]);
+    device.ok(&["file", "get", "papers/letter", "got", "--at", &revision]);
+    assert!(std::fs::read(device.path("got")).unwrap() == former);
 }
 
 #[test]
@@ -151,7 +216,8 @@ fn a_full_host_is_named_and_what_it_holds_stays() {
     write(&path("fits.bin"), noise(1, 6 << 20));
     device.ok(&["file", "add", path("fits.bin").to_str().unwrap()]);
     brought(&device);
-    write(&path("more.bin"), noise(2, 14 << 20));
+    // More than is ever on its way at a time: what was made ready is given up when the host turns out to be full.
+    write(&path("more.bin"), noise(2, 64 << 20));
     device.ok(&["file", "add", path("more.bin").to_str().unwrap()]);
     eventually("a person is told", || {
         let status = device.status();

@@ -161,6 +161,66 @@ fn a_host_that_lost_contents_is_named_and_gets_them_again() {
 }
 
 #[test]
+fn a_host_holds_everything_although_an_earlier_content_is_nowhere_any_more() {
+    let device = Device::founded("first");
+    let folder = device.path("folder");
+    let letter = folder.join("letter");
+    write(&letter, noise(1, MB));
+    let dir = folder.to_str().unwrap();
+    device.ok(&["folder", "add", dir, "--to", "papers", "--yes"]);
+    let versions = |count: usize| {
+        eventually("the content is recorded", || {
+            let rows = device.rows(&["file", "history", "papers/letter"]);
+            rows.len() == count
+        });
+    };
+    versions(1);
+    // Written over in its place: nobody has what was there.
+    let overwrite = |seed| {
+        let mut file = std::fs::File::options().write(true).open(&letter).unwrap();
+        std::io::Write::write_all(&mut file, &noise(seed, MB)).unwrap();
+    };
+    overwrite(2);
+    versions(2);
+    let mut attic = Host::started();
+    device.ok(&["relay", "add", &attic.invite("1GiB"), "--name", "attic"]);
+    holds_everything(&device, 1);
+    let elsewhere = || device.status()["hosts"][0]["holding"]["earlier_elsewhere"].clone();
+    assert_eq!(elsewhere(), 1);
+    assert!(
+        device
+            .ok(&["status"])
+            .contains("but for earlier contents of 1 file")
+    );
+    // The host has the second one now, and loses it after a third one was written over it.
+    overwrite(3);
+    versions(3);
+    holds_everything(&device, 1);
+    attic.stop();
+    for pack in packs(&attic) {
+        std::fs::remove_file(pack).unwrap();
+    }
+    attic.start();
+    named_as(&device, "lost-contents");
+    nothing_is_wrong(&device);
+    holds_everything(&device, 1);
+    // A new host can take its place.
+    let cellar = Host::started();
+    device.ok(&["relay", "add", &cellar.invite("1GiB"), "--name", "cellar"]);
+    holds_everything(&device, 2);
+    device.ok(&["relay", "remove", "attic"]);
+    // What comes back is brought.
+    overwrite(1);
+    versions(4);
+    holds_everything(&device, 1);
+    assert_eq!(elsewhere(), 1);
+    overwrite(2);
+    versions(5);
+    eventually("all of them are there", || elsewhere() == 0);
+    holds_everything(&device, 1);
+}
+
+#[test]
 fn nothing_is_at_risk_that_two_hosts_hold_against_which_nothing_is_known() {
     let (device, host) = filled();
     let at_risk = || device.status()["storage"]["at_risk"].clone();

@@ -129,6 +129,11 @@ impl Blobs {
         }
     }
 
+    /// Whether a blob has a place on this device, looked at or not.
+    pub(crate) fn is_here(&self, blob: &Hash) -> Result<bool, BlobsError> {
+        Ok(self.shared.reader()?.has(blob)?)
+    }
+
     /// The length of a file of the store; 0 if it is not there.
     pub(crate) fn stored_len(&self, name: &Hash) -> u64 {
         self.shared.store.len(name)

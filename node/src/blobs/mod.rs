@@ -26,6 +26,7 @@ mod gate;
 mod import;
 mod jobs;
 mod keep;
+mod passing;
 mod pauses;
 mod pins;
 pub mod placement;

@@ -41,11 +41,15 @@ pub struct HostRow {
 pub struct HostHolding {
     /// When it said so, by its own clock.
     pub as_of_ms: u64,
-    /// It holds all changes and contents that are known here.
+    /// It holds all changes and contents that are known here, but for those of `earlier_elsewhere`.
     pub everything: bool,
     /// What it lacks of what is known here; absent while this is being found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Missing>,
+    /// Files of which it lacks earlier contents, or what lies in the trash, that this device does not have either: another
+    /// device may bring them, or nobody has them any more.
+    #[serde(default)]
+    pub earlier_elsewhere: u64,
     /// Bytes of changes that it keeps.
     pub change_bytes: u64,
     /// Sealed pieces of contents that it keeps.

@@ -52,6 +52,13 @@ pub enum Question {
         /// Files that are neither here nor known to be elsewhere.
         files: u64,
     },
+    /// Remove a host although devices know of none of those that stay? Answer `Yes` or `No`.
+    LeaveDevices {
+        /// The host's name.
+        name: String,
+        /// Names of the devices.
+        devices: Vec<String>,
+    },
     /// Purge so much for good, on every device? Answer `Yes` or `No`.
     EmptyTrash {
         /// Files.

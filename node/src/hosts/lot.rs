@@ -2,10 +2,12 @@
 //!
 //! A lot holds some contents and all blobs that they are made of, each once, in an order that tells nothing of which
 //! belong together. The host is asked which it has, and given those that it lacks; when it has all blobs of a content,
-//! the content is confirmed.
+//! the content is confirmed. An earlier content of which a blob is neither there nor here may be nowhere any more: it is
+//! brought by whoever has it, and nobody waits for it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use coffer_crdt::files::FileId;
 use coffer_protocol::identity::{DeviceId, Hash};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -23,6 +25,12 @@ pub const LOT_BYTES: u64 = 256 << 20;
 pub struct Content {
     /// Which.
     pub key: ContentKey,
+    /// The file that names it.
+    pub file: FileId,
+    /// Whether it is a former content of the file, or the file is in the trash.
+    pub earlier: bool,
+    /// Other hosts that have confirmed it, and against which nothing is known.
+    pub elsewhere: Vec<DeviceId>,
     /// Bytes of it, as people count them.
     pub bytes: u64,
     /// Whether the host had confirmed it before.
@@ -38,6 +46,26 @@ pub struct Lot {
     count: usize,
     bytes: u64,
     there: HashSet<Hash>,
+    not_here: HashSet<Hash>,
+}
+
+/// What a host lacks of a lot once all that is here was brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// Contents that it is to have, and their bytes.
+    pub contents: (u64, u64),
+    /// Files of which it lacks earlier contents that are not here either, nor at another host: nobody may have them any more.
+    /// Each with a blob that is neither there nor here.
+    pub may_be_nowhere: BTreeMap<FileId, Hash>,
+}
+
+impl Lacks {
+    /// Adds what it lacks of another lot.
+    pub fn add(&mut self, other: Lacks) {
+        self.contents.0 += other.contents.0;
+        self.contents.1 += other.contents.1;
+        self.may_be_nowhere.extend(other.may_be_nowhere);
+    }
 }
 
 impl Lot {
@@ -71,6 +99,62 @@ impl Lot {
     /// The host has these.
     pub fn has(&mut self, blobs: impl IntoIterator<Item = Hash>) {
         self.there.extend(blobs);
+    }
+
+    /// Blobs of contents that another host has confirmed: of earlier ones, and of `present` ones too.
+    pub fn at(&self, other: DeviceId, present: bool) -> HashSet<Hash> {
+        let contents = self
+            .contents
+            .iter()
+            .filter(|content| content.elsewhere.contains(&other) && (content.earlier || present));
+        contents
+            .flat_map(|content| &content.blobs)
+            .copied()
+            .collect()
+    }
+
+    /// Another host turned out not to have these blobs: what of these contents it had confirmed it has lost.
+    pub fn lost_elsewhere(&mut self, other: DeviceId, blobs: &HashSet<Hash>) -> Vec<HostChange> {
+        let mut keys = Vec::new();
+        for content in &mut self.contents {
+            let is_at = content.elsewhere.iter().position(|host| *host == other);
+            if let Some(at) =
+                is_at.filter(|_| content.blobs.iter().any(|blob| blobs.contains(blob)))
+            {
+                content.elsewhere.remove(at);
+                keys.push(content.key);
+            }
+        }
+        match keys.is_empty() {
+            true => Vec::new(),
+            false => vec![
+                HostChange::Unconfirmed(other, keys),
+                HostChange::Trouble(other, TroubleKind::LostContents),
+            ],
+        }
+    }
+
+    /// The host lacks these, and they are not here.
+    pub fn not_here(&mut self, blobs: impl IntoIterator<Item = Hash>) {
+        self.not_here.extend(blobs);
+    }
+
+    /// What the host lacks now.
+    pub fn lacks(&self) -> Lacks {
+        let mut lacks = Lacks::default();
+        for content in self.split().1 {
+            let mut blobs = content.blobs.iter();
+            let is_gone = |blob: &&Hash| !self.there.contains(blob) && self.not_here.contains(blob);
+            let may_be_nowhere = content.earlier && content.elsewhere.is_empty();
+            match blobs.find(is_gone).filter(|_| may_be_nowhere) {
+                Some(blob) => drop(lacks.may_be_nowhere.insert(content.file, *blob)),
+                None => {
+                    lacks.contents.0 += 1;
+                    lacks.contents.1 += content.bytes;
+                }
+            }
+        }
+        lacks
     }
 
     /// What of its contents the host had confirmed and turns out not to have: to be noted before it is brought again, for
@@ -134,6 +218,9 @@ mod tests {
     fn content(n: u8, blobs: Vec<Hash>, bytes: u64) -> Content {
         Content {
             key: ContentKey([n; 32]),
+            file: FileId([n; 16]),
+            earlier: false,
+            elsewhere: Vec::new(),
             bytes,
             confirmed: false,
             blobs,
@@ -185,6 +272,63 @@ mod tests {
         lot.has([hash(3), hash(4)]);
         let confirmed = vec![ContentKey([1; 32]), ContentKey([4; 32])];
         assert_eq!(lot.learnt(host), [HostChange::Confirmed(host, confirmed)]);
+    }
+
+    #[test]
+    fn an_earlier_content_that_is_neither_there_nor_here_may_be_nowhere_and_is_not_waited_for() {
+        let mut lot = Lot::default();
+        let earlier = |n, blobs| Content {
+            earlier: true,
+            ..content(n, blobs, 10)
+        };
+        lot.add(earlier(1, vec![hash(1), hash(2)]));
+        // Somebody was to have what is present, and what is here will come to be there.
+        lot.add(content(2, vec![hash(2)], 10));
+        lot.add(earlier(3, vec![hash(3)]));
+        lot.add(earlier(4, vec![hash(4)]));
+        lot.has([hash(1), hash(4)]);
+        assert_eq!(lot.lacks().contents, (3, 30));
+        lot.not_here([hash(2)]);
+        let lacks = Lacks {
+            contents: (2, 20),
+            may_be_nowhere: [(FileId([1; 16]), hash(2))].into(),
+        };
+        assert_eq!(lot.lacks(), lacks);
+        // Another device brought it.
+        lot.has([hash(2), hash(3)]);
+        assert_eq!(lot.lacks(), Lacks::default());
+    }
+
+    #[test]
+    fn what_another_host_has_is_to_come_from_there_until_it_turns_out_to_have_lost_it() {
+        let (other, third) = (DeviceId([7; 32]), DeviceId([8; 32]));
+        let mut lot = Lot::default();
+        let elsewhere = vec![other];
+        lot.add(Content {
+            earlier: true,
+            elsewhere: elsewhere.clone(),
+            ..content(1, vec![hash(1), hash(2)], 10)
+        });
+        lot.add(Content {
+            elsewhere,
+            ..content(2, vec![hash(3)], 10)
+        });
+        lot.not_here([hash(1), hash(2), hash(3)]);
+        assert_eq!(lot.at(other, false), [hash(1), hash(2)].into());
+        assert_eq!(lot.at(other, true).len(), 3);
+        assert!(lot.at(third, true).is_empty());
+        assert_eq!(lot.lacks().contents, (2, 20));
+        assert_eq!(lot.lost_elsewhere(third, &[hash(2)].into()), []);
+        assert_eq!(
+            lot.lost_elsewhere(other, &[hash(2)].into()),
+            [
+                HostChange::Unconfirmed(other, vec![ContentKey([1; 32])]),
+                HostChange::Trouble(other, TroubleKind::LostContents),
+            ]
+        );
+        let lacks = lot.lacks();
+        assert_eq!((lacks.contents, lacks.may_be_nowhere.len()), ((1, 10), 1));
+        assert!(lot.at(other, false).is_empty());
     }
 
     #[test]

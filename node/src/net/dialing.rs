@@ -8,7 +8,7 @@
 //! the one with the larger key waits [`YIELD_DELAY`] for the other's dial.
 //! A round does not wait for the slowest of the one before: a refused TCP dial is repeated while a QUIC handshake with
 //! nobody runs into its timeout; only one dial for each transport is under way then.
-//! *Backoff.* A wanted device is dialled at once, then after 1, 2, 4 … 60 s. When its last connection goes, after 250 ms,
+//! *Backoff.* A wanted device is dialled at once, then after 1, 2, 4 … 60 s; a host, which dials nobody, at least every 15 s. When its last connection goes, after 250 ms,
 //! then 1 s and so on. New addresses and a change of the network start over. A connection that lived for less than
 //! [`SETTLED`] does not: a device that keeps closing on us (it may not know us any more) is not dialled in a tight loop.
 
@@ -31,6 +31,8 @@ pub(super) const REDIAL_DELAY: Duration = Duration::from_millis(250);
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest delay between dials: a device that comes back dials us itself, so this only bounds the case where it cannot.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// The same of a host: it is waited for by devices that have nothing but it, and never dials.
+pub(super) const MAX_HOST_BACKOFF: Duration = Duration::from_secs(15);
 /// A connection that lived this long was a good one. Over the 20 s after which idle strangers are closed.
 pub(super) const SETTLED: Duration = Duration::from_secs(30);
 /// Dials of one transport to one device at a time, when news overtake a dial that hangs.
@@ -58,6 +60,8 @@ struct Target {
     wanted: bool,
     /// Asked for once; forgotten when that is settled, unless wanted.
     asked: bool,
+    /// A host in use.
+    is_host: bool,
     /// Known addresses, best first.
     addresses: Vec<Multiaddr>,
     /// Whether the first of them is one that worked, as far as is known.
@@ -121,6 +125,13 @@ impl Dialing {
             }
         }
         self.forget_settled();
+    }
+
+    /// Which of the wanted are hosts.
+    pub fn set_hosts(&mut self, hosts: &BTreeSet<Device>) {
+        for (device, target) in &mut self.targets {
+            target.is_host = hosts.contains(device);
+        }
     }
 
     /// Dials a device once although it may not be wanted.
@@ -215,7 +226,7 @@ impl Dialing {
                 if lived >= SETTLED {
                     target.attempts = 0;
                 }
-                target.due = Some(now + delay(target.attempts, &own));
+                target.due = Some(now + target.delay(&own));
                 target.attempts = target.attempts.saturating_add(1);
             }
         }
@@ -242,7 +253,7 @@ impl Dialing {
         }
         if target.wanted && target.due.is_none() {
             target.attempts = target.attempts.max(1);
-            target.due = Some(now + delay(target.attempts, &own));
+            target.due = Some(now + target.delay(&own));
             target.attempts = target.attempts.saturating_add(1);
         }
         let over = target.is_idle() && target.fresh.is_empty();
@@ -380,6 +391,15 @@ impl Target {
         }
     }
 
+    /// Until the next dial, by how many there were.
+    fn delay(&self, own: &Device) -> Duration {
+        let most = match self.is_host {
+            true => MAX_HOST_BACKOFF,
+            false => MAX_BACKOFF,
+        };
+        delay(self.attempts, most, own)
+    }
+
     fn is_idle(&self) -> bool {
         self.connections == 0 && self.dials() == 0 && self.fallback.is_none()
     }
@@ -475,10 +495,10 @@ fn normal(device: &Device, addresses: &[Multiaddr]) -> Vec<Multiaddr> {
 
 /// The delay at a position of the backoff sequence, stretched by up to a fifth that depends on our key, so that two devices
 /// that lost each other do not dial in lockstep.
-fn delay(attempts: u32, own: &Device) -> Duration {
+fn delay(attempts: u32, most: Duration, own: &Device) -> Duration {
     let base = match attempts {
         0 => REDIAL_DELAY,
-        attempts => backoff(attempts, FIRST_BACKOFF, MAX_BACKOFF),
+        attempts => backoff(attempts, FIRST_BACKOFF, most),
     };
     base + base.mul_f64(f64::from(own[31]) / 255.0 / 5.0)
 }

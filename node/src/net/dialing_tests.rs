@@ -41,6 +41,23 @@ fn a_wanted_device_is_dialled_at_once_then_with_growing_delays_up_to_a_minute() 
 }
 
 #[test]
+fn a_host_is_not_waited_for_as_long_as_a_device_that_dials() {
+    let mut now = Instant::now();
+    let mut dialing = Dialing::new(OWN);
+    dialing.set_wanted(wanted(&["/ip4/10.0.0.2/tcp/1"]), |_| 0, now);
+    dialing.set_hosts(&BTreeSet::from([OTHER]));
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        let next = dialing.next().expect("planned");
+        waits.push((next - now).as_millis());
+        now = next;
+        assert_eq!(dialing.due(now).len(), 1);
+        assert!(dialing.settled(OTHER, Transport::Tcp, now));
+    }
+    assert_eq!(waits, [0, 1000, 2000, 4000, 8000, 15000, 15000]);
+}
+
+#[test]
 fn preferred_addresses_get_a_head_start_and_the_others_follow_their_failure() {
     let now = Instant::now();
     let mut dialing = Dialing::new(OWN);

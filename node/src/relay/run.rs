@@ -134,6 +134,7 @@ impl Serving {
             net,
             mark_key,
         });
+        host.metrics.blobs_damaged.inc_by(host.store.lost_before());
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(stating::run(host.clone(), to_state, stopping.clone()));

@@ -191,7 +191,7 @@ async fn note_seen(
     host.store
         .note_seen(resident.vault, device, now_ms())
         .await?;
-    stating::state_if_old(host, resident.vault).await
+    stating::state_if_due(host, resident.vault).await
 }
 
 async fn send(

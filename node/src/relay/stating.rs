@@ -3,7 +3,7 @@
 //! A statement must never be told before its number is durable, and no two processes on one store may state different
 //! things under one number: the store draws the line (compare and swap), and who loses reads again.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 const TRIES: usize = 8;
 /// Statements older than this are renewed when a device connects: it shows that the host is not frozen.
 const RENEW_AFTER_MS: u64 = 60 * 60 * 1000;
+/// Pause before something is stated that the store did not take: its disk may be full, or a database away.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// States what is asked for until `stop`, and then what is still waiting.
 pub async fn run(
@@ -31,10 +33,10 @@ pub async fn run(
     mut asked: mpsc::Receiver<VaultId>,
     mut stop: watch::Receiver<bool>,
 ) {
-    // All wait equally long, so the first to come is the first to go. As many as fit into the channel, at most.
-    let mut waiting: VecDeque<(Instant, VaultId)> = VecDeque::new();
+    // By when they are due. As many as fit into the channel, at most.
+    let mut waiting: BTreeSet<(Instant, VaultId)> = BTreeSet::new();
     loop {
-        let due = waiting.front().map(|(due, _)| *due);
+        let due = waiting.first().map(|(due, _)| *due);
         let next = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -44,27 +46,32 @@ pub async fn run(
         tokio::select! {
             () = stopped(&mut stop) => break,
             Some(vault) = asked.recv(), if waiting.len() < asked.max_capacity() => {
-                waiting.push_back((Instant::now() + DEBOUNCE, vault));
+                waiting.insert((Instant::now() + DEBOUNCE, vault));
             }
             () = next => {
-                if let Some((_, vault)) = waiting.pop_front() {
-                    state_and_log(&host, vault).await;
+                if let Some((_, vault)) = waiting.pop_first()
+                    && !state_and_log(&host, vault).await
+                {
+                    waiting.insert((Instant::now() + AGAIN_AFTER, vault));
                 }
             }
         }
     }
     while let Ok(vault) = asked.try_recv() {
-        waiting.push_back((Instant::now(), vault));
+        waiting.insert((Instant::now(), vault));
     }
     for (_, vault) in waiting {
         state_and_log(&host, vault).await;
     }
 }
 
-async fn state_and_log(host: &Host, vault: VaultId) {
-    if let Err(error) = state(host, vault).await {
-        host.store_failed("state what is kept", &error);
+/// Says whether it is stated.
+async fn state_and_log(host: &Host, vault: VaultId) -> bool {
+    let stated = state(host, vault).await;
+    if let Err(error) = &stated {
+        host.store_failed("state what is kept", error);
     }
+    stated.is_ok()
 }
 
 /// Makes a new statement of a vault, keeps it, and gives it to those who are connected.
@@ -112,17 +119,29 @@ pub fn next(snapshot: Snapshot, host: DeviceId, at_ms: u64) -> HostState {
     }
 }
 
-/// Makes a statement if there is none, or if the last one is old.
-pub async fn state_if_old(host: &Host, vault: VaultId) -> Result<(), StoreError> {
+/// Makes a statement unless the last one says what is kept now, and is not old. A host that was killed took things that it
+/// has not stated, and one that starts may find that something is gone: nothing else would bring that up.
+pub async fn state_if_due(host: &Host, vault: VaultId) -> Result<(), StoreError> {
     let Some(snapshot) = host.store.snapshot(vault).await? else {
         return Ok(());
     };
-    let at_ms = snapshot.statement.and_then(|bytes| {
-        let statement = HostStatement::read(&bytes, &vault, &host.id).ok()?;
-        Some(statement.value().at_ms)
+    let said = snapshot.statement.as_ref().and_then(|bytes| {
+        let statement = HostStatement::read(bytes, &vault, &host.id).ok()?;
+        Some(statement.value().clone())
     });
-    if at_ms.is_some_and(|at_ms| now_ms().saturating_sub(at_ms) < RENEW_AFTER_MS) {
-        return Ok(());
+    let now_ms = now_ms();
+    match said {
+        Some(said) if says(&said, &next(snapshot, host.id, now_ms)) => Ok(()),
+        _ => state(host, vault).await,
     }
-    state(host, vault).await
+}
+
+/// Whether what was said is what would be said now, and not long ago.
+fn says(said: &HostState, now: &HostState) -> bool {
+    let as_if_now = HostState {
+        counter: now.counter,
+        at_ms: now.at_ms,
+        ..said.clone()
+    };
+    as_if_now == *now && now.at_ms.saturating_sub(said.at_ms) < RENEW_AFTER_MS
 }

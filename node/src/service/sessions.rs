@@ -28,7 +28,7 @@ const REOPEN_AFTER: Duration = Duration::from_millis(250);
 /// The same, when the last one broke at once.
 const REOPEN_AT_MOST: Duration = Duration::from_secs(30);
 /// One that lasted so long did not break at once: less than the turn of a node that shares its keys with another.
-const LASTED: Duration = Duration::from_secs(5);
+pub(super) const LASTED: Duration = Duration::from_secs(5);
 
 /// How long a device that was put out is given to hear of it, before the connection to it is closed.
 const PARTING: Duration = Duration::from_secs(5);

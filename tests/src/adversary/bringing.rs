@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coffer_crdt::files::FileId;
 use coffer_node::hosts::lot::{Content, Lot};
 use coffer_node::hosts::watch::Challenge;
 use coffer_node::hosts::{ContentKey, HostChange, TroubleKind};
@@ -63,6 +64,9 @@ impl Household {
             }
             lot.add(Content {
                 key,
+                file: FileId([0; 16]),
+                earlier: false,
+                elsewhere: Vec::new(),
                 bytes,
                 confirmed: is_confirmed,
                 blobs,

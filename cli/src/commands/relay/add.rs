@@ -30,7 +30,7 @@ pub struct Add {
     /// The invitation, or a picture of its QR code
     #[arg(value_name = "INVITATION|IMAGE")]
     pub invitation: String,
-    /// What to call the host; by default what it calls itself
+    /// What to call the host; by default what it was called here, or else what it calls itself
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Where the host is reached, if not as the invitation says: a name or an address, with or without a port

@@ -6,7 +6,7 @@ use coffer_node::control::{HostFill, HostHolding, HostRow, Missing, Reach};
 
 use super::words::missing;
 use crate::output::shown;
-use crate::units::{ago, bytes, date, now_ms};
+use crate::units::{ago, bytes, count, date, now_ms};
 
 /// One host: how it is reached, what it holds, what is wrong with it.
 pub fn describe_host(text: &mut String, host: &HostRow, now_ms: u64) {
@@ -59,7 +59,13 @@ pub fn describe_hosts(text: &mut String, hosts: &[HostRow]) {
 fn holds(holding: &HostHolding) -> String {
     match &holding.lacks {
         None => "being compared with what is here".to_owned(),
-        Some(_) if holding.everything => "holds everything".to_owned(),
+        Some(_) if holding.everything => match holding.earlier_elsewhere {
+            0 => "holds everything".to_owned(),
+            files => format!(
+                "holds everything, but for earlier contents of {} that are not here either",
+                count(files, "file", "files")
+            ),
+        },
         Some(lacks) if *lacks == Missing::default() => {
             "being compared with what is here".to_owned()
         }
@@ -96,6 +102,7 @@ mod tests {
                 as_of_ms: 1_000,
                 everything: true,
                 lacks: Some(Missing::default()),
+                earlier_elsewhere: 0,
                 change_bytes: 1_000,
                 pieces: 2,
                 content_bytes: 2_000,
@@ -116,7 +123,15 @@ mod tests {
     #[test]
     fn what_a_host_holds_and_lacks_is_said() {
         let mut host = host();
-        assert!(described(&host).contains("holds everything"));
+        assert!(described(&host).contains("holds everything\n"));
+        if let Some(holding) = &mut host.holding {
+            holding.earlier_elsewhere = 1;
+        }
+        let text = described(&host);
+        assert!(
+            text.contains("holds everything, but for earlier contents of 1 file"),
+            "{text}"
+        );
         if let Some(holding) = &mut host.holding {
             holding.everything = false;
             holding.fill = HostFill::NearlyFull;

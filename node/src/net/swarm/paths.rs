@@ -39,6 +39,8 @@ impl Actor {
                 .count()
         };
         self.dialing.set_wanted(kept, direct, now);
+        self.dialing
+            .set_hosts(&self.relays.keys().copied().collect());
         let mut others: BTreeSet<Device> = self.wanted.keys().copied().collect();
         others.retain(|device| !self.relays.contains_key(device));
         let any = |device: &Device| roster.connections_of(device).len();

@@ -55,6 +55,10 @@ macro_rules! bounded {
                 self.0.is_shared()
             }
 
+            fn lost_before(&self) -> u64 {
+                self.0.lost_before()
+            }
+
             fn changes(&self) -> BoxStream<'static, Change> {
                 self.0.changes()
             }

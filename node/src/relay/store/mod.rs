@@ -311,6 +311,11 @@ pub trait RelayStore: Send + Sync + 'static {
         false
     }
 
+    /// How many blobs turned out to be gone when the store was opened, and are no longer here.
+    fn lost_before(&self) -> u64 {
+        0
+    }
+
     /// Whether the store can be read and written now.
     async fn ready(&self) -> Result<(), StoreError>;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use coffer_protocol::blobs::{AnswerHeader, Ask, Given, RESUMED, Request as Get};
 use coffer_protocol::grants::Role;
 use coffer_protocol::identity::{DeviceKey, Hash, StoreId};
+use coffer_protocol::keys::SealingKey;
 use coffer_protocol::log::Clock;
 use coffer_protocol::relay::{
     Answer, EraseOrder, PutHeader, Refusal, Request, SignedOrder, SignedReceipt,
@@ -15,6 +16,7 @@ use futures::AsyncWriteExt;
 use super::puppet::{Puppet, TestHost, TestVault, id_of, rest_of};
 use crate::net::write_frame;
 use crate::relay::freeing;
+use crate::relay::store::embedded::EmbeddedStore;
 use crate::relay::store::memory::MemoryStore;
 use crate::service::random;
 use crate::vault::identity::Identity;
@@ -359,5 +361,36 @@ async fn only_an_owners_order_for_this_very_store_erases_and_the_receipt_can_be_
         claim: false,
     };
     assert_eq!(refusal(owner.ask(have).await), Some(Refusal::NOT_YOURS));
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_lost_while_the_host_was_stopped_is_counted_and_stated() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("store");
+    let store = || Arc::new(EmbeddedStore::open(&folder).unwrap());
+    let identity = || Identity {
+        key: DeviceKey::from_secret([5; 32]),
+        sealing: SealingKey::from_seed([6; 32]),
+    };
+    let host = TestHost::on("", store(), identity()).await;
+    let (vault, owner) = TestVault::bound_to(&host).await;
+    let mut session = owner.replicate(&vault, Clock::new()).await;
+    let blobs: Vec<Vec<u8>> = (0..3u8).map(|n| vec![n; 500]).collect();
+    owner.put(vault.id, &blobs).await.unwrap();
+    session
+        .hear_that(&vault, host.id(), |state| state.blobs == 3)
+        .await;
+    assert_eq!(host.host().metrics.blobs_damaged.get(), 0);
+    drop((session, owner));
+    host.stop().await;
+    std::fs::remove_file(folder.join("packs/0/0.pack")).unwrap();
+
+    let host = TestHost::on("", store(), identity()).await;
+    assert_eq!(host.host().metrics.blobs_damaged.get(), 3);
+    let owner = Puppet::new(&vault.owner, &host).await;
+    let mut session = owner.replicate(&vault, Clock::new()).await;
+    let state = session.hear_statement(&vault, host.id()).await;
+    assert_eq!((state.blobs, state.blob_bytes), (0, 0));
     host.stop().await;
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use coffer_protocol::grants::Role;
 use coffer_protocol::held::Held;
-use coffer_protocol::identity::{DeviceKey, SpaceId};
+use coffer_protocol::identity::{DeviceKey, Hash, SpaceId};
 use coffer_protocol::keys::SealingKey;
 use coffer_protocol::log::{Clock, Entry};
 use coffer_protocol::replication::Message;
 
 use super::puppet::{Author, Puppet, TestHost, TestVault};
 use crate::relay::store::embedded::EmbeddedStore;
+use crate::relay::store::{NewEntry, RelayStore};
 use crate::service::random;
 use crate::vault::identity::Identity;
 
@@ -240,5 +241,50 @@ async fn after_a_restart_the_counter_goes_on_and_the_vault_is_as_it_was() {
     let after = session.hear_statement(&vault, host.id()).await;
     assert_eq!((after.store, &after.entries), (before.store, &clock));
     assert!(after.counter >= before.counter);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_killed_before_it_stated_what_it_took_says_so_when_a_device_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("store");
+    let store = || Arc::new(EmbeddedStore::open(&folder).unwrap());
+    let identity = || Identity {
+        key: DeviceKey::from_secret([5; 32]),
+        sealing: SealingKey::from_seed([6; 32]),
+    };
+    let host = TestHost::on("", store(), identity()).await;
+    let (vault, owner) = TestVault::bound_to(&host).await;
+    let mut session = owner.replicate(&vault, Clock::new()).await;
+    let before = session.hear_statement(&vault, host.id()).await;
+    drop((session, owner));
+    host.stop().await;
+    // What is durable, and was not stated any more.
+    let mut author = Author::new(&vault.owner);
+    let bytes = author.next(&vault);
+    let entry = Entry::decode(&bytes).unwrap();
+    let taken = NewEntry {
+        writer: entry.header.writer,
+        seq: 1,
+        prev: Hash::ZERO,
+        header: entry.header_hash(),
+        bytes: bytes.into(),
+    };
+    let killed = store();
+    killed.append(vault.id, vec![taken]).await.unwrap();
+    killed.close().await;
+    drop(killed);
+
+    let host = TestHost::on("", store(), identity()).await;
+    let owner = Puppet::new(&vault.owner, &host).await;
+    let mut session = owner.replicate(&vault, author.clock()).await;
+    let after = session.hear_statement(&vault, host.id()).await;
+    assert_eq!(after.entries, author.clock());
+    assert!(after.counter > before.counter);
+    // Nothing is new to the next one.
+    drop(session);
+    let mut session = owner.replicate(&vault, author.clock()).await;
+    let again = session.hear_statement(&vault, host.id()).await;
+    assert_eq!(again, after);
     host.stop().await;
 }

@@ -36,11 +36,11 @@ pub async fn add(
         .hosts()
         .await
         .map_err(super::super::store_error)?;
-    let name = free_name(
-        &name.unwrap_or_else(|| invitation.name.clone()),
-        host,
-        &hosts,
-    )?;
+    let name = match name {
+        Some(name) => name,
+        None => kept_name(host, &hosts).unwrap_or_else(|| invitation.name.clone()),
+    };
+    let name = free_name(&name, host, &hosts)?;
     session.progress(Progress {
         stage: Stage::Connecting,
         done: 0,
@@ -160,6 +160,12 @@ pub(super) async fn write(
         .map_err(commit_error)
 }
 
+/// The name that a host has had so far, unless another one in use has it by now.
+fn kept_name(host: DeviceId, hosts: &[(DeviceId, Setting)]) -> Option<String> {
+    let (_, setting) = hosts.iter().find(|(known, _)| *known == host)?;
+    free_name(&setting.name, host, hosts).ok()
+}
+
 /// The name that a host gets: one line, and not that of another host in use.
 fn free_name(
     asked: &str,
@@ -195,7 +201,7 @@ fn link_error(error: HostLinkError) -> ControlError {
 }
 
 /// A join that did not come about, for a person.
-pub(super) fn join_error(error: JoinError) -> ControlError {
+fn join_error(error: JoinError) -> ControlError {
     let (kind, code) = match error {
         JoinError::NotInvited => (ErrorKind::NotFound, "host-invitation-unknown"),
         JoinError::Expired => (ErrorKind::Expired, "host-invitation-expired"),
@@ -216,6 +222,29 @@ pub(super) fn join_error(error: JoinError) -> ControlError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_is_added_anew_keeps_the_name_that_a_person_gave_it() {
+        let (one, other) = (DeviceId([1; 32]), DeviceId([2; 32]));
+        let setting = |name: &str, in_use| Setting {
+            name: name.into(),
+            in_use,
+            ..Setting::default()
+        };
+        let attic = || "attic".to_owned();
+        assert_eq!(kept_name(one, &[]), None);
+        assert_eq!(
+            kept_name(one, &[(one, setting("attic", true))]),
+            Some(attic())
+        );
+        let mut hosts = [
+            (one, setting("attic", false)),
+            (other, setting("cellar", true)),
+        ];
+        assert_eq!(kept_name(one, &hosts), Some(attic()));
+        hosts[1].1.name = attic();
+        assert_eq!(kept_name(one, &hosts), None);
+    }
 
     #[test]
     fn a_name_is_one_line_and_no_other_hosts() {

@@ -1,13 +1,16 @@
 //! Brings a host what it lacks, and learns what it has.
 //!
 //! A pass goes over all contents that the vault keeps, lot by lot: the host is asked which of their blobs it has (that
-//! claims them, so that no other device's word frees them), given those that it lacks and that are here, and what it has
-//! whole is noted as confirmed. What was confirmed before is passed over, so a pass goes on where one broke off; now and
-//! then all of it is asked about again, which finds what the host has lost.
+//! claims them, so that no other device's word frees them), given those that it lacks and that are here, or at other hosts
+//! only, and what it has whole is noted as confirmed. What was confirmed before is passed over, so a pass goes on where one
+//! broke off; now and then all of it is asked about again, which finds what the host has lost.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use coffer_crdt::files::FileId;
 use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::relay::{Answer, MAX_PUT, MAX_PUT_BYTES, Request};
 use redb::ReadableDatabase;
@@ -20,10 +23,12 @@ use super::super::running::Running;
 use super::At;
 use super::gather::{self, Scope};
 use super::losses::{Asking, Losses};
+use super::nowhere::Nowhere;
+use super::passing::{self, Passing};
 use super::talk::{Talk, TalkError};
 use crate::blobs::{BlobsError, Filled};
 use crate::hosts::HostChange;
-use crate::hosts::lot::Lot;
+use crate::hosts::lot::{Lacks, Lot};
 use crate::net::Net;
 use crate::store::StoreError;
 use crate::vault::hosts::Confirmed;
@@ -31,7 +36,8 @@ use crate::vault::{Changes, CommitError, CommitRequest, wall_ms};
 
 /// After a change, how long more of them are let come.
 const GATHER: Duration = Duration::from_millis(100);
-/// Pause after a pass that did not bring everything, unless something happens before.
+/// Pause after a pass that did not bring everything, unless something happens before; and between looks whether what was
+/// nowhere is here again.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Pause after a pass that broke: the host may be starting.
 const BROKEN_AFTER: Duration = Duration::from_secs(2);
@@ -78,18 +84,44 @@ struct Due {
 impl Due {
     /// Adds what happened.
     fn add(&mut self, change: Result<Arc<Changes>, RecvError>) {
-        match (change, &mut self.scope) {
-            (Ok(change), Scope::Files(files)) => {
-                files.extend(change.file_events.iter().map(|news| news.id));
-                files.sort_unstable();
-                files.dedup();
-                if files.len() > MOST_FILES {
-                    self.scope = Scope::All;
-                }
-            }
-            (Ok(_), Scope::All) => {}
-            (Err(_), scope) => *scope = Scope::All,
+        match change {
+            Ok(change) => self.add_files(change.file_events.iter().map(|news| news.id)),
+            Err(_) => self.scope = Scope::All,
         }
+    }
+
+    /// Adds files to look at.
+    fn add_files(&mut self, more: impl IntoIterator<Item = FileId>) {
+        if let Scope::Files(files) = &mut self.scope {
+            files.extend(more);
+            files.sort_unstable();
+            files.dedup();
+            if files.len() > MOST_FILES {
+                self.scope = Scope::All;
+            }
+        }
+    }
+}
+
+/// When it is looked whether something of this is back, once something happened here.
+fn next_look(nowhere: &Nowhere, looked: Instant) -> Option<Instant> {
+    (nowhere.count() > 0).then(|| looked + RETRY_AFTER)
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Files of which an earlier content may be here again.
+async fn back(running: &Arc<Running>, nowhere: &Nowhere) -> Result<Vec<FileId>, BringError> {
+    let (blobs, nowhere) = (running.blobs.clone(), nowhere.clone());
+    let look = tokio::task::spawn_blocking(move || nowhere.back(|blob| blobs.is_here(blob)));
+    match look.await {
+        Ok(found) => Ok(found?),
+        Err(error) => Err(TalkError::Broken(error.to_string()).into()),
     }
 }
 
@@ -107,6 +139,8 @@ pub async fn run(
         again_at: Instant::now(),
     };
     let mut asking = Asking::new();
+    let mut nowhere = Nowhere::default();
+    let mut looked_back = Instant::now();
     let mut changes = running.vault.subscribe();
     let mut news = running.vault.hosts_news();
     let mut sessions = running.vault.sessions_changed();
@@ -136,7 +170,12 @@ pub async fn run(
         at.send_modify(|at| at.working = true);
         let outcome = tokio::select! {
             outcome = async {
-                pass(&running, &net, host, &due.scope, again, &at).await?;
+                let passed = pass(&running, &net, host, &due.scope, again).await?;
+                nowhere.found(&due.scope, passed.lacks.may_be_nowhere);
+                at.send_modify(|at| {
+                    (at.lacks, at.may_be_nowhere) = (passed.lacks.contents, nowhere.count());
+                    (at.full, at.as_of) = (passed.full, Some(passed.as_of));
+                });
                 if again {
                     asking.asked(began_ms);
                 }
@@ -177,6 +216,7 @@ pub async fn run(
             }
         };
         let mut wake = Instant::now() + after;
+        let mut back_at = next_look(&nowhere, looked_back);
         loop {
             tokio::select! {
                 change = changes.recv() => {
@@ -189,6 +229,18 @@ pub async fn run(
                     due.add(change);
                     if matters {
                         break;
+                    }
+                    back_at = back_at.or(next_look(&nowhere, looked_back));
+                }
+                () = until(back_at) => {
+                    (looked_back, back_at) = (Instant::now(), None);
+                    match back(&running, &nowhere).await {
+                        Ok(files) if files.is_empty() => {}
+                        Ok(files) => {
+                            due.add_files(files);
+                            break;
+                        }
+                        Err(error) => tracing::warn!(%error, "it was not found what is here again"),
                     }
                 }
                 // It has room again, or does not have any more what it had.
@@ -228,6 +280,15 @@ async fn void(running: &Arc<Running>, host: DeviceId) -> bool {
     matches!(look.await, Ok(Ok(true)))
 }
 
+/// What a pass found.
+struct Passed {
+    /// Transaction as of which it looked.
+    as_of: u64,
+    lacks: Lacks,
+    /// Whether the host refused something because it is full.
+    full: bool,
+}
+
 /// One pass over contents.
 async fn pass(
     running: &Arc<Running>,
@@ -235,36 +296,44 @@ async fn pass(
     host: DeviceId,
     scope: &Scope,
     again: bool,
-    at: &watch::Sender<At>,
-) -> Result<(), BringError> {
+) -> Result<Passed, BringError> {
     let (vault, as_of) = running
         .vault
         .inspect(|core| (core.state().vault, core.state().transaction))
         .await?;
+    let passing = Passing::look(running, host).await?;
+    // Now and then it is tried all the same: what the host said may be behind what it would take.
+    let room = match again {
+        true => u64::MAX,
+        false => room(running, host).await?,
+    };
+    let room = AtomicU64::new(room);
     let mut talk = None;
-    let (mut after, mut lacks, mut full) = (None, (0, 0), false);
+    let (mut after, mut lacks, mut full) = (None, Lacks::default(), false);
     loop {
         let (handle, blobs, scope) = (running.vault.clone(), running.blobs.clone(), scope.clone());
+        let others = passing.others.clone();
         let read = tokio::task::spawn_blocking(move || {
-            gather::next(&handle, &blobs, host, &scope, after, again)
+            gather::next(&handle, &blobs, (host, &others), &scope, after, again)
         });
         let mut read = match read.await {
             Ok(read) => read?,
             Err(error) => return Err(BringError::Talk(TalkError::Broken(error.to_string()))),
         };
-        lacks.0 += read.unknown.0;
-        lacks.1 += read.unknown.1;
+        lacks.add(read.unknown);
         if !read.lot.is_empty() {
             let talk = match &mut talk {
                 Some(talk) => talk,
                 none => none.insert(Talk::open(net, host, vault).await?),
             };
-            let brought = bring(running, talk, host, &mut read.lot, full).await;
+            let ways = Ways {
+                net,
+                passing: &passing,
+                room: &room,
+            };
+            let brought = bring(running, ways, talk, host, &mut read.lot, full).await;
             note_all(running, host, read.lot.whole(host)).await?;
-            for content in read.lot.split().1 {
-                lacks.0 += 1;
-                lacks.1 += content.bytes;
-            }
+            lacks.add(read.lot.lacks());
             full |= brought?;
         }
         after = read.after;
@@ -272,10 +341,26 @@ async fn pass(
             break;
         }
     }
-    at.send_modify(|at| {
-        (at.lacks, at.full, at.as_of) = (lacks, full, Some(as_of));
+    Ok(Passed { as_of, lacks, full })
+}
+
+/// Bytes that a host has room for, as it said last.
+async fn room(running: &Running, host: DeviceId) -> Result<u64, CommitError> {
+    let look = running.vault.inspect(move |core| {
+        let said = core.state().hosts.get(&host)?.record.told.as_ref()?.value();
+        let used = said.entry_bytes.saturating_add(said.blob_bytes);
+        Some(said.quota_bytes.saturating_sub(used))
     });
-    Ok(())
+    Ok(look.await?.unwrap_or(u64::MAX))
+}
+
+/// What a lot is brought with.
+#[derive(Clone, Copy)]
+struct Ways<'a> {
+    net: &'a Net,
+    passing: &'a Passing,
+    /// Bytes that the host has room for: what does not fit is not sent, for it would only be thrown away there.
+    room: &'a AtomicU64,
 }
 
 async fn note_all(
@@ -301,6 +386,7 @@ async fn note_all(
 /// out to be full.
 async fn bring(
     running: &Arc<Running>,
+    ways: Ways<'_>,
     talk: &mut Talk,
     host: DeviceId,
     lot: &mut Lot,
@@ -314,25 +400,41 @@ async fn bring(
         return Ok(full);
     }
     let vault = talk.vault;
-    let (ready, mut batches) = mpsc::channel::<Filled>(1);
+    let Ways { net, passing, room } = ways;
+    let asked = passing.to_ask(running, lot);
+    let (ready, batches) = mpsc::channel::<Filled>(1);
     let (sent, mut unanswered) = mpsc::channel::<Vec<Hash>>(UNANSWERED - 1);
     let (used, mut reusable) = mpsc::channel::<Vec<u8>>(UNANSWERED);
     let fill = async move {
-        let mut rest = lacking;
+        let (mut rest, mut not_here) = (lacking, Vec::new());
         while !rest.is_empty() {
             let buffer = reusable.try_recv().unwrap_or_default();
             let next = rest.iter().take(MAX_PUT).copied().collect();
             let filled = running.blobs.fill_put(next, BATCH_BYTES, buffer).await?;
-            rest.drain(..filled.looked_at);
+            {
+                let here: HashSet<&Hash> = filled.blobs.iter().collect();
+                let looked_at = rest.drain(..filled.looked_at);
+                not_here.extend(looked_at.filter(|blob| !here.contains(blob)));
+            }
             if !filled.blobs.is_empty() && ready.send(filled).await.is_err() {
                 break;
             }
         }
-        Ok::<_, BringError>(())
+        let lost = passing::pass_on(running, net, asked, &not_here, BATCH_BYTES, &ready).await;
+        Ok::<_, BringError>((not_here, lost))
     };
     let write = async {
+        // What is made ready is waited for no longer once this ends.
+        let mut batches = batches;
         let writer = &mut talk.write;
+        let mut full = false;
         while let Some(batch) = batches.recv().await {
+            let left = room.load(Ordering::Relaxed);
+            full = batch.blob_bytes() > left;
+            if full {
+                break;
+            }
+            room.store(left - batch.blob_bytes(), Ordering::Relaxed);
             let put = Request::Put {
                 vault,
                 count: batch.blobs.len() as u16,
@@ -350,7 +452,7 @@ async fn bring(
             }
         }
         drop(sent);
-        Ok(())
+        Ok(full)
     };
     let answers = &mut talk.read;
     let read = async {
@@ -369,6 +471,10 @@ async fn bring(
         }
         Ok(full)
     };
-    let (_, (), full) = futures::try_join!(fill, write, read)?;
-    Ok(full)
+    let ((not_here, lost), has_no_room, refused) = futures::try_join!(fill, write, read)?;
+    lot.not_here(not_here);
+    for (other, blobs) in lost {
+        note_all(running, other, lot.lost_elsewhere(other, &blobs)).await?;
+    }
+    Ok(has_no_room || refused)
 }

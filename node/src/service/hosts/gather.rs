@@ -9,7 +9,7 @@ use redb::{ReadableDatabase, ReadableTable};
 use crate::blobs::{Blobs, BlobsError};
 use crate::collect::kept;
 use crate::hosts::ContentKey;
-use crate::hosts::lot::{Content, Lot};
+use crate::hosts::lot::{Content, Lacks, Lot};
 use crate::store::{StoreError, pieces, tables};
 use crate::vault::hosts::Confirmed;
 use crate::vault::{VaultHandle, rule, wall_ms};
@@ -21,8 +21,9 @@ pub struct Read {
     pub lot: Lot,
     /// Where to go on; `None` at the end.
     pub after: Option<FileId>,
-    /// Contents of which this device does not know what they are made of, as it never had their lists.
-    pub unknown: (u64, u64),
+    /// What the host lacks for all that is known here: this device does not know what it is made of, as it never had the
+    /// lists.
+    pub unknown: Lacks,
 }
 
 /// Why it could not be read.
@@ -45,11 +46,12 @@ pub enum Scope {
     Files(Vec<FileId>),
 }
 
-/// Reads on after the file `after`: contents that `host` has not confirmed, or with `again` every one. Blocking.
+/// Reads on after the file `after`: contents that `host` has not confirmed, or with `again` every one. Of each is said
+/// which of the `others` have confirmed it. Blocking.
 pub fn next(
     vault: &VaultHandle,
     blobs: &Blobs,
-    host: DeviceId,
+    (host, others): (DeviceId, &[DeviceId]),
     scope: &Scope,
     after: Option<FileId>,
     again: bool,
@@ -58,6 +60,10 @@ pub fn next(
     let read = vault.database().begin_read().map_err(StoreError::from)?;
     let (rule, _) = rule::read(&read)?;
     let confirmed = Confirmed::new(&read, host)?;
+    let others = others
+        .iter()
+        .map(|other| Ok((*other, Confirmed::new(&read, *other)?)));
+    let others = others.collect::<Result<Vec<_>, StoreError>>()?;
     let files = read.open_table(tables::FILES).map_err(StoreError::from)?;
     let mut found = Read::default();
     let now_ms = wall_ms();
@@ -69,25 +75,36 @@ pub fn next(
             return Ok(false);
         };
         let earlier = kept(&read, id, state.content.as_ref(), &rule, now_ms)?;
-        for content in state.content.iter().chain(&earlier) {
+        let present = state.content.iter().map(|content| (content, true));
+        let earlier = earlier.iter().map(|content| (content, false));
+        for (content, is_present) in present.chain(earlier) {
             let key = ContentKey::of(&content.root);
             let is_confirmed = confirmed.has(&key)?;
             if is_confirmed && !again {
                 continue;
             }
+            let earlier = !is_present || vault.tree().shown(id).is_none_or(|shown| shown.trashed);
             let mut names: Vec<Hash> = Vec::new();
             match blobs.names_of(&content.root, |blob| names.push(*blob)) {
                 Ok(true) => found.lot.add(Content {
                     key,
+                    file: id,
+                    earlier,
+                    elsewhere: confirmed_by(&others, &key)?,
                     bytes: content.size,
                     confirmed: is_confirmed,
                     blobs: names,
                 }),
                 // A list that is not here, or damaged: this device can neither bring nor confirm it.
                 Ok(false) | Err(_) if is_confirmed => {}
+                Ok(false) | Err(_) if earlier => {
+                    let list = content.root.list().chunks.first();
+                    let blob = Hash(list.map_or([0; 32], |chunk| chunk.blob));
+                    found.unknown.may_be_nowhere.insert(id, blob);
+                }
                 Ok(false) | Err(_) => {
-                    found.unknown.0 += 1;
-                    found.unknown.1 += content.size;
+                    found.unknown.contents.0 += 1;
+                    found.unknown.contents.1 += content.size;
                 }
             }
         }
@@ -148,6 +165,20 @@ pub fn named_keys(vault: &VaultHandle) -> Result<Vec<ContentKey>, GatherError> {
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
+}
+
+/// Which of these hosts have confirmed a content.
+fn confirmed_by(
+    hosts: &[(DeviceId, Confirmed)],
+    key: &ContentKey,
+) -> Result<Vec<DeviceId>, StoreError> {
+    let mut by = Vec::new();
+    for (host, confirmed) in hosts {
+        if confirmed.has(key)? {
+            by.push(*host);
+        }
+    }
+    Ok(by)
 }
 
 fn id_of(key: &[u8; 18]) -> FileId {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use coffer_protocol::identity::DeviceId;
 use coffer_protocol::relay::DeviceSide;
 use coffer_protocol::version;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::running::Running;
@@ -23,6 +24,7 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId) {
     let mut pause = REOPEN_AFTER;
     loop {
         connected(&net, host).await;
+        let mut events = net.events();
         let stream = net
             .open(host.0, StreamProtocol::new(version::REPLICATE))
             .await;
@@ -34,19 +36,20 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId) {
                 false
             }
         };
+        let lasted = began.elapsed() >= sessions::LASTED;
         // A host that says nothing does not know this device: it may have been admitted while the host was away.
         if !heard && net.is_connected(&host.0) {
             introduce(&running, &net, host).await;
         }
-        pause = if began.elapsed() > REOPEN_AT_MOST {
-            REOPEN_AFTER
-        } else {
-            (pause * 2).min(REOPEN_AT_MOST)
+        pause = match lasted || !net.is_connected(&host.0) {
+            true => REOPEN_AFTER,
+            false => (pause * 2).min(REOPEN_AT_MOST),
         };
-        if !net.is_connected(&host.0) {
-            pause = REOPEN_AFTER;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // It was restarted: what broke before says nothing of it as it is now.
+            () = connects(&mut events, host) => pause = REOPEN_AFTER,
         }
-        tokio::time::sleep(pause).await;
     }
 }
 
@@ -54,9 +57,17 @@ pub async fn run(running: Arc<Running>, net: Net, host: DeviceId) {
 pub async fn connected(net: &Net, host: DeviceId) {
     let mut events = net.events();
     while !net.is_connected(&host.0) {
+        connects(&mut events, host).await;
+    }
+}
+
+/// Resolves when a first connection with the host has come up since the last of these events was taken, or may have.
+async fn connects(events: &mut Receiver<NetEvent>, host: DeviceId) {
+    loop {
         match events.recv().await {
             Ok(NetEvent::Connected { device, .. }) if device == host.0 => return,
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Lagged(_)) => return,
+            Ok(_) => {}
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }

@@ -263,7 +263,7 @@ async fn candidates(
     let found = tokio::task::spawn_blocking(move || -> Result<_, gather::GatherError> {
         let mut found = Vec::new();
         for after in [Some(start), None] {
-            let read = gather::next(&handle, &blobs, host, &Scope::All, after, true)?;
+            let read = gather::next(&handle, &blobs, (host, &[]), &Scope::All, after, true)?;
             let (whole, lacking) = read.lot.split();
             let confirmed = whole
                 .into_iter()

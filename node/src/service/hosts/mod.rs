@@ -3,7 +3,7 @@
 //!
 //! - `add.rs`, `remove.rs`, `rows.rs`: requests · `talk.rs`: conversations with a host
 //! - `keep.rs`: which contents hosts keep, for what may be dropped here and for what is at risk
-//! - `link.rs`: replication · `bring.rs`, `gather.rs`: contents to it · `look.rs`: challenges, withholding, releases
+//! - `link.rs`: replication · `bring.rs`, `gather.rs`: contents to it · `nowhere.rs`: what nobody may have · `passing.rs`: what only other hosts have · `look.rs`: challenges, withholding, releases
 //! - `alive.rs`: devices of which a host has brought news · `losses.rs`: what it turned out to have lost, until it has shown that it has it again
 //!
 //! [`run`] has one task for each host in use, and ends it when the host is not in use any more.
@@ -16,6 +16,8 @@ mod keep;
 mod link;
 mod look;
 mod losses;
+mod nowhere;
+mod passing;
 mod remove;
 mod rows;
 mod talk;
@@ -46,8 +48,10 @@ use crate::vault::CommitRequest;
 pub struct At {
     /// Transaction as of which it was looked through, once it was.
     pub as_of: Option<u64>,
-    /// Contents that it lacks, and their bytes.
+    /// Contents that it lacks, and their bytes; without those of `may_be_nowhere`.
     pub lacks: (u64, u64),
+    /// Files of which it lacks earlier contents that this device does not have either.
+    pub may_be_nowhere: u64,
     /// It refused contents because they do not fit.
     pub full: bool,
     /// Something is asked of it, or brought to it.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coffer_protocol::identity::{DeviceId, StoreId, VaultId};
-use coffer_protocol::relay::{Answer, DeviceSide, EraseOrder, Request, SignedOrder, SignedReceipt};
+use coffer_protocol::relay::{
+    Answer, DeviceSide, EraseOrder, JoinError, Request, SignedOrder, SignedReceipt,
+};
 use coffer_protocol::version;
 
 use super::super::running::{Running, commit_error};
@@ -37,6 +39,16 @@ pub async fn remove(
         let question = Question::RemoveHost {
             name: setting.name.clone(),
             files,
+        };
+        if session.ask(question).await? != PersonsAnswer::Yes {
+            return Err(ControlError::refused("the host stays in use"));
+        }
+    }
+    let left = left_behind(node, &running, host, &hosts).await?;
+    if !left.is_empty() {
+        let question = Question::LeaveDevices {
+            name: setting.name.clone(),
+            devices: left,
         };
         if session.ask(question).await? != PersonsAnswer::Yes {
             return Err(ControlError::refused("the host stays in use"));
@@ -100,6 +112,45 @@ async fn only_there(running: &Arc<Running>, host: DeviceId) -> Result<u64, Contr
     Ok(lonely.len() as u64)
 }
 
+/// Names of devices that know of none of the hosts that stay: they were heard of last before any of those was added, and
+/// are not connected.
+async fn left_behind(
+    node: &Arc<Node>,
+    running: &Arc<Running>,
+    host: DeviceId,
+    hosts: &[(DeviceId, Setting)],
+) -> Result<Vec<String>, ControlError> {
+    let Some(since_ms) = others_since(host, hosts) else {
+        return Ok(Vec::new());
+    };
+    let net = super::network(node)?;
+    let me = running.vault.device();
+    let names = running.vault.glance(move |core| {
+        let state = core.state();
+        let devices = state.membership.devices().iter();
+        let left = devices.filter(|(device, entry)| {
+            let heard = core.held(**device);
+            **device != me
+                && entry.role.holds_keys()
+                && !net.is_connected(&device.0)
+                && heard.is_none_or(|held| {
+                    held.at_ms < since_ms && !held.entries.covers_clock(&state.clock)
+                })
+        });
+        let names = left.map(|(device, _)| state.membership.device_name(device, &state.keyring));
+        names.flatten().collect()
+    });
+    names.await.map_err(commit_error)
+}
+
+/// Since when there are others in use than this one; `None` where there are none.
+fn others_since(host: DeviceId, hosts: &[(DeviceId, Setting)]) -> Option<u64> {
+    let others = hosts
+        .iter()
+        .filter(|(other, setting)| *other != host && setting.in_use);
+    others.map(|(_, setting)| setting.added_ms).min()
+}
+
 /// Has the host erase the vault, and gives what it signed.
 async fn erase(
     node: &Arc<Node>,
@@ -127,7 +178,7 @@ async fn erase(
     let introduced = talk::join(&net, host, DeviceSide::as_member(vault), |_| {
         std::future::ready(Some(grants.clone()))
     });
-    let store = introduced.await.map_err(add::join_error)?.store;
+    let store = introduced.await.map_err(not_asked)?.store;
     let order = order(node, vault, host, store)?;
     let mut talk = Talk::open(&net, host, vault).await.map_err(talk_error)?;
     let request = Request::Erase {
@@ -174,6 +225,12 @@ fn unreachable(error: impl std::fmt::Display) -> ControlError {
     .with_code("host-not-asked")
 }
 
+/// Whatever it was, the way out is another one than when a host is added.
+fn not_asked(error: JoinError) -> ControlError {
+    ControlError::unavailable(format!("the host was not asked to erase anything: {error}"))
+        .with_code("host-not-asked")
+}
+
 fn talk_error(error: TalkError) -> ControlError {
     ControlError::unavailable(error.to_string()).with_code("host-not-asked")
 }
@@ -181,6 +238,20 @@ fn talk_error(error: TalkError) -> ControlError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn others_are_there_since_the_first_of_them_that_is_in_use() {
+        let setting = |added_ms, in_use| Setting {
+            added_ms,
+            in_use,
+            ..Setting::default()
+        };
+        let [a, b, c, d] = [1, 2, 3, 4].map(|n| DeviceId([n; 32]));
+        let mut hosts = vec![(a, setting(1, true)), (b, setting(2, false))];
+        assert_eq!(others_since(a, &hosts), None);
+        hosts.extend([(c, setting(9, true)), (d, setting(5, true))]);
+        assert_eq!(others_since(a, &hosts), Some(5));
+    }
 
     #[test]
     fn a_host_is_found_by_its_name_or_the_beginning_of_its_id() {

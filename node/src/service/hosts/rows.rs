@@ -123,6 +123,7 @@ pub(super) fn holding(memory: &Memory, clock: &Clock, at: &At) -> Option<HostHol
         as_of_ms: told.at_ms,
         everything: lacks == Some(Missing::default()) && !at.working,
         lacks,
+        earlier_elsewhere: at.may_be_nowhere,
         change_bytes: told.entry_bytes,
         pieces: told.blobs,
         content_bytes: told.blob_bytes,

@@ -567,6 +567,10 @@ impl RelayStore for EmbeddedStore {
         tidy::tidy(self).await
     }
 
+    fn lost_before(&self) -> u64 {
+        self.repaired.lost
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         self.write(|_| Ok(())).await
     }
