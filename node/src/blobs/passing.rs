@@ -6,7 +6,7 @@
 use std::io;
 use std::time::Duration;
 
-use coffer_protocol::blobs::{Answers, MAX_BLOB, MAX_IDS, Wanted, is_blob};
+use coffer_protocol::blobs::{Answers, Given, MAX_BLOB, MAX_IDS, Version, Wanted, is_blob};
 use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::relay::{MAX_PUT, PutHeader};
 use futures::io::{AsyncReadExt, BufReader};
@@ -28,7 +28,7 @@ async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> 
 }
 
 impl Blobs {
-    /// Asks a device for `ids` on a `stream` of the protocol of blobs, and gives what comes to `ready`, each time about
+    /// Asks a device for `ids` on a `stream` of the protocol of blobs, version 1, and gives what comes to `ready`, each time about
     /// `target` bytes. Gives those that the device does not have, or not as they are named. Ends early where nobody takes
     /// them any more.
     pub async fn pass_on(
@@ -44,12 +44,8 @@ impl Blobs {
         let (mut missing, mut filled) = (Vec::new(), Filled::default());
         for ids in ids.chunks(MAX_IDS) {
             let _under_way = self.shared.rates.receiving(device);
-            in_time(wire::write_request(
-                &mut writer,
-                self.shared.vault,
-                ids.to_vec(),
-            ))
-            .await?;
+            let request = Version::One.encode_get(self.shared.vault, ids.to_vec());
+            in_time(wire::write_request(&mut writer, &request)).await?;
             let wanted = |id: &Hash| Wanted {
                 id: *id,
                 max_len: MAX_BLOB as u32,
@@ -61,7 +57,7 @@ impl Blobs {
                     .accept(header)
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
                 let id = ids[usize::from(header.index)];
-                let Some(len) = header.len else {
+                let Given::Bytes(len) = header.given else {
                     missing.push(id);
                     continue;
                 };
