@@ -168,7 +168,6 @@ fn a_device_that_knows_the_old_host_only_is_not_left_behind_unasked() {
     eventually("it knows both", || {
         second.status()["hosts"].as_array().unwrap().len() == 2
     });
-    second.stop();
     eventually("that is known", || {
         first.run(&["relay", "remove", "attic"]).code == Some(0)
     });
@@ -183,6 +182,7 @@ fn changing_hosts_takes_along_what_only_the_old_one_has() {
     write(&letter, &former);
     let dir = folder.to_str().unwrap();
     device.ok(&["folder", "add", dir, "--to", "papers", "--yes"]);
+    device.idle();
     add(&device, &old, "1GiB");
     brought(&device);
     let history = || device.rows(&["file", "history", "papers/letter"]);

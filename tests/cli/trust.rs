@@ -168,6 +168,7 @@ fn a_host_holds_everything_although_an_earlier_content_is_nowhere_any_more() {
     write(&letter, noise(1, MB));
     let dir = folder.to_str().unwrap();
     device.ok(&["folder", "add", dir, "--to", "papers", "--yes"]);
+    device.idle();
     let versions = |count: usize| {
         eventually("the content is recorded", || {
             let rows = device.rows(&["file", "history", "papers/letter"]);
