@@ -50,6 +50,8 @@ pub const RANGE_BODY_HASH: &str = "coffer 2026-11 range body hash";
 pub const RANGE_DOCUMENT: &str = "coffer 2026-11 range document";
 /// Hash of all that a range holds.
 pub const RANGE_ROOT: &str = "coffer 2026-11 range root";
+/// What devices have said of a range, as one hash.
+pub const RANGE_SAID: &str = "coffer 2026-11 range said";
 /// Automerge actor id of a writer, cut to 16 bytes.
 pub const ACTOR: &str = "coffer 2026-11 actor of a writer";
 /// Public commitment to an epoch's key: the epoch id.

@@ -43,8 +43,11 @@ pub const RECOVER: u16 = 1;
 pub const KEYRING: u16 = 1;
 /// A keyring as it lies in a device's database. 1: sealed under the device's secret.
 pub const SEALED_KEYRING: u16 = 1;
-/// Messages of replication. 1: hello, grants, entries, held statements, clocks, questions.
+/// Messages of replication. 1: hello, grants, entries, held statements, clocks, questions. 2: ranges, and what devices say
+/// of them.
 pub const REPLICATION: u16 = 1;
+/// The version of them that has ranges.
+pub const REPLICATION_RANGES: u16 = 2;
 /// Messages of pairing. 1: by link or typed code.
 pub const PAIRING: u16 = 1;
 /// Pairing links. 1: one inviter, its addresses, a one-time secret.

@@ -173,6 +173,11 @@ honest! {
     fn put_grants(vault: VaultId, grants: Vec<(Hash, Bytes)>) -> Result<usize, StoreError>;
     fn grants(vault: VaultId) -> Result<Vec<Bytes>, StoreError>;
     fn append(vault: VaultId, entries: Vec<NewEntry>) -> Result<Vec<Appended>, StoreError>;
+    fn put_range(vault: VaultId, range: NewRange) -> Result<Appended, StoreError>;
+    fn drop_entries(vault: VaultId, writer: WriterId, to: u64) -> Result<u64, StoreError>;
+    fn put_said(vault: VaultId, writer: WriterId, to: u64, device: DeviceId, said: Bytes) -> Result<(), StoreError>;
+    fn ranges(vault: VaultId) -> Result<Vec<KeptRange>, StoreError>;
+    fn range_of(vault: VaultId, writer: WriterId, to: u64) -> Result<Option<Bytes>, StoreError>;
     fn clock(vault: VaultId) -> Result<Clock, StoreError>;
     fn put_held(vault: VaultId, statement: HeldStatement) -> Result<bool, StoreError>;
     fn held(vault: VaultId) -> Result<Vec<HeldStatement>, StoreError>;

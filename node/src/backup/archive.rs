@@ -3,7 +3,7 @@
 //! In memory are some 100 bytes for each record. Records are read when they are asked for, and what is not as it was
 //! written counts as not there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use coffer_protocol::grants::MAX_GRANTS;
 use coffer_protocol::identity::{Hash, VaultId, WriterId};
 use coffer_protocol::log::Clock;
+use coffer_protocol::replication::Message;
 use coffer_protocol::signed::{Signable, Verified};
 
 use super::error::ArchiveError;
@@ -55,6 +56,8 @@ pub struct Archive {
     pub(super) unreadable: Vec<(u32, String)>,
     pub(super) grants: BTreeMap<Hash, Place>,
     pub(super) entries: BTreeMap<WriterId, BTreeMap<u64, (Hash, Hash, Place)>>,
+    /// By log and last entry: the first entry, the hash of the last one's header, the hash of the record, and where it is.
+    pub(super) ranges: BTreeMap<WriterId, BTreeMap<u64, (u64, Hash, Hash, Place)>>,
     pub(super) blobs: HashMap<Hash, Place>,
     pub(super) runs: BTreeMap<u64, (Hash, Place)>,
     /// The newest lists that can be read.
@@ -109,6 +112,7 @@ impl Archive {
             unreadable: Vec::new(),
             grants: BTreeMap::new(),
             entries: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             blobs: HashMap::new(),
             runs: BTreeMap::new(),
             lists: None,
@@ -214,6 +218,15 @@ impl Archive {
                     let log = self.entries.entry(writer).or_default();
                     put(log, seq, (header, row.hash, place), moved);
                 }
+                Key::Range {
+                    writer,
+                    from,
+                    to,
+                    last,
+                } => {
+                    let log = self.ranges.entry(writer).or_default();
+                    put(log, to, (from, last, row.hash, place), moved);
+                }
             }
         }
         let piece = Piece {
@@ -227,13 +240,53 @@ impl Archive {
     /// Up to where each log is here without a gap.
     pub fn clock(&self) -> Clock {
         let mut clock = Clock::new();
-        for (writer, log) in &self.entries {
-            let whole = (1..).zip(log).take_while(|(next, (seq, _))| next == *seq);
-            if let Some((seq, (_, (header, ..)))) = whole.last() {
-                clock.observe(*writer, seq, *header);
+        let writers: BTreeSet<&WriterId> = self.entries.keys().chain(self.ranges.keys()).collect();
+        for writer in writers {
+            let entries = self.entries.get(writer);
+            let ranges = self.ranges.get(writer);
+            let (mut next, mut last) = (1, None);
+            loop {
+                let whole = (next..)
+                    .zip(entries.into_iter().flat_map(|log| log.range(next..)))
+                    .take_while(|(next, (seq, _))| next == *seq);
+                if let Some((seq, (_, (header, ..)))) = whole.last() {
+                    last = Some((seq, *header));
+                    next = seq + 1;
+                }
+                let over = ranges.and_then(|log| log.range(next..).next());
+                match over.filter(|(_, (from, ..))| *from <= next) {
+                    Some((to, (_, header, ..))) => {
+                        last = Some((*to, *header));
+                        next = to + 1;
+                    }
+                    None => break,
+                }
+            }
+            if let Some((seq, header)) = last {
+                clock.observe(*writer, seq, header);
             }
         }
         clock
+    }
+
+    /// The range that stands for this entry, and what was said of it, if it can be read. Blocking.
+    pub fn range_over(&self, writer: WriterId, seq: u64) -> Result<Option<Message>, ArchiveError> {
+        let over = self
+            .ranges
+            .get(&writer)
+            .and_then(|log| log.range(seq..).next());
+        let Some((to, (from, last, hash, place))) = over.filter(|(_, (from, ..))| *from <= seq)
+        else {
+            return Ok(None);
+        };
+        let key = Key::Range {
+            writer,
+            from: *from,
+            to: *to,
+            last: *last,
+        };
+        let bytes = self.read(place, &row(key, *hash, place))?;
+        Ok(bytes.and_then(|bytes| Message::decode(&bytes).ok()))
     }
 
     /// Whether a grant, by the hash of its bytes, is here.
@@ -300,10 +353,16 @@ impl Archive {
 
     /// What it keeps.
     pub fn kept(&self) -> Kept {
+        let ranges = self.ranges.values().flatten();
         Kept {
             bytes: self.pieces.values().map(|piece| piece.len).sum(),
             files: self.pieces.len() as u64,
-            entries: self.entries.values().map(|log| log.len() as u64).sum(),
+            entries: self
+                .entries
+                .values()
+                .map(|log| log.len() as u64)
+                .sum::<u64>()
+                + ranges.map(|(to, (from, ..))| to - from + 1).sum::<u64>(),
             blobs: self.blobs.len() as u64,
         }
     }

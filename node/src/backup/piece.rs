@@ -17,6 +17,8 @@ use std::os::unix::fs::FileExt;
 use coffer_protocol::grants::SignedGrant;
 use coffer_protocol::identity::{Hash, VaultId, WriterId};
 use coffer_protocol::log::Entry;
+use coffer_protocol::ranges::Range;
+use coffer_protocol::replication::Message;
 use coffer_protocol::signed::Verified;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,17 @@ pub(super) enum Key {
         /// Its number.
         number: u64,
     },
+    /// A range of a log, where its entries are gone, and what was said of it: a [`Message::Range`].
+    Range {
+        /// Whose.
+        writer: WriterId,
+        /// The first entry that it stands for.
+        from: u64,
+        /// The last.
+        to: u64,
+        /// The hash of the header of the last.
+        last: Hash,
+    },
 }
 
 impl Key {
@@ -66,6 +79,7 @@ impl Key {
             Key::Entry { .. } => 2,
             Key::Blob => 3,
             Key::Run { .. } => 4,
+            Key::Range { .. } => 5,
         }
     }
 
@@ -85,6 +99,18 @@ impl Key {
             4 => Verified::<Run>::decode(bytes).ok().map(|run| Key::Run {
                 number: run.value().number,
             }),
+            5 => {
+                let Ok(Message::Range { range, .. }) = Message::decode(bytes) else {
+                    return None;
+                };
+                let head = Range::decode(&range).ok()?.head;
+                Some(Key::Range {
+                    writer: head.writer,
+                    from: head.from,
+                    to: head.to,
+                    last: head.last,
+                })
+            }
             _ => None,
         }
     }

@@ -8,6 +8,8 @@ use std::io;
 use coffer_protocol::grants::{MAX_GRANTS, Membership};
 use coffer_protocol::identity::{DeviceId, Hash};
 use coffer_protocol::log::Entry;
+use coffer_protocol::ranges::Range;
+use coffer_protocol::replication::Message;
 use coffer_protocol::signed::Verified;
 
 use super::archive::Archive;
@@ -200,6 +202,19 @@ impl Looking<'_> {
                     );
                 }
             }
+            Key::Range { .. } => {
+                let range = match Message::decode(bytes) {
+                    Ok(Message::Range { range, .. }) => Range::decode(&range).ok(),
+                    _ => None,
+                };
+                if !range.is_some_and(|range| range.verify(&vault).is_ok()) {
+                    self.flaw(
+                        name,
+                        Some(at),
+                        "changes are not signed by the device that is said to have put them together",
+                    );
+                }
+            }
             Key::Run { .. } => match Verified::<Run>::decode(bytes) {
                 Ok(run) if run.value().vault == vault => {
                     self.runs.push((piece, at, run.value().clone()));
@@ -231,6 +246,9 @@ impl Looking<'_> {
             membership.is_member(device) || membership.former().contains_key(device)
         };
         let strangers: Vec<String> = (self.archive.entries.keys())
+            .chain(self.archive.ranges.keys())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
             .filter(|writer| !knows(&writer.device))
             .map(|writer| {
                 format!(

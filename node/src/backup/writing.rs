@@ -9,6 +9,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use coffer_protocol::identity::{DeviceKey, Hash, VaultId, WriterId};
+use coffer_protocol::ranges::Head;
+use coffer_protocol::replication::Message;
 use coffer_protocol::signed::Verified;
 use rustix::fs::FlockOperation;
 
@@ -158,6 +160,20 @@ impl Writer {
         };
         self.add(Row::of(key, bytes), bytes)?;
         self.added.entries += 1;
+        Ok(())
+    }
+
+    /// Adds a range and what was said of it, in the place of entries.
+    pub fn range(&mut self, head: &Head, range: &Message) -> Result<(), ArchiveError> {
+        let bytes = range.encode();
+        let key = Key::Range {
+            writer: head.writer,
+            from: head.from,
+            to: head.to,
+            last: head.last,
+        };
+        self.add(Row::of(key, &bytes), &bytes)?;
+        self.added.entries += head.to - head.from + 1;
         Ok(())
     }
 
@@ -329,6 +345,8 @@ impl Writer {
         archive.runs.values().for_each(|(_, place)| count(place));
         let entries = archive.entries.values().flat_map(BTreeMap::values);
         entries.for_each(|(.., place)| count(place));
+        let ranges = archive.ranges.values().flat_map(BTreeMap::values);
+        ranges.for_each(|(.., place)| count(place));
         for (blob, place) in &archive.blobs {
             if is_named.is_none_or(|is_named| is_named(blob)) {
                 count(place);
@@ -443,6 +461,10 @@ impl Archive {
                 let log = self.entries.get(writer);
                 log.and_then(|log| log.get(seq)).map(|(.., place)| place)
             }
+            Key::Range { writer, to, .. } => {
+                let log = self.ranges.get(writer);
+                log.and_then(|log| log.get(to)).map(|(.., place)| place)
+            }
         };
         known == Some(place)
     }
@@ -482,6 +504,13 @@ impl Archive {
                     && log.get(seq).is_some_and(|(.., place)| place.piece == piece)
                 {
                     log.remove(seq);
+                }
+            }
+            Key::Range { writer, to, .. } => {
+                if let Some(log) = self.ranges.get_mut(writer)
+                    && log.get(to).is_some_and(|(.., place)| place.piece == piece)
+                {
+                    log.remove(to);
                 }
             }
         }

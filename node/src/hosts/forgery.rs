@@ -9,6 +9,7 @@ use coffer_protocol::codec::CodecError;
 use coffer_protocol::grants::GrantError;
 use coffer_protocol::held::HeldError;
 use coffer_protocol::log::EntryError;
+use coffer_protocol::ranges::RangeError;
 use coffer_protocol::relay::HostStatementError;
 use coffer_protocol::signed::SignedError;
 
@@ -20,6 +21,18 @@ pub fn is_forged_entry(error: &EntryError) -> bool {
         | EntryError::WrongVault(_)
         | EntryError::BadSignature
         | EntryError::WrongBody => true,
+        _ => false,
+    }
+}
+
+/// The same for a range: of one that does not open its maker may be to blame.
+pub fn is_forged_range(error: &RangeError) -> bool {
+    match error {
+        RangeError::Codec(error) => is_malformed(error),
+        RangeError::Inconsistent
+        | RangeError::WrongVault(_)
+        | RangeError::BadSignature
+        | RangeError::WrongBody => true,
         _ => false,
     }
 }

@@ -55,7 +55,10 @@ async fn take(host: &Host, resident: &Resident, what: What) -> Result<(), LoadEr
             }
         }
         What::Grants => resident.reread_grants(host).await?,
-        What::Entries => resident.reread_clock(host).await?,
+        What::Entries => {
+            resident.reread_clock(host).await?;
+            resident.reread_ranges(host).await?;
+        }
         What::Statements => resident.reread_statements(host).await?,
         // They are asked of the store each time; the statement about them comes by itself.
         What::Blobs => {}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use coffer_protocol::identity::{DeviceId, VaultId};
 use coffer_protocol::log::CLOCK_MAX_LEN;
-use coffer_protocol::replication::{ENTRIES_TARGET, MAX_HEADS, MAX_MESSAGE, Message, Work};
+use coffer_protocol::replication::{MAX_HEADS, MAX_MESSAGE, Message, Work};
 use futures::AsyncReadExt;
 
 use super::host::{Host, now_ms};
@@ -208,20 +208,29 @@ async fn send(
                     put(&mut write, &message).await?;
                 }
             }
-            Work::Entries { writer, from, to } => {
-                let entries = host
-                    .store
-                    .entries(resident.vault, writer, from, to, ENTRIES_TARGET)
-                    .await?;
-                let Some(last) = entries.last().map(|entry| entry.seq) else {
+            Work::Entries {
+                writer,
+                from,
+                to,
+                ranges,
+            } => {
+                let run = resident.run_of(host, writer, (from, to), ranges).await?;
+                let Some(run) = run else {
                     return Err("entries that were to be sent are not in the store".into());
                 };
-                let entries = entries
-                    .into_iter()
-                    .map(|entry| Vec::from(entry.bytes))
-                    .collect();
-                put(&mut write, &Message::Entries(entries)).await?;
-                queue.sent(writer, last);
+                if let Some(message) = run.message {
+                    put(&mut write, &message).await?;
+                }
+                queue.sent(writer, run.last);
+            }
+            Work::Range(name) => {
+                if let Some(message) = resident.range_message(host, name.writer, name.to).await? {
+                    put(&mut write, &message).await?;
+                }
+            }
+            Work::Attestations(name) => {
+                let said = resident.said_of(name.writer, name.to).await;
+                put(&mut write, &Message::Attestations(said)).await?;
             }
             Work::Close(reason) => {
                 tracing::debug!(%reason, "replication with a device ends");

@@ -12,7 +12,7 @@ use coffer_protocol::identity::DeviceId;
 use coffer_protocol::replication::{ENTRIES_TARGET, MAX_MESSAGE, Message, Work};
 use coffer_protocol::version;
 use futures::AsyncReadExt;
-use redb::ReadableDatabase;
+use redb::{ReadTransaction, ReadableDatabase};
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -20,7 +20,7 @@ use super::stopped;
 use crate::net::{
     Device, Multiaddr, Net, NetEvent, Stream, StreamProtocol, read_frame, write_frame,
 };
-use crate::store::logs;
+use crate::store::{StoreError, ranges};
 use crate::vault::{SessionQueue, VaultHandle};
 
 /// Pause before a stream is opened again after it broke while the connection stays.
@@ -213,25 +213,36 @@ async fn send(
                     .await?;
                 write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?;
             }
-            Work::Entries { writer, from, to } => {
-                let database = vault.database().clone();
-                let entries =
-                    tokio::task::spawn_blocking(move || -> Result<_, crate::store::StoreError> {
-                        logs::read_entries(
-                            &database.begin_read()?,
-                            writer,
-                            from,
-                            to,
-                            ENTRIES_TARGET,
-                        )
-                    })
-                    .await??;
-                if entries.is_empty() {
+            Work::Entries {
+                writer,
+                from,
+                to,
+                ranges: knows,
+            } => {
+                let run = read(vault, move |read| {
+                    ranges::read_run(read, writer, (from, to), knows, ENTRIES_TARGET)
+                });
+                let Some(run) = run.await? else {
                     return Err("entries that were to be sent are not in the store".into());
+                };
+                if let Some(message) = run.message {
+                    write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?;
                 }
-                let last = from + entries.len() as u64 - 1;
-                write_frame(&mut write, &Message::Entries(entries).encode(), MAX_MESSAGE).await?;
-                queue.sent(writer, last);
+                queue.sent(writer, run.last);
+            }
+            Work::Range(name) => {
+                let range = read(vault, move |read| {
+                    ranges::range_message(read, name.writer, name.to)
+                });
+                if let Some(message) = range.await? {
+                    write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?;
+                }
+            }
+            Work::Attestations(name) => {
+                let said = read(vault, move |read| ranges::said_message(read, &name));
+                if let Some(message) = said.await? {
+                    write_frame(&mut write, &message.encode(), MAX_MESSAGE).await?;
+                }
             }
             Work::Close(reason) => {
                 tracing::info!(%reason, "replication with a device ends");
@@ -240,6 +251,16 @@ async fn send(
         }
     }
     Ok(())
+}
+
+/// Reads in the store, off the threads that carry streams.
+async fn read<T: Send + 'static>(
+    vault: &VaultHandle,
+    look: impl FnOnce(&ReadTransaction) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Box<dyn std::error::Error + Send + Sync>> {
+    let database = vault.database().clone();
+    let done = tokio::task::spawn_blocking(move || look(&database.begin_read()?));
+    Ok(done.await??)
 }
 
 /// How a device is met.

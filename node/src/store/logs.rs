@@ -30,6 +30,16 @@ impl<'t> LogTables<'t> {
         entry: &[u8],
     ) -> Result<(), StoreError> {
         pieces::write(&mut self.entries, &entry_key(writer, seq), entry)?;
+        self.ends_at(writer, seq, header_hash)
+    }
+
+    /// The log goes on after this entry, which is not here itself: a range has it.
+    pub fn ends_at(
+        &mut self,
+        writer: WriterId,
+        seq: u64,
+        header_hash: Hash,
+    ) -> Result<(), StoreError> {
         let mut head = [0; 40];
         head[..8].copy_from_slice(&seq.to_be_bytes());
         head[8..].copy_from_slice(&header_hash.0);
@@ -89,7 +99,7 @@ fn entry_key(writer: WriterId, seq: u64) -> [u8; 46] {
     key
 }
 
-fn writer_key(writer: WriterId) -> [u8; 36] {
+pub(super) fn writer_key(writer: WriterId) -> [u8; 36] {
     let mut key = [0; 36];
     key[..32].copy_from_slice(&writer.device.0);
     key[32..].copy_from_slice(&writer.incarnation.to_be_bytes());

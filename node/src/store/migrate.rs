@@ -177,7 +177,7 @@ mod tests {
         let number = |name| records::get_u64(&meta, name).unwrap();
         assert_eq!(number(tables::meta::FEED_PRUNED), Some(5));
         let layout = records::get_u32(&meta, tables::meta::LAYOUT).unwrap();
-        assert_eq!(layout, Some(tables::LAYOUT));
+        assert_eq!(layout, Some(tables::LAYOUT_WHOLE));
         assert!(read.open_table(DOCUMENTS_1).is_err());
     }
 }

@@ -8,6 +8,7 @@ pub mod folder_keys;
 pub mod logs;
 mod migrate;
 pub mod pieces;
+pub mod ranges;
 pub mod records;
 pub mod tables;
 
@@ -226,7 +227,8 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
             write.set_quick_repair(true);
             {
                 let mut meta = write.open_table(tables::META)?;
-                meta.insert(tables::meta::LAYOUT, &tables::LAYOUT.to_be_bytes()[..])?;
+                let layout = tables::LAYOUT_WHOLE.to_be_bytes();
+                meta.insert(tables::meta::LAYOUT, &layout[..])?;
                 write.open_table(tables::GRANTS)?;
                 write.open_table(tables::ENTRIES)?;
                 write.open_table(tables::LOG_HEADS)?;
@@ -246,6 +248,10 @@ fn prepare(database: Database) -> Result<Arc<Database>, StoreError> {
                 write.open_table(tables::USED)?;
                 write.open_table(tables::DROPPING)?;
                 write.open_table(tables::NAMED)?;
+                write.open_table(tables::RANGES)?;
+                write.open_table(tables::RANGE_HEADS)?;
+                write.open_table(tables::ATTESTATIONS)?;
+                write.open_table(tables::LOOKED_AT)?;
                 write.open_table(tables::PLACEMENT)?;
                 write.open_table(tables::CHUNKS)?;
                 meta.insert(tables::meta::PAST, &[1][..])?;

@@ -9,8 +9,11 @@ use redb::TableDefinition;
 
 pub use crate::blobs::placement::{CHUNKS, PLACEMENT};
 
-/// The layout that this program reads and writes, kept under [`meta::LAYOUT`].
-pub const LAYOUT: u32 = 2;
+/// The newest layout that this program reads and writes, kept under [`meta::LAYOUT`]: entries may be gone for which a range
+/// stands.
+pub const LAYOUT: u32 = 3;
+/// The one before: every entry is here, as programs expect that know no ranges. A database has it until an entry is gone.
+pub const LAYOUT_WHOLE: u32 = 2;
 
 /// Single values: name → bytes. The names are in [`meta`].
 pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta_1");
@@ -55,6 +58,14 @@ pub const UNNAMED_RUNS: TableDefinition<&[u8; 10], &[u8]> = TableDefinition::new
 /// Entries that others' entries name and that are not here, a few of each log: device ‖ incarnation (u32) → postcard of
 /// [`crate::vault::Named`]s.
 pub const NAMED: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("named_1");
+/// Ranges: device ‖ incarnation (u32) ‖ last entry (u64) ‖ piece (u16) → range bytes.
+pub const RANGES: TableDefinition<&[u8; 46], &[u8]> = TableDefinition::new("ranges_1");
+/// The same without their bodies: device ‖ incarnation ‖ last entry → marks ‖ head, see [`super::ranges::Marks`].
+pub const RANGE_HEADS: TableDefinition<&[u8; 44], &[u8]> = TableDefinition::new("range_heads_1");
+/// What was said of ranges: device ‖ incarnation ‖ last entry ‖ who says it → signed attestation.
+pub const ATTESTATIONS: TableDefinition<&[u8; 76], &[u8]> = TableDefinition::new("attestations_1");
+/// Up to which entry of a log this device has looked for stretches to make ranges of: device ‖ incarnation → seq.
+pub const LOOKED_AT: TableDefinition<&[u8; 36], u64> = TableDefinition::new("looked_at_1");
 /// The newest held statement of each device: device ‖ piece (u16) → statement bytes.
 pub const HELD: TableDefinition<&[u8; 34], &[u8]> = TableDefinition::new("held_1");
 /// Where devices were last reached: device → postcard list of addresses.

@@ -20,6 +20,9 @@ pub(super) enum Step {
     Ingest(DeviceId, Vec<Vec<u8>>, u32),
     Grants(DeviceId, Vec<Vec<u8>>),
     Held(DeviceId, DeviceId, Vec<u8>),
+    /// From whom, the range, what was said of it, and the round.
+    Range(DeviceId, Vec<u8>, Vec<Vec<u8>>, u32),
+    Attestations(Vec<Vec<u8>>),
     StateHeld,
 }
 
@@ -29,7 +32,12 @@ impl Step {
         match self {
             Step::Commit(_, request) => !request.operations.is_empty(),
             Step::Admit(..) | Step::Manage(..) => true,
-            Step::Ingest(..) | Step::Grants(..) | Step::Held(..) | Step::StateHeld => false,
+            Step::Ingest(..)
+            | Step::Grants(..)
+            | Step::Held(..)
+            | Step::Range(..)
+            | Step::Attestations(..)
+            | Step::StateHeld => false,
         }
     }
 }
@@ -58,6 +66,8 @@ pub(super) struct Done {
     pub wanted_changed: bool,
     pub own_held: Option<Vec<u8>>,
     pub others_held: Vec<(DeviceId, Vec<u8>, DeviceId)>,
+    /// Ranges that are new, or of which more was said: log and last entry.
+    pub ranges: BTreeSet<(WriterId, u64)>,
     /// What is known of hosts changed.
     pub hosts_changed: bool,
     /// Whether anything was written at all.

@@ -21,7 +21,7 @@ use coffer_protocol::keys::SealingPublic;
 use coffer_protocol::log::Clock;
 use coffer_protocol::pairing::Welcome;
 use coffer_protocol::recovery::RecoveryKey;
-use coffer_protocol::replication::{Action, ENTRIES_TARGET, Message, Replicator};
+use coffer_protocol::replication::{self, Action, ENTRIES_TARGET, Message, RangeName, Replicator};
 use rand::CryptoRng;
 use redb::{Database, ReadableDatabase};
 
@@ -34,6 +34,7 @@ use super::request::{CommitError, CommitRequest, Committed};
 use super::room::{self, HasRoom};
 use super::state::{DocumentCache, State, read_tree};
 use super::work::Work;
+use crate::store::ranges::{self, Run};
 use crate::store::{self, StoreError, logs};
 
 /// The number by which the caller recognises an answer.
@@ -127,7 +128,9 @@ pub struct Core {
     replicator: Replicator,
     connected: BTreeSet<DeviceId>,
     pub(super) tree: Arc<RwLock<Tree>>,
-    has_room: Option<HasRoom>,
+    pub(super) has_room: Option<HasRoom>,
+    /// Entries of which this device looks at a time for a range.
+    pub(super) stretch: u64,
 }
 
 impl Core {
@@ -142,7 +145,8 @@ impl Core {
         let (state, statements) = State::read(&database, &identity)?;
         let tree = Arc::new(RwLock::new(read_tree(&database)?));
         let replicator =
-            Replicator::new(state.vault, state.membership.heads(), state.clock.clone());
+            Replicator::new(state.vault, state.membership.heads(), state.clock.clone())
+                .with_ranges(Core::range_names(&state));
         let mut core = Core {
             database,
             identity,
@@ -154,6 +158,7 @@ impl Core {
             connected: BTreeSet::new(),
             tree,
             has_room: None,
+            stretch: super::ranges::STRETCH,
         };
         for (device, bytes) in statements {
             let _ = core.replicator.held_changed(device, bytes, None);
@@ -199,7 +204,7 @@ impl Core {
         connected.any(|device| self.acknowledged(*device).get(&writer) == Some((seq, hash)))
     }
 
-    /// Entries of a log for [`Action::SendEntries`]: at most [`ENTRIES_TARGET`] bytes of them.
+    /// Entries of a log that are stored: at most [`ENTRIES_TARGET`] bytes of them.
     pub fn entries(
         &self,
         writer: WriterId,
@@ -213,6 +218,34 @@ impl Core {
             upto,
             ENTRIES_TARGET,
         )
+    }
+
+    /// What goes out for [`Entries`](replication::Work::Entries): at most [`ENTRIES_TARGET`] bytes of
+    /// entries, or a range; `None` if nothing is here.
+    pub fn run_of(
+        &self,
+        writer: WriterId,
+        (from, upto): (u64, u64),
+        knows_ranges: bool,
+    ) -> Result<Option<Run>, StoreError> {
+        ranges::read_run(
+            &self.database.begin_read()?,
+            writer,
+            (from, upto),
+            knows_ranges,
+            ENTRIES_TARGET,
+        )
+    }
+
+    /// What goes out for [`Range`](replication::Work::Range) and [`Attestations`](replication::Work::Attestations), if it is
+    /// still there.
+    pub fn range_of(&self, work: &replication::Work) -> Result<Option<Message>, StoreError> {
+        let read = self.database.begin_read()?;
+        match work {
+            replication::Work::Range(name) => ranges::range_message(&read, name.writer, name.to),
+            replication::Work::Attestations(name) => ranges::said_message(&read, name),
+            _ => Ok(None),
+        }
     }
 
     /// Takes in a batch. `now_ms` is the wall clock in milliseconds since 1970.
@@ -274,9 +307,12 @@ impl Core {
                         Step::Admit(ticket, _) => Output::Admitted(ticket, Err(error)),
                         Step::Commit(ticket, _) => Output::Committed(ticket, Err(error)),
                         Step::Manage(ticket, _) => Output::Managed(ticket, Err(error)),
-                        Step::Ingest(..) | Step::Grants(..) | Step::Held(..) | Step::StateHeld => {
-                            continue;
-                        }
+                        Step::Ingest(..)
+                        | Step::Grants(..)
+                        | Step::Held(..)
+                        | Step::Range(..)
+                        | Step::Attestations(..)
+                        | Step::StateHeld => continue,
                     });
                     if steps.is_empty() {
                         return;
@@ -316,9 +352,14 @@ impl Core {
                     Step::Held(from, device, statement) => {
                         work.ingest_held(*from, *device, statement)?;
                     }
+                    Step::Range(from, range, attestations, round) => {
+                        work.ingest_range(*from, range, attestations, *round)?;
+                    }
+                    Step::Attestations(attestations) => work.ingest_attestations(attestations)?,
                     Step::StateHeld => {
                         state_held = true;
                         work.settle_epochs()?;
+                        work.make_range()?;
                     }
                     Step::Manage(ticket, manage) => work
                         .manage(*ticket, manage)
@@ -407,6 +448,12 @@ impl Core {
         for device in self.connected.clone() {
             actions.extend(self.replicator.announce_clock(device));
         }
+        if !done.ranges.is_empty() {
+            let places = done.ranges.iter();
+            let known = places.filter_map(|place| self.state.ranges.get(place));
+            let names: Vec<RangeName> = known.map(super::ranges::Known::name).collect();
+            actions.extend(self.replicator.ranges_changed(&names, &[]));
+        }
         for (from, round, why) in done.rejected {
             actions.extend(self.replicator.rejected(from, round, why));
         }
@@ -470,8 +517,20 @@ impl Core {
                     device,
                     statement,
                 } => steps.push(Step::Held(peer, device, statement)),
+                Action::IngestRange {
+                    peer,
+                    range,
+                    attestations,
+                    round,
+                } => steps.push(Step::Range(peer, range, attestations, round)),
+                Action::IngestAttestations { attestations, .. } => {
+                    steps.push(Step::Attestations(attestations));
+                }
                 Action::Fork { writer, seq, .. } => out.push(Output::Forked(writer, seq)),
-                Action::Send { peer, .. }
+                Action::KnowsRanges { peer }
+                | Action::SendRange { peer, .. }
+                | Action::SendAttestations { peer, .. }
+                | Action::Send { peer, .. }
                 | Action::SendEntries { peer, .. }
                 | Action::SendGrants { peer, .. }
                 | Action::Close { peer, .. } => {

@@ -477,7 +477,7 @@ impl Thread {
                 }
                 return;
             }
-            if self.core.held_is_stale() {
+            if self.core.held_is_stale() || self.core.owes_range() {
                 let now = tokio::time::Instant::now();
                 let latest = state_held.map_or(now + STATE_HELD_AT_LEAST, |(_, latest)| latest);
                 state_held = Some((now + STATE_HELD_AFTER, latest));

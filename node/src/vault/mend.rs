@@ -3,6 +3,7 @@
 use coffer_crdt::document::{Applied, Document};
 use coffer_protocol::identity::WriterId;
 use coffer_protocol::log::{self, Entry};
+use coffer_protocol::ranges::Content;
 
 use super::work::Work;
 use crate::store::StoreError;
@@ -75,6 +76,18 @@ impl Work<'_, '_> {
                     .filter(|change| change.doctype == doctype && change.id == id);
                 found.extend(of_it.map(|change| change.bytes));
             }
+        }
+        // Where entries are not here, a range has what they held.
+        let ranges = self.core.state.ranges.clone();
+        for (writer, to) in ranges
+            .iter()
+            .filter(|(_, known)| known.marks.alone)
+            .map(|(place, _)| *place)
+        {
+            let content = self.kept_range(writer, to)?;
+            let changes = content.into_iter().flat_map(Content::into_changes);
+            let of_it = changes.filter(|change| change.doctype == doctype && change.id == id);
+            found.extend(of_it.map(|change| change.bytes));
         }
         Ok(found)
     }

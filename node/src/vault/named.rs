@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use coffer_protocol::grants::{Membership, Writing};
 use coffer_protocol::identity::{DeviceId, Hash, WriterId};
-use coffer_protocol::log::{Body, CLOCK_MAX_WRITERS, Clock, Header};
+use coffer_protocol::log::{Body, CLOCK_MAX_WRITERS, Clock};
 use coffer_protocol::replication::Rejection;
 use redb::{ReadTransaction, ReadableTable};
 use serde::{Deserialize, Serialize};
@@ -123,10 +123,15 @@ impl Work<'_, '_> {
 
     /// An entry that counts names entries of others in its clock: those count, too, where their log is closed and its
     /// author had not heard.
-    pub(super) fn note_named(&mut self, header: &Header, clock: &Clock) -> Result<(), StoreError> {
+    pub(super) fn note_named(
+        &mut self,
+        author: DeviceId,
+        heads: &[Hash],
+        clock: &Clock,
+    ) -> Result<(), StoreError> {
         for (writer, seq, hash) in clock.iter() {
             let state = &mut self.core.state;
-            if writer.device == header.writer.device || state.clock.covers(writer, seq) {
+            if writer.device == author || state.clock.covers(writer, seq) {
                 continue;
             }
             let writing = state.membership.writing(writer);
@@ -135,11 +140,10 @@ impl Work<'_, '_> {
             {
                 continue;
             }
-            let heads = &header.grant_heads;
             let known = state.named.get(writer).map_or(&[][..], Vec::as_slice);
             if known
                 .iter()
-                .any(|known| known.seq >= seq && known.heads == *heads)
+                .any(|known| known.seq >= seq && known.heads == heads)
             {
                 continue;
             }
@@ -149,7 +153,7 @@ impl Work<'_, '_> {
                 self.done.more_counts = true;
             }
             let mut kept: Vec<Named> = known.to_vec();
-            kept.retain(|known| known.heads != *heads);
+            kept.retain(|known| known.heads != heads);
             if kept.len() == NAMED_MAX {
                 // Whoever names the least is of the least use.
                 let least = (0..kept.len()).min_by_key(|at| kept[*at].seq).unwrap_or(0);
@@ -158,7 +162,7 @@ impl Work<'_, '_> {
             kept.push(Named {
                 seq,
                 header: hash,
-                heads: heads.clone(),
+                heads: heads.to_vec(),
                 shows,
             });
             self.keep_named(*writer, kept)?;

@@ -21,7 +21,7 @@ use crate::store::documents::{DocumentKey, Row, Waiting};
 
 /// Pieces of changes that may wait for others, at most, over all documents: beyond that entries are left with those who
 /// have them, and asked for again, until what is waited for has come.
-const WAITING_MAX: u64 = 1 << 20;
+pub(super) const WAITING_MAX: u64 = 1 << 20;
 
 impl Work<'_, '_> {
     /// Takes in entries that `from` sent, in the order given.
@@ -132,7 +132,7 @@ impl Work<'_, '_> {
         if !counts && !body.changes.is_empty() {
             return Ok(Err(Rejection::NotYet));
         }
-        self.note_named(header, &body.clock)?;
+        self.note_named(header.writer.device, &header.grant_heads, &body.clock)?;
         for change in body.changes {
             self.ingest_change(header.writer, change)?;
         }
@@ -148,7 +148,11 @@ impl Work<'_, '_> {
 
     /// Applies one change, or keeps it until what it builds on is here. A change that no correct program makes is left
     /// out: its author signed it, so the log goes on without it on every device alike.
-    fn ingest_change(&mut self, writer: WriterId, change: Change) -> Result<(), StoreError> {
+    pub(super) fn ingest_change(
+        &mut self,
+        writer: WriterId,
+        change: Change,
+    ) -> Result<(), StoreError> {
         let inspected = match change.doctype == FILES {
             true => files::inspect_first(&change.bytes),
             false => change::inspect(&change.bytes).map(|info| (info, None)),

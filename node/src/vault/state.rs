@@ -40,6 +40,10 @@ pub struct State {
     pub keyring: Arc<Keyring>,
     /// Where every log ends here, durably.
     pub clock: Clock,
+    /// The ranges that are here.
+    pub ranges: Arc<super::ranges::Ranges>,
+    /// Up to which entry of its own log this device has looked for stretches to make ranges of.
+    pub looked_at: u64,
     /// What others name of logs and is not here: see [`tables::NAMED`].
     pub named: super::named::AllNamed,
     /// Whether an owner has to change the keys, as far as is known here.
@@ -121,6 +125,14 @@ impl State {
             membership: Arc::new(membership),
             keyring: Arc::new(keyring),
             clock: logs::read_clock(&read)?,
+            ranges: Arc::new(super::ranges::read_ranges(&read)?),
+            looked_at: super::ranges::read_looked_at(
+                &read,
+                WriterId {
+                    device,
+                    incarnation,
+                },
+            )?,
             named: super::named::read_named(&read)?,
             hlc: Hlc::resume(Stamp(
                 records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0),

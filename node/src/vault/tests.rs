@@ -22,6 +22,7 @@ use coffer_protocol::identity::Hash;
 
 mod hosts;
 mod purging;
+mod ranges;
 mod several;
 
 fn vault() -> Core {

@@ -20,6 +20,7 @@ use super::core::{Core, Ticket};
 use super::request::Committed;
 use crate::store::documents::{DocumentKey, DocumentTables, Row};
 use crate::store::logs::LogTables;
+use crate::store::ranges::RangeTables;
 use crate::store::{StoreError, pieces, records, tables};
 
 /// Doctype of files and folders.
@@ -38,6 +39,7 @@ pub(super) struct Work<'c, 't> {
     pub now_ms: u64,
     pub documents: DocumentTables<'t>,
     pub logs: LogTables<'t>,
+    pub ranges: RangeTables<'t>,
     pub meta: records::Meta<'t>,
     pub grants: Table<'t, &'static [u8; 34], &'static [u8]>,
     pub held: Table<'t, &'static [u8; 34], &'static [u8]>,
@@ -73,6 +75,7 @@ impl<'c, 't> Work<'c, 't> {
             now_ms,
             documents: DocumentTables::open(transaction)?,
             logs: LogTables::open(transaction)?,
+            ranges: RangeTables::open(transaction)?,
             meta: transaction.open_table(tables::META)?,
             grants: transaction.open_table(tables::GRANTS)?,
             held: transaction.open_table(tables::HELD)?,

@@ -271,6 +271,29 @@ impl Content {
         }
     }
 
+    /// Whether it has, of each document, the changes that `begun` has, and maybe more after them: so it is where `begun` is
+    /// of the first of its entries. Of what is left out nothing can be said.
+    pub fn begins_with(&self, begun: &Content, naming: Naming) -> bool {
+        let by_name = |content: &Content| -> BTreeMap<Hash, Option<Vec<ChangeBytes>>> {
+            let parts = content.parts.iter().map(|part| {
+                let changes = match part {
+                    Part::Kept { changes, .. } => Some(changes.clone()),
+                    Part::LeftOut { .. } => None,
+                };
+                (part.name(naming), changes)
+            });
+            parts.collect()
+        };
+        let all = by_name(self);
+        by_name(begun)
+            .into_iter()
+            .all(|(name, begun)| match (all.get(&name), begun) {
+                (Some(Some(all)), Some(begun)) => all.starts_with(&begun),
+                (Some(_), _) => true,
+                (None, _) => false,
+            })
+    }
+
     fn check_bounds(&self) -> Result<(), ContentError> {
         if self.said.len() > RANGE_MAX_SAID {
             return Err(ContentError::TooLarge("the number of grant heads"));

@@ -29,7 +29,7 @@ pub use content::{
     RANGE_MAX_SAID, Said,
 };
 pub use range::{
-    Head, RANGE_MAX_BODY_LEN, RANGE_MAX_LEN, RANGE_MAX_PLAIN_LEN, Range, RangeError, RangeParams,
-    open_range, seal_longest, seal_range,
+    HEAD_MAX_LEN, Head, RANGE_MAX_BODY_LEN, RANGE_MAX_LEN, RANGE_MAX_PLAIN_LEN, Range, RangeError,
+    RangeParams, open_range, seal_longest, seal_range,
 };
-pub use rule::{keepers, may_make, may_replace};
+pub use rule::{is_vouched_for, keepers, may_attest, may_make, may_replace, said};

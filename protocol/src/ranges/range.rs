@@ -17,7 +17,7 @@ pub const RANGE_MAX_BODY_LEN: usize = 1 << 20;
 /// Bytes of the longest plaintext of one, decompressed.
 pub const RANGE_MAX_PLAIN_LEN: usize = 16 << 20;
 /// Bytes of the longest encoded head.
-const HEAD_MAX_LEN: usize = 512;
+pub const HEAD_MAX_LEN: usize = 512;
 /// Bytes of the longest encoded range.
 pub const RANGE_MAX_LEN: usize = HEAD_MAX_LEN + 80 + RANGE_MAX_BODY_LEN;
 
@@ -154,6 +154,13 @@ impl Range {
             return Err(RangeError::Inconsistent);
         }
         Ok(range)
+    }
+
+    /// The head alone, of a range that was stored: of the first [`HEAD_MAX_LEN`] bytes. Nothing is checked.
+    pub fn decode_head(bytes: &[u8]) -> Result<Head, RangeError> {
+        codec::check_version(bytes, version::RANGE)?;
+        let (head, _) = codec::decode_prefix::<Head>(bytes).map_err(|_| CodecError::Malformed)?;
+        Ok(head)
     }
 
     /// Checks that this is a range of `vault` which its maker signed, body included. Whether the maker may make it is a

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::attest::SignedAttestation;
 use super::range::Head;
+use crate::domain;
 use crate::grants::{GrantBody, Membership, Role, Writing};
-use crate::identity::DeviceId;
+use crate::identity::{DeviceId, Hash};
 use crate::relay::freeing::{Member, counts};
 
 /// The owners who may compact the closed logs of `device`: those that the grants which closed them name.
@@ -30,6 +31,49 @@ pub fn may_make(membership: &Membership, head: &Head) -> bool {
         }
         Writing::Unknown => false,
     }
+}
+
+/// Whether whoever never had the entries may take the range in their place: a device that is or was in the vault with the
+/// keys, and neither made the range nor wrote the log, has compared it with them. What one said before it was put out
+/// cannot be told from what a thief says with its keys; but a thief needs the keys of two devices then.
+pub fn is_vouched_for<'a>(
+    membership: &Membership,
+    head: &Head,
+    attestations: impl IntoIterator<Item = &'a SignedAttestation>,
+) -> bool {
+    attestations.into_iter().any(|attestation| {
+        let said = attestation.value();
+        said.compared
+            && said.is_of(head)
+            && said.device != head.maker
+            && said.device != head.writer.device
+            && may_attest(membership, &said.device)
+    })
+}
+
+/// Whether what a device says of ranges is listened to: it holds the keys, or did before it was put out.
+pub fn may_attest(membership: &Membership, device: &DeviceId) -> bool {
+    let former = || {
+        membership
+            .former()
+            .get(device)
+            .map(|former| former.device.role)
+    };
+    let role = membership.role(device).or_else(former);
+    role.is_some_and(Role::holds_keys)
+}
+
+/// What devices have said of a range, as one hash that is the same for all who have heard the same.
+pub fn said<'a>(attestations: impl IntoIterator<Item = &'a SignedAttestation>) -> Hash {
+    let said: BTreeSet<(DeviceId, bool)> = attestations
+        .into_iter()
+        .map(|attestation| (attestation.value().device, attestation.value().compared))
+        .collect();
+    let bytes: Vec<u8> = said
+        .into_iter()
+        .flat_map(|(device, compared)| device.0.into_iter().chain([u8::from(compared)]))
+        .collect();
+    Hash::of(domain::RANGE_SAID, &[&bytes])
 }
 
 /// Whether the entries for which a range stands may be dropped, on a device or a host: a device with the keys that

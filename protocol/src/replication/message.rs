@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::byte_strings::ByteStrings;
 use crate::codec::{self, CodecError};
-use crate::identity::{DeviceId, Hash, VaultId};
+use crate::identity::{DeviceId, Hash, VaultId, WriterId};
 use crate::log::Clock;
+use crate::ranges::RANGE_MAX_LEN;
 
 /// Most bytes of one encoded message: one entry of the largest size and room for its neighbours.
 pub const MAX_MESSAGE: usize = 8 << 20;
@@ -29,6 +30,10 @@ const GRANTS_TARGET: usize = 4 << 20;
 pub const MAX_HEADS: usize = 64;
 /// Most bytes of one held statement.
 pub const MAX_STATEMENT: usize = 1 << 20;
+/// Most ranges that a vault has, and that one message names: of 4,096 entries each, thirty million entries.
+pub const MAX_RANGES: usize = 8192;
+/// Most attestations of one range: of each device that was ever in the vault, one.
+pub const MAX_ATTESTATIONS: usize = 4096;
 /// Most protocol versions that one Hello names.
 const MAX_VERSIONS: usize = 16;
 
@@ -92,6 +97,41 @@ pub enum Message {
         /// Why.
         reason: ByeReason,
     },
+    /// Ranges that the sender has, or of which it has heard more. From version 2 on, as what follows.
+    Ranges(#[serde(with = "codec::List::<MAX_RANGES>")] Vec<RangeName>),
+    /// Asks for ranges, or for what was said of them. Answered by `Range` and `Attestations`, as far as they are there.
+    NeedRanges {
+        /// Ranges that are lacking.
+        #[serde(with = "codec::List::<MAX_RANGES>")]
+        ranges: Vec<RangeName>,
+        /// Those of which the sender has not heard the same.
+        #[serde(with = "codec::List::<MAX_RANGES>")]
+        said: Vec<RangeName>,
+    },
+    /// A range, and all that was said of it: an answer, or in the place of entries.
+    Range {
+        /// It, encoded.
+        #[serde(with = "codec::Bytes::<RANGE_MAX_LEN>")]
+        range: Vec<u8>,
+        /// Signed attestations, encoded.
+        #[serde(with = "ByteStrings::<MAX_ATTESTATIONS, MAX_MESSAGE>")]
+        attestations: Vec<Vec<u8>>,
+    },
+    /// Signed attestations, encoded.
+    Attestations(#[serde(with = "ByteStrings::<MAX_ATTESTATIONS, MAX_MESSAGE>")] Vec<Vec<u8>>),
+}
+
+/// By what two devices see whether they have the same of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeName {
+    /// Whose log it is of.
+    pub writer: WriterId,
+    /// The last entry that it stands for.
+    pub to: u64,
+    /// Its [id](crate::ranges::Head::id).
+    pub id: Hash,
+    /// What was [said](crate::ranges::said) of it, as far as the sender has heard.
+    pub said: Hash,
 }
 
 /// Why a peer ends replication: a number, so that a later program's reasons decode too.
@@ -178,6 +218,15 @@ mod tests {
 
     const B: DeviceId = DeviceId([0xbb; 32]);
     const C: DeviceId = DeviceId([0xcc; 32]);
+    const NAME: RangeName = RangeName {
+        writer: WriterId {
+            device: B,
+            incarnation: 0,
+        },
+        to: 300,
+        id: Hash([1; 32]),
+        said: Hash([2; 32]),
+    };
 
     #[test]
     fn many_grants_are_split_and_none_are_one_message() {
@@ -204,6 +253,13 @@ mod tests {
             incarnation: 0,
         };
         named.observe(writer, 300, Hash([0xdd; 32]));
+        let name = [
+            &"bb".repeat(32),
+            "00ac02",
+            &"01".repeat(32),
+            &"02".repeat(32),
+        ]
+        .concat();
         let clock_hex = ["01", &"bb".repeat(32), "00ac02", &"dd".repeat(32)].concat();
         for (message, frozen) in [
             (
@@ -256,6 +312,22 @@ mod tests {
                 },
                 "0803".into(),
             ),
+            (Message::Ranges(vec![NAME]), ["0901", &name].concat()),
+            (
+                Message::NeedRanges {
+                    ranges: vec![NAME],
+                    said: Vec::new(),
+                },
+                ["0a01", &name, "00"].concat(),
+            ),
+            (
+                Message::Range {
+                    range: vec![0xe1, 0xe2],
+                    attestations: vec![vec![0xe3]],
+                },
+                "0b02e1e20101e3".into(),
+            ),
+            (Message::Attestations(vec![vec![9]]), "0c010109".into()),
         ] {
             assert_eq!(hex::encode(message.encode()), frozen);
             assert_eq!(Message::decode(&message.encode()), Ok(message));

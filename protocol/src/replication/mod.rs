@@ -15,6 +15,7 @@
 mod message;
 mod outbox;
 mod peer;
+mod ranges;
 mod replicator;
 #[cfg(test)]
 mod simulation;
@@ -22,8 +23,8 @@ mod simulation;
 mod tests;
 
 pub use message::{
-    ByeReason, ENTRIES_TARGET, MAX_ENTRIES, MAX_GRANTS, MAX_HEADS, MAX_MESSAGE, MAX_STATEMENT,
-    Message,
+    ByeReason, ENTRIES_TARGET, MAX_ATTESTATIONS, MAX_ENTRIES, MAX_GRANTS, MAX_HEADS, MAX_MESSAGE,
+    MAX_RANGES, MAX_STATEMENT, Message, RangeName,
 };
 pub use outbox::{Outbox, Work};
 pub use replicator::{MAX_HELD, Replicator};
@@ -86,6 +87,46 @@ pub enum Action {
         device: DeviceId,
         /// The signed, sealed statement.
         statement: Vec<u8>,
+    },
+    /// The peer knows [ranges](crate::ranges), as we do: they may be sent to it, in the place of entries too.
+    KnowsRanges {
+        /// Who.
+        peer: DeviceId,
+    },
+    /// Read this range and what was said of it from the store, and send both as [`Message::Range`]. Where another one is
+    /// there now, that one.
+    SendRange {
+        /// To whom.
+        peer: DeviceId,
+        /// Which.
+        name: RangeName,
+    },
+    /// Read what was said of this range, and send it as [`Message::Attestations`].
+    SendAttestations {
+        /// To whom.
+        peer: DeviceId,
+        /// Of which.
+        name: RangeName,
+    },
+    /// Verify and store this range, and what was said of it; then call [`Replicator::ranges_changed`] for what is new. Where
+    /// it was taken in the place of entries that were not here, report [`Replicator::committed`] too; where those are
+    /// not here and it was refused, [`Replicator::rejected`].
+    IngestRange {
+        /// From whom.
+        peer: DeviceId,
+        /// The range, encoded.
+        range: Vec<u8>,
+        /// Signed attestations, encoded.
+        attestations: Vec<Vec<u8>>,
+        /// To be given back with [`Replicator::rejected`].
+        round: u32,
+    },
+    /// Verify and store what is said of ranges; then call [`Replicator::ranges_changed`] for what is new.
+    IngestAttestations {
+        /// From whom they came, which need not be who said it.
+        peer: DeviceId,
+        /// Signed attestations, encoded.
+        attestations: Vec<Vec<u8>>,
     },
     /// Two different entries have one place in a log: this writer's key signs in two places. Nothing
     /// more of this log is sent to that peer on this connection.

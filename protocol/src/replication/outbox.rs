@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use super::message::{ByeReason, Message};
+use super::message::{ByeReason, MAX_RANGES, Message, RangeName};
 use super::{Action, CloseReason};
 use crate::identity::{DeviceId, Hash, WriterId};
 use crate::log::Clock;
@@ -34,7 +34,13 @@ pub enum Work {
         from: u64,
         /// The last.
         to: u64,
+        /// Whether the peer knows ranges: one may be sent in the place of the entries that it stands for.
+        ranges: bool,
     },
+    /// This range, and what was said of it, if it is still there.
+    Range(RangeName),
+    /// What was said of this range, if it is still there.
+    Attestations(RangeName),
     /// Close the stream: nothing comes after this.
     Close(CloseReason),
 }
@@ -59,6 +65,66 @@ pub struct Outbox {
     handed_out: Option<(WriterId, u64)>,
     /// Where the next look for entries starts, so that every log gets its turn.
     turn: Option<WriterId>,
+    /// Whether the peer knows ranges.
+    knows_ranges: bool,
+    /// Ranges to be named, to be asked for, and to be sent.
+    ranges: Ranges,
+}
+
+/// What is to be said of ranges, of each only the newest; as many as a vault has at most.
+#[derive(Debug, Default)]
+struct Ranges {
+    named: BTreeMap<Hash, RangeName>,
+    need: BTreeMap<Hash, RangeName>,
+    need_said: BTreeMap<Hash, RangeName>,
+    whole: BTreeMap<Hash, RangeName>,
+    said: BTreeMap<Hash, RangeName>,
+}
+
+impl Ranges {
+    fn is_empty(&self) -> bool {
+        self.named.is_empty()
+            && self.need.is_empty()
+            && self.need_said.is_empty()
+            && self.whole.is_empty()
+            && self.said.is_empty()
+    }
+
+    /// The next message that names ranges or asks for them.
+    fn take_message(&mut self) -> Option<Message> {
+        if !self.named.is_empty() {
+            return Some(Message::Ranges(take(&mut self.named)));
+        }
+        if self.need.is_empty() && self.need_said.is_empty() {
+            return None;
+        }
+        let (ranges, said) = (take(&mut self.need), take(&mut self.need_said));
+        Some(Message::NeedRanges { ranges, said })
+    }
+
+    /// The next range that is to be sent, or what was said of it.
+    fn take_work(&mut self) -> Option<Work> {
+        if let Some((id, name)) = self.whole.pop_first() {
+            // What was said of it goes with it.
+            self.said.remove(&id);
+            return Some(Work::Range(name));
+        }
+        let (_, name) = self.said.pop_first()?;
+        Some(Work::Attestations(name))
+    }
+}
+
+fn take(names: &mut BTreeMap<Hash, RangeName>) -> Vec<RangeName> {
+    let taken = std::mem::take(names).into_values();
+    taken.take(MAX_RANGES).collect()
+}
+
+fn put(names: &mut BTreeMap<Hash, RangeName>, new: impl IntoIterator<Item = RangeName>) {
+    for name in new {
+        if names.len() < MAX_RANGES || names.contains_key(&name.id) {
+            names.insert(name.id, name);
+        }
+    }
 }
 
 impl Outbox {
@@ -85,6 +151,9 @@ impl Outbox {
             Action::SendGrants { they_have, .. } => {
                 self.grants.get_or_insert(they_have);
             }
+            Action::KnowsRanges { .. } => self.knows_ranges = true,
+            Action::SendRange { name, .. } => put(&mut self.ranges.whole, [name]),
+            Action::SendAttestations { name, .. } => put(&mut self.ranges.said, [name]),
             Action::Close { reason, .. } => {
                 self.close.get_or_insert(reason);
             }
@@ -109,8 +178,16 @@ impl Outbox {
             Message::Held { device, statement } => {
                 self.held.insert(device, statement);
             }
+            Message::Ranges(names) => put(&mut self.ranges.named, names),
+            Message::NeedRanges { ranges, said } => {
+                put(&mut self.ranges.need, ranges);
+                put(&mut self.ranges.need_said, said);
+            }
             // Made by the shell from `Work`, never queued.
-            Message::Grants { .. } | Message::Entries(_) => {}
+            Message::Grants { .. }
+            | Message::Entries(_)
+            | Message::Range { .. }
+            | Message::Attestations(_) => {}
         }
     }
 
@@ -123,6 +200,7 @@ impl Outbox {
         self.clock = None;
         self.held.clear();
         self.entries.clear();
+        self.ranges = Ranges::default();
     }
 
     /// Whether nothing is to be sent.
@@ -137,6 +215,7 @@ impl Outbox {
             && self.grants.is_none()
             && self.held.is_empty()
             && self.entries.is_empty()
+            && self.ranges.is_empty()
     }
 
     /// Takes out the next thing to send; `None` if there is nothing. Entries stay until
@@ -174,15 +253,22 @@ impl Outbox {
         if let Some((device, statement)) = self.held.pop_first() {
             return Some(Work::Message(Message::Held { device, statement }));
         }
-        let (writer, (from, to)) = self
+        if let Some(message) = self.ranges.take_message() {
+            return Some(Work::Message(message));
+        }
+        let next = self
             .turn
             .and_then(|turn| self.entries.range(turn..).next())
-            .or_else(|| self.entries.first_key_value())?;
+            .or_else(|| self.entries.first_key_value());
+        let Some((writer, (from, to))) = next else {
+            return self.ranges.take_work();
+        };
         self.handed_out = Some((*writer, *to));
         Some(Work::Entries {
             writer: *writer,
             from: *from,
             to: *to,
+            ranges: self.knows_ranges,
         })
     }
 
@@ -291,6 +377,7 @@ mod tests {
                 writer: writer(A),
                 from,
                 to: 50,
+                ranges: false,
             })
         };
         assert_eq!(outbox.take_next(), work(1));

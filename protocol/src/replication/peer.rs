@@ -1,9 +1,11 @@
 //! What the replicator remembers of one connected peer, for as long as the connection lasts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::identity::{DeviceId, Hash, WriterId};
 use crate::log::Clock;
+
+use super::message::RangeName;
 
 /// Questions that we ask one peer between two changes of the membership. Each may cost a resend of
 /// whole logs; a ninth would bring what the first eight did. Reconnecting starts afresh.
@@ -48,6 +50,8 @@ pub(super) struct Peer {
     pub(super) entries_wanted: bool,
     pub(super) asks_left: u32,
     pub(super) answers_left: u32,
+    /// Of a peer that knows ranges: those that it named, and of which nothing was asked yet.
+    pub(super) ranges: Option<BTreeMap<Hash, RangeName>>,
 }
 
 impl Peer {
@@ -66,7 +70,13 @@ impl Peer {
             entries_wanted: false,
             asks_left: ASKS,
             answers_left: ANSWERS,
+            ranges: None,
         }
+    }
+
+    /// Whether ranges may be sent to it now.
+    pub(super) fn takes_ranges(&self) -> bool {
+        self.is_live() && self.ranges.is_some()
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::message::{ByeReason, MAX_HEADS, Message};
+use super::message::{ByeReason, MAX_HEADS, Message, RangeName};
 use super::peer::{ASKS, Peer, Phase};
 use super::{Action, CloseReason, Rejection};
 use crate::identity::{DeviceId, Hash, VaultId, WriterId};
@@ -19,9 +19,11 @@ pub const MAX_HELD: usize = 1024;
 pub struct Replicator {
     vault: VaultId,
     grant_heads: Vec<Hash>,
-    clock: Clock,
+    pub(super) clock: Clock,
     held: BTreeMap<DeviceId, Vec<u8>>,
-    peers: BTreeMap<DeviceId, Peer>,
+    pub(super) peers: BTreeMap<DeviceId, Peer>,
+    /// The ranges that are here, by id; `None` where they are not known.
+    pub(super) ranges: Option<BTreeMap<Hash, RangeName>>,
     /// Stands for the clock of a peer that is not connected.
     nothing: Clock,
 }
@@ -35,6 +37,7 @@ impl Replicator {
             clock,
             held: BTreeMap::new(),
             peers: BTreeMap::new(),
+            ranges: None,
             nothing: Clock::default(),
         }
     }
@@ -69,12 +72,18 @@ impl Replicator {
     pub fn connected(&mut self, peer: DeviceId) -> Vec<Action> {
         self.peers.insert(peer, Peer::new(self.clock.clone()));
         let message = Message::Hello {
-            versions: vec![version::REPLICATION],
+            versions: self.versions(),
             vault: self.vault,
             grant_heads: self.grant_heads.clone(),
             clock: self.clock.clone(),
         };
         vec![Action::Send { peer, message }]
+    }
+
+    /// The versions that are spoken here.
+    fn versions(&self) -> Vec<u16> {
+        let ranges = self.ranges.as_ref().map(|_| version::REPLICATION_RANGES);
+        [version::REPLICATION].into_iter().chain(ranges).collect()
     }
 
     /// The stream to `peer` is gone.
@@ -156,6 +165,41 @@ impl Replicator {
                 Vec::new()
             }
             (Phase::Live, Message::Clock(clock)) => self.announced(peer, &clock),
+            (
+                Phase::Live,
+                Message::Ranges(_)
+                | Message::NeedRanges { .. }
+                | Message::Range { .. }
+                | Message::Attestations(_),
+            ) if state.ranges.is_none() => self.violation(peer, CloseReason::Violation),
+            (Phase::Live, Message::Ranges(names)) => self.named(peer, names),
+            (Phase::Live, Message::NeedRanges { ranges, said }) => {
+                let whole = ranges
+                    .into_iter()
+                    .map(|name| Action::SendRange { peer, name });
+                let said = said
+                    .into_iter()
+                    .map(|name| Action::SendAttestations { peer, name });
+                whole.chain(said).collect()
+            }
+            (
+                Phase::Live,
+                Message::Range {
+                    range,
+                    attestations,
+                },
+            ) => {
+                let round = state.answered;
+                vec![Action::IngestRange {
+                    peer,
+                    range,
+                    attestations,
+                    round,
+                }]
+            }
+            (Phase::Live, Message::Attestations(attestations)) => {
+                vec![Action::IngestAttestations { peer, attestations }]
+            }
         }
     }
 
@@ -185,6 +229,7 @@ impl Replicator {
                 }
             }
         }
+        actions.extend(self.ask_ranges_of_all());
         actions
     }
 
@@ -283,7 +328,7 @@ impl Replicator {
             Some(state) => std::mem::take(&mut state.heads),
             None => {
                 let message = Message::Hello {
-                    versions: vec![version::REPLICATION],
+                    versions: self.versions(),
                     vault: self.vault,
                     grant_heads: self.grant_heads.clone(),
                     clock: Clock::default(),
@@ -385,6 +430,7 @@ impl Replicator {
         grant_heads: Vec<Hash>,
         clock: &Clock,
     ) -> Vec<Action> {
+        let knows_ranges = versions.contains(&version::REPLICATION_RANGES);
         if !versions.contains(&version::REPLICATION) {
             let bye = Some(ByeReason::NO_COMMON_VERSION);
             return self.close(peer, CloseReason::NoCommonVersion, bye);
@@ -402,6 +448,9 @@ impl Replicator {
         if state.heads != self.grant_heads {
             let they_have = std::mem::replace(&mut state.heads, self.grant_heads.clone());
             actions.push(Action::SendGrants { peer, they_have });
+        }
+        if knows_ranges {
+            actions.extend(self.greet_with_ranges(peer));
         }
         actions.extend(self.announced(peer, clock));
         actions.extend(self.give_all(peer));

@@ -313,7 +313,9 @@ impl Host {
                 let grants = missing.map(|grant| grant.bytes().to_vec()).collect();
                 Message::grants(&self.membership.heads(), grants)
             }
-            Work::Entries { writer, from, to } => {
+            Work::Entries {
+                writer, from, to, ..
+            } => {
                 let entries = self
                     .store
                     .entries(self.vault, writer, from, to, ENTRIES_TARGET);
@@ -323,6 +325,7 @@ impl Host {
                 let entries = entries.into_iter().map(|entry| entry.bytes.to_vec());
                 vec![Message::Entries(entries.collect())]
             }
+            Work::Range(_) | Work::Attestations(_) => panic!("a host does not know ranges"),
             Work::Close(reason) => panic!("a host closes the session with a device: {reason}"),
         })
     }

@@ -353,12 +353,27 @@ impl Household {
         let message = match work {
             Work::Message(message) => message,
             Work::Grants { they_have } => node.core.grants_after(&they_have),
-            Work::Entries { writer, from, to } => {
-                let entries = node.core.entries(writer, from, to);
-                let entries = entries.unwrap_or_else(|error| panic!("{error}"));
-                let last = from + entries.len() as u64 - 1;
-                session.outbox.sent(writer, last);
-                Message::Entries(entries)
+            Work::Entries {
+                writer,
+                from,
+                to,
+                ranges,
+            } => {
+                let run = node.core.run_of(writer, (from, to), ranges);
+                let run = run.unwrap_or_else(|error| panic!("{error}"));
+                let run = run.expect("entries that were to be sent are there");
+                session.outbox.sent(writer, run.last);
+                match run.message {
+                    Some(message) => message,
+                    None => return true,
+                }
+            }
+            Work::Range(_) | Work::Attestations(_) => {
+                let message = node.core.range_of(&work);
+                match message.unwrap_or_else(|error| panic!("{error}")) {
+                    Some(message) => message,
+                    None => return true,
+                }
             }
             Work::Close(reason) => {
                 self.closed(place, host, &format!("{reason:?}"));

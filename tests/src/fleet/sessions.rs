@@ -170,16 +170,33 @@ impl Fleet {
         let message = match work {
             Work::Message(message) => message,
             Work::Grants { they_have } => node.core.grants_after(&they_have),
-            Work::Entries { writer, from, to } => match node.core.entries(writer, from, to) {
-                Ok(entries) => {
-                    assert!(
-                        !entries.is_empty(),
-                        "{} lacks entries that it was to send",
-                        self.replicas[place].name
-                    );
-                    session.outbox.sent(writer, from + entries.len() as u64 - 1);
-                    Message::Entries(entries)
+            Work::Entries {
+                writer,
+                from,
+                to,
+                ranges,
+            } => match node.core.run_of(writer, (from, to), ranges) {
+                Ok(run) => {
+                    let Some(run) = run else {
+                        panic!(
+                            "{} lacks entries that it was to send",
+                            self.replicas[place].name
+                        );
+                    };
+                    session.outbox.sent(writer, run.last);
+                    match run.message {
+                        Some(message) => message,
+                        None => return true,
+                    }
                 }
+                Err(error) => {
+                    self.storage_failed(place, &error.to_string());
+                    return true;
+                }
+            },
+            Work::Range(_) | Work::Attestations(_) => match node.core.range_of(&work) {
+                Ok(Some(message)) => message,
+                Ok(None) => return true,
                 Err(error) => {
                     self.storage_failed(place, &error.to_string());
                     return true;
@@ -292,5 +309,9 @@ fn message_name(message: &Message) -> &'static str {
         Message::Again { .. } => "again",
         Message::Clock(_) => "clock",
         Message::Bye { .. } => "bye",
+        Message::Ranges(_) => "ranges",
+        Message::NeedRanges { .. } => "need ranges",
+        Message::Range { .. } => "range",
+        Message::Attestations(_) => "attestations",
     }
 }

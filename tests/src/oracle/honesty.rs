@@ -149,6 +149,10 @@ pub fn check_honesty(replicas: &mut [Replica], place: usize, message: &Message) 
         Message::Grants { .. }
         | Message::Entries(_)
         | Message::NeedGrants { .. }
+        | Message::Ranges(_)
+        | Message::NeedRanges { .. }
+        | Message::Range { .. }
+        | Message::Attestations(_)
         | Message::Again { .. }
         | Message::Bye { .. } => {}
     }

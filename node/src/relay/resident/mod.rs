@@ -4,6 +4,7 @@
 //! what became durable. Vaults do not wait for each other. Nothing here reads or writes a stream: sessions bring messages
 //! and drain the queues.
 
+mod ranges;
 mod rereading;
 mod taking;
 
@@ -19,6 +20,7 @@ use coffer_protocol::replication::{Action, Message, Replicator};
 use super::host::Host;
 use super::store::StoreError;
 use crate::vault::SessionQueue;
+use crate::vault::ranges::{Known, Ranges};
 
 pub use taking::{fresh_grants, spaces_of, statement_counter, store_grants};
 
@@ -40,6 +42,8 @@ pub struct Resident {
 struct Inner {
     membership: Membership,
     replicator: Replicator,
+    /// The ranges that are kept.
+    ranges: Ranges,
     /// What waits to be sent to each connected device.
     queues: BTreeMap<DeviceId, Arc<SessionQueue>>,
     /// The counters of the statements that are kept.
@@ -75,7 +79,9 @@ impl Resident {
         let grants = host.store.grants(vault).await?;
         let membership = Membership::from_bytes(vault, &grants)
             .map_err(|error| LoadError::Damaged(error.to_string()))?;
-        let mut replicator = Replicator::new(vault, membership.heads(), snapshot.clock);
+        let ranges = ranges::known(host.store.ranges(vault).await?);
+        let mut replicator = Replicator::new(vault, membership.heads(), snapshot.clock)
+            .with_ranges(ranges.values().map(Known::name));
         let mut held = BTreeMap::new();
         for statement in host.store.held(vault).await? {
             held.insert(statement.device, statement.counter);
@@ -90,6 +96,7 @@ impl Resident {
             inner: tokio::sync::Mutex::new(Inner {
                 membership,
                 replicator,
+                ranges,
                 queues: BTreeMap::new(),
                 held,
                 starved: false,
@@ -271,6 +278,9 @@ impl Inner {
         for action in actions {
             let peer = match &action {
                 Action::Send { peer, .. }
+                | Action::KnowsRanges { peer }
+                | Action::SendRange { peer, .. }
+                | Action::SendAttestations { peer, .. }
                 | Action::SendEntries { peer, .. }
                 | Action::SendGrants { peer, .. }
                 | Action::Close { peer, .. } => *peer,
@@ -278,6 +288,8 @@ impl Inner {
                 Action::Fork { .. }
                 | Action::Ingest { .. }
                 | Action::IngestGrants { .. }
+                | Action::IngestRange { .. }
+                | Action::IngestAttestations { .. }
                 | Action::IngestHeld { .. } => continue,
             };
             if let Some(queue) = self.queues.get(&peer) {

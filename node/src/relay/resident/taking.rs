@@ -38,6 +38,18 @@ impl Resident {
                 device,
                 statement,
             } => self.take_held(host, inner, peer, device, statement).await,
+            Action::IngestRange {
+                peer,
+                range,
+                attestations,
+                round,
+            } => {
+                let range = (range, attestations);
+                self.take_range(host, inner, peer, range, round).await
+            }
+            Action::IngestAttestations { attestations, .. } => {
+                self.take_said(host, inner, &attestations).await
+            }
             Action::Fork { peer, seq, .. } => {
                 let (vault, device) = (host.marks.vault(self.vault), host.marks.device(peer));
                 tracing::warn!(%vault, %device, seq, "a log has forked");

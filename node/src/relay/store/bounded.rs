@@ -11,8 +11,9 @@ use coffer_protocol::log::Clock;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{
-    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
-    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord, bounds,
+    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, KeptRange, NewEntry,
+    NewRange, Put, RelayStore, Released, Snapshot, StoreError, StoredEntry, Tidied, Totals,
+    VaultRecord, bounds,
 };
 
 /// A store that sees only arguments within the bounds; others are refused with [`StoreError::TooLarge`].
@@ -90,6 +91,11 @@ bounded! {
     fn grants(vault: VaultId) -> Vec<Bytes>;
     fn append(vault: VaultId, entries: Vec<NewEntry>) -> Vec<Appended>, if bounds::append(&entries);
     fn entries(vault: VaultId, writer: WriterId, from: u64, to: u64, max_bytes: usize) -> Vec<StoredEntry>;
+    fn put_range(vault: VaultId, range: NewRange) -> Appended, if bounds::range(&range);
+    fn drop_entries(vault: VaultId, writer: WriterId, to: u64) -> u64;
+    fn put_said(vault: VaultId, writer: WriterId, to: u64, device: DeviceId, said: Bytes) -> (), if bounds::said(&said);
+    fn ranges(vault: VaultId) -> Vec<KeptRange>;
+    fn range_of(vault: VaultId, writer: WriterId, to: u64) -> Option<Bytes>;
     fn clock(vault: VaultId) -> Clock;
     fn put_held(vault: VaultId, statement: HeldStatement) -> bool, if bounds::statement(&statement.bytes);
     fn held(vault: VaultId) -> Vec<HeldStatement>;

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use coffer_protocol::identity::{DeviceId, Hash};
+use coffer_protocol::ranges::RANGE_MAX_LEN;
 
 use super::{
     Invitation, MAX_APPEND, MAX_APPEND_BYTES, MAX_CHECK, MAX_DEVICES, MAX_GRANT_BYTES, MAX_GRANTS,
     MAX_GRANTS_BYTES, MAX_IDS, MAX_INVITATIONS, MAX_PUT_BLOBS, MAX_PUT_BYTES, MAX_RECEIPT,
-    MAX_STATEMENT, MAX_VERIFY, NewEntry, Released, StoreError,
+    MAX_SAID, MAX_STATEMENT, MAX_VERIFY, NewEntry, NewRange, Released, StoreError,
 };
 
 fn at_most(what: &'static str, count: usize, max: usize) -> Result<(), StoreError> {
@@ -64,6 +65,14 @@ pub fn append(entries: &[NewEntry]) -> Result<(), StoreError> {
 
 pub fn statement(bytes: &Bytes) -> Result<(), StoreError> {
     at_most("bytes of a statement", bytes.len(), MAX_STATEMENT)
+}
+
+pub fn range(range: &NewRange) -> Result<(), StoreError> {
+    at_most("bytes of a range", range.bytes.len(), RANGE_MAX_LEN)
+}
+
+pub fn said(said: &Bytes) -> Result<(), StoreError> {
+    at_most("bytes of an attestation", said.len(), MAX_SAID)
 }
 
 pub fn ids(ids: &[Hash]) -> Result<(), StoreError> {

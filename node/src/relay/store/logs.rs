@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use coffer_protocol::identity::{Hash, WriterId};
+use coffer_protocol::ranges::Head;
 
 use super::{Appended, MAX_WRITERS, NewEntry, StoreError, Usage};
 
@@ -44,11 +45,12 @@ impl Logs {
     }
 
     /// Decides about the next entry; one that is [`Appended::Stored`] counts for those that follow. `header_at` gives
-    /// the hash of an entry of this log that is there: it has a number up to the log's end.
+    /// the hash of an entry of this log that is there: it has a number up to the log's end; `None` where a range stands in
+    /// its place.
     pub fn next(
         &mut self,
         entry: &NewEntry,
-        header_at: impl FnOnce(u64) -> Result<Hash, StoreError>,
+        header_at: impl FnOnce(u64) -> Result<Option<Hash>, StoreError>,
     ) -> Result<Appended, StoreError> {
         let end = self.ends.get(&entry.writer).copied().flatten();
         let last = end.map_or(0, |(seq, _)| seq);
@@ -57,11 +59,12 @@ impl Logs {
         }
         if entry.seq <= last {
             return Ok(match header_at(entry.seq)? {
-                ours if ours == entry.header => Appended::Had,
-                ours => Appended::Forked {
+                Some(ours) if ours != entry.header => Appended::Forked {
                     seq: entry.seq,
                     ours,
                 },
+                // Where a range stands in its place, it cannot be told from another.
+                _ => Appended::Had,
             });
         }
         match end {
@@ -78,4 +81,52 @@ impl Logs {
             .insert(entry.writer, Some((entry.seq, entry.header)));
         Ok(Appended::Stored)
     }
+}
+
+/// Where a range comes to lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: it is not taken.
+    Refused(Appended),
+    /// Beside the entries that it stands for: the log goes as far, or further.
+    Beside,
+    /// In the place of entries: the log goes on after it.
+    After,
+}
+
+/// Decides where a range comes to lie in a log that ends at `end`. `others` are the ranges that overlap it, and whether they
+/// are alone; `header_at` gives the hash of an entry that is there.
+pub fn place_of(
+    head: &Head,
+    end: Option<(u64, Hash)>,
+    others: impl IntoIterator<Item = bool>,
+    mut header_at: impl FnMut(u64) -> Result<Option<Hash>, StoreError>,
+) -> Result<Place, StoreError> {
+    let (last, hash) = end.unwrap_or((0, Hash::ZERO));
+    if head.from > last.saturating_add(1) {
+        return Ok(Place::Refused(Appended::Gap { last }));
+    }
+    if others.into_iter().any(|alone| alone) {
+        return Ok(Place::Refused(Appended::Had));
+    }
+    for (seq, named) in [(head.from - 1, head.prev), (head.to, head.last)] {
+        let ours = match seq {
+            0 => None,
+            _ if seq == last => Some(hash),
+            _ if seq > last => None,
+            _ => header_at(seq)?,
+        };
+        if let Some(ours) = ours.filter(|ours| *ours != named) {
+            return Ok(Place::Refused(Appended::Forked { seq, ours }));
+        }
+    }
+    Ok(match head.to <= last {
+        true => Place::Beside,
+        false => Place::After,
+    })
+}
+
+/// Whether two stretches have an entry in common.
+pub fn overlap((from, to): (u64, u64), (other_from, other_to): (u64, u64)) -> bool {
+    from <= other_to && other_from <= to
 }

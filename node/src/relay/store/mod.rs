@@ -4,7 +4,7 @@
 //! records.rs   what goes in and comes out
 //! quota.rs     what counts as used, and what still fits
 //! error.rs     why a store could not do as asked
-//! logs.rs      what becomes of an entry
+//! logs.rs      what becomes of an entry, and of a range
 //! runs.rs      which reads answer a request for many blobs
 //! bounds.rs    how much may be asked for at once · bounded.rs  a store that refuses more
 //! embedded/    redb and pack files, for a host on one machine
@@ -52,8 +52,8 @@ pub use bounded::Bounded;
 pub use error::StoreError;
 pub use quota::{MIN_CHARGE, Usage, charge, entry_limit};
 pub use records::{
-    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, Released,
-    Snapshot, StoredEntry, Tidied, Totals, VaultRecord, What,
+    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, KeptRange, NewEntry,
+    NewRange, Put, Released, Snapshot, StoredEntry, Tidied, Totals, VaultRecord, What,
 };
 
 /// Most bytes of all blobs in one [`RelayStore::put`]: what is written and made durable at once, and what a caller
@@ -79,6 +79,8 @@ pub const MAX_WRITERS: usize = coffer_protocol::log::CLOCK_MAX_WRITERS;
 pub const MAX_DEVICES: usize = 256;
 /// Most vaults that [`RelayStore::vaults_of`] names.
 pub const MAX_VAULTS_OF: usize = 256;
+/// Most bytes of what one device says of a range.
+pub const MAX_SAID: usize = 512;
 /// Most bytes of a statement.
 pub const MAX_STATEMENT: usize = coffer_protocol::replication::MAX_STATEMENT;
 /// Most bytes of [`Invitation::check`].
@@ -206,6 +208,45 @@ pub trait RelayStore: Send + Sync + 'static {
         to: u64,
         max_bytes: usize,
     ) -> Result<Vec<StoredEntry>, StoreError>;
+
+    // Ranges, at most one for each last entry; what they stand for does not overlap.
+
+    /// Keeps a range, and says what became of it, as of an entry. The entries before and at its end that are here must be
+    /// those that it names. Where the log has not got to its end, it goes on after the range: the entries in between are
+    /// not here then, and the range is *alone*. One that is alone and overlaps this one stays, and this one is not taken
+    /// ([`Appended::Had`]); all others that overlap it go.
+    async fn put_range(&self, vault: VaultId, range: NewRange) -> Result<Appended, StoreError>;
+
+    /// The range that ends with entry `to` is alone from now on: the entries that it stands for go, and their room is free.
+    /// Who must have it first, the caller has decided. Gives the bytes that they counted; 0 if there is no such range, or it
+    /// was alone.
+    async fn drop_entries(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+    ) -> Result<u64, StoreError>;
+
+    /// Keeps what `device` says of the range that ends with entry `to`, in the place of what it said before.
+    async fn put_said(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+        device: DeviceId,
+        said: Bytes,
+    ) -> Result<(), StoreError>;
+
+    /// All ranges of a vault, by log and last entry.
+    async fn ranges(&self, vault: VaultId) -> Result<Vec<KeptRange>, StoreError>;
+
+    /// The bytes of the range that ends with entry `to`.
+    async fn range_of(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+    ) -> Result<Option<Bytes>, StoreError>;
 
     /// The clock of all entries that are durable here.
     async fn clock(&self, vault: VaultId) -> Result<Clock, StoreError>;

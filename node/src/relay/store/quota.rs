@@ -25,7 +25,7 @@ pub fn entry_limit(quota: u64) -> u64 {
 /// What a vault uses. Bytes are as [`charge`] counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Entries of all writers.
+    /// Entries of all writers, and ranges.
     pub entries: u64,
     /// Their bytes.
     pub entry_bytes: u64,
@@ -63,9 +63,15 @@ impl Usage {
         self.blob_bytes = self.blob_bytes.saturating_sub(charge(len));
     }
 
-    /// Counts an entry that came.
+    /// Counts an entry that came, or a range.
     pub fn add_entry(&mut self, len: usize) {
         self.entries += 1;
         self.entry_bytes += charge(len);
+    }
+
+    /// Counts one that went.
+    pub fn remove_entry(&mut self, len: usize) {
+        self.entries = self.entries.saturating_sub(1);
+        self.entry_bytes = self.entry_bytes.saturating_sub(charge(len));
     }
 }

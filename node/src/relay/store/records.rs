@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
 use coffer_protocol::log::Clock;
+use coffer_protocol::ranges::Head;
 
 use super::quota::Usage;
 
@@ -102,6 +103,26 @@ pub struct StoredEntry {
     pub seq: u64,
     /// The bytes that were appended.
     pub bytes: Bytes,
+}
+
+/// A range that is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRange {
+    /// Its head.
+    pub head: Head,
+    /// The encoded range.
+    pub bytes: Bytes,
+}
+
+/// A range that is kept, without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptRange {
+    /// Its head.
+    pub head: Head,
+    /// Whether the entries that it stands for are not here, or not all.
+    pub alone: bool,
+    /// What was said of it: by whom, and the signed attestation.
+    pub said: Vec<(DeviceId, Bytes)>,
 }
 
 /// The newest held statement of a device.

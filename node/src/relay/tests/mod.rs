@@ -3,4 +3,5 @@
 mod admission;
 mod blobs;
 mod puppet;
+mod ranges;
 mod replication;

@@ -276,11 +276,17 @@ impl Puppet {
 
     /// Opens a session with this clock, and says Hello.
     pub async fn replicate(&self, vault: &TestVault, clock: Clock) -> Session {
+        self.replicate_in(&[version::REPLICATION], vault, clock)
+            .await
+    }
+
+    /// The same, as who speaks these versions.
+    pub async fn replicate_in(&self, versions: &[u16], vault: &TestVault, clock: Clock) -> Session {
         let mut session = Session {
             stream: self.open(version::REPLICATE).await,
         };
         let hello = Message::Hello {
-            versions: vec![version::REPLICATION],
+            versions: versions.to_vec(),
             vault: vault.id,
             grant_heads: vault.membership.heads(),
             clock,

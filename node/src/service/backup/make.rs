@@ -11,6 +11,7 @@ use std::sync::Arc;
 use coffer_crdt::files::FileId;
 use coffer_protocol::identity::{Hash, VaultId};
 use coffer_protocol::log::{Clock, Entry};
+use coffer_protocol::ranges::Head;
 use coffer_protocol::relay::{MAX_PUT, PutHeader};
 use redb::{ReadableDatabase, ReadableTableMetadata};
 use tokio::runtime::Handle;
@@ -21,7 +22,7 @@ use super::gather::{blobs_of, each_content};
 use super::{Leave, Left, alone, archive_error, blocking, known, row};
 use crate::backup::{Added, Archive, Run, Writer};
 use crate::control::{BackupDone, ControlError, Progress, Reply, Session, Stage};
-use crate::store::{StoreError, logs, tables};
+use crate::store::{StoreError, logs, ranges, tables};
 use crate::vault::identity::Identity;
 use crate::vault::wall_ms;
 
@@ -200,11 +201,17 @@ impl<R: Fn(Progress)> Task<R> {
                 self.left.check()?;
                 let read = || -> Result<_, StoreError> {
                     let read = self.running.vault.database().begin_read()?;
-                    logs::read_entries(&read, range.writer, next, range.to, ENTRY_BYTES)
+                    Ok((
+                        logs::read_entries(&read, range.writer, next, range.to, ENTRY_BYTES)?,
+                        ranges::read_at(&read, range.writer, next)?,
+                    ))
                 };
-                let entries = read().map_err(store_error)?;
+                let (entries, kept) = read().map_err(store_error)?;
                 if entries.is_empty() {
-                    return Err(damaged(()));
+                    let kept = kept.filter(|kept| kept.marks.alone && kept.head.from <= next);
+                    let kept = kept.ok_or_else(|| damaged(()))?;
+                    next = self.range(writer, &kept.head)? + 1;
+                    continue;
                 }
                 for bytes in entries {
                     let header = Entry::decode_header(&bytes).map_err(|_| damaged(()))?;
@@ -216,6 +223,21 @@ impl<R: Fn(Progress)> Task<R> {
             }
         }
         Ok(())
+    }
+
+    /// A range whose entries are gone; gives the last that it stands for.
+    fn range(&self, writer: &mut Writer, head: &Head) -> Result<u64, ControlError> {
+        let read = || -> Result<_, StoreError> {
+            let read = self.running.vault.database().begin_read()?;
+            ranges::range_message(&read, head.writer, head.to)
+        };
+        let message = read().map_err(store_error)?.ok_or_else(|| {
+            store_error(StoreError::Damaged(
+                "a range of a log cannot be read".into(),
+            ))
+        })?;
+        writer.range(head, &message).map_err(archive_error)?;
+        Ok(head.to)
     }
 
     /// What is named, and not there.

@@ -9,6 +9,7 @@ use coffer_protocol::identity::SpaceId;
 use coffer_protocol::keys::Keyring;
 use coffer_protocol::log::Clock;
 use coffer_protocol::recovery::Kit;
+use coffer_protocol::replication::Message;
 use tempfile::TempDir;
 
 use super::super::recovering::read_kit;
@@ -120,10 +121,20 @@ pub(super) fn take_all(
                 let entries = archive
                     .entries(range.writer, (next, range.to), ENTRY_BYTES)
                     .map_err(archive_error)?;
-                if entries.is_empty() {
+                if !entries.is_empty() {
+                    core.take_in(entries, wall_ms()).map_err(store_error)?;
+                } else if let Some(Message::Range {
+                    range: whole,
+                    attestations,
+                }) = archive
+                    .range_over(range.writer, next)
+                    .map_err(archive_error)?
+                {
+                    core.take_in_range(whole, attestations, wall_ms())
+                        .map_err(store_error)?;
+                } else {
                     break;
                 }
-                core.take_in(entries, wall_ms()).map_err(store_error)?;
                 let got = core.state().clock.seq(&range.writer) + 1;
                 if got == next {
                     break;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use coffer_crdt::files::FileId;
 use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
 use coffer_protocol::log::{Clock, Entry};
+use coffer_protocol::ranges::Range;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
@@ -19,6 +20,7 @@ use crate::blobs::{AtRest, Placement};
 use crate::control::{ControlError, DamageKind};
 use crate::index::{self, Index};
 use crate::store::documents::{DocumentKey, read_document, read_row};
+use crate::store::ranges::{self, Kept};
 use crate::store::{StoreError, logs, tables};
 use crate::vault::{FolderRow, VaultHandle};
 
@@ -312,7 +314,7 @@ fn look_at_log(
     vault: &VaultId,
     writer: WriterId,
     from: u64,
-    (head, head_hash): (u64, Hash),
+    (seq_of_head, head_hash): (u64, Hash),
 ) -> Result<(u64, u64, Vec<u64>), StoreError> {
     let read = database.begin_read()?;
     let mut damaged = Vec::new();
@@ -320,12 +322,32 @@ fn look_at_log(
         let bytes = logs::read_entries(&read, writer, seq, seq, usize::MAX)?;
         Ok(bytes.first().and_then(|bytes| Entry::decode(bytes).ok()))
     };
+    let stands_for = |seq| -> Result<Option<Kept>, StoreError> {
+        let next = ranges::read_at(&read, writer, seq)?;
+        Ok(next.filter(|kept| kept.marks.alone && kept.head.from <= seq))
+    };
     // Where the one before cannot be read, this one's place cannot be checked; the one before is reported itself.
     let mut previous = match from {
         0 | 1 => Some(Hash::ZERO),
-        from => one(from - 1)?.map(|entry| entry.header_hash()),
+        from => match stands_for(from - 1)? {
+            Some(before) => Some(before.head.last),
+            None => one(from - 1)?.map(|entry| entry.header_hash()),
+        },
     };
-    let entries = logs::read_entries(&read, writer, from, head, STEP_RECORDS)?;
+    if let Some(kept) = stands_for(from)? {
+        let Kept { head, .. } = kept;
+        let whole = ranges::read_range(&read, writer, head.to)?;
+        let whole = whole.and_then(|bytes| Range::decode(&bytes).ok());
+        let is_good = whole.is_some_and(|range| {
+            range.head == head
+                && range.verify(vault).is_ok()
+                && (head.from != from || previous.is_none_or(|hash| head.prev == hash))
+                && (head.to != seq_of_head || head.last == head_hash)
+        });
+        let damaged = if is_good { Vec::new() } else { vec![head.from] };
+        return Ok((head.to, 1, damaged));
+    }
+    let entries = logs::read_entries(&read, writer, from, seq_of_head, STEP_RECORDS)?;
     if entries.is_empty() {
         return Ok((from, 1, vec![from]));
     }
@@ -337,7 +359,7 @@ fn look_at_log(
                 && entry.header.seq == seq
                 && previous.is_none_or(|hash| entry.header.prev == hash)
                 && entry.verify(vault).is_ok()
-                && (seq != head || entry.header_hash() == head_hash)
+                && (seq != seq_of_head || entry.header_hash() == head_hash)
         });
         previous = entry.map(|entry| entry.header_hash());
         if previous.is_none() {

@@ -74,10 +74,18 @@ fn messages((core, outbox): &mut (&mut Core, Outbox), work: Work) -> Vec<Message
             let grants = missing.map(|grant| grant.bytes().to_vec()).collect();
             Message::grants(&membership.heads(), grants)
         }
-        Work::Entries { writer, from, to } => {
-            let entries = core.entries(writer, from, to).unwrap();
-            outbox.sent(writer, from + entries.len() as u64 - 1);
-            vec![Message::Entries(entries)]
+        Work::Entries {
+            writer,
+            from,
+            to,
+            ranges,
+        } => {
+            let run = core.run_of(writer, (from, to), ranges).unwrap().unwrap();
+            outbox.sent(writer, run.last);
+            run.message.into_iter().collect()
+        }
+        Work::Range(_) | Work::Attestations(_) => {
+            core.range_of(&work).unwrap().into_iter().collect()
         }
         Work::Close(reason) => panic!("they part: {reason}"),
     }

@@ -121,6 +121,11 @@ impl Fleet {
                 | Action::IngestGrants { peer, .. }
                 | Action::Ingest { peer, .. }
                 | Action::IngestHeld { peer, .. }
+                | Action::KnowsRanges { peer }
+                | Action::SendRange { peer, .. }
+                | Action::SendAttestations { peer, .. }
+                | Action::IngestRange { peer, .. }
+                | Action::IngestAttestations { peer, .. }
                 | Action::Fork { peer, .. }
                 | Action::Close { peer, .. } => *peer,
             };
@@ -263,7 +268,9 @@ impl Fleet {
                 heads: node.disk.heads(),
                 grants: node.disk.missing(&they_have),
             },
-            Some(Work::Entries { writer, from, to }) => {
+            Some(Work::Entries {
+                writer, from, to, ..
+            }) => {
                 let last = to.min(from + piece - 1);
                 let log = &node.disk.logs[&writer];
                 let entries = &log[from as usize - 1..last as usize];
@@ -275,6 +282,7 @@ impl Fleet {
                         .collect(),
                 )
             }
+            Some(Work::Range(_) | Work::Attestations(_)) => panic!("nobody knows ranges here"),
             Some(Work::Close(_)) => {
                 self.tally.closed += 1;
                 self.part(from, to);

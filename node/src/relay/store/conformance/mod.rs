@@ -8,6 +8,7 @@ mod entries;
 mod grants;
 mod invitations;
 mod model;
+mod ranges;
 mod vaults;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use entries::*;
 pub use grants::*;
 pub use invitations::*;
 pub use model::*;
+pub use ranges::*;
 pub use vaults::*;
 
 pub type Store = Arc<dyn RelayStore>;
@@ -84,6 +86,10 @@ macro_rules! conformance {
             logs_are_bounded_in_number
             entries_of_any_size_come_back
             two_who_append_one_log_at_once_agree
+            a_range_lies_beside_its_entries_until_they_are_dropped
+            a_log_goes_on_after_a_range
+            a_range_of_another_history_is_refused
+            a_range_takes_the_place_of_those_that_it_overlaps_but_not_of_one_that_is_alone
             blobs_come_back
             every_id_is_answered_once
             a_blob_is_kept_once

@@ -22,6 +22,9 @@ pub enum Step {
     Grants(u64, Vec<u64>),
     Append(u64, Vec<(u64, u64, u64, usize)>),
     Entries(u64, u64, u64, u64, usize),
+    PutRange(u64, u64, u64, u64, usize),
+    DropEntries(u64, u64, u64),
+    Say(u64, u64, u64, u64),
     Held(u64, u64, u64),
     State(u64, u64),
     Have(u64, Vec<u64>, bool),
@@ -51,6 +54,10 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (v(), prop::collection::vec(entry, 1..6)).prop_map(|(v, of)| Step::Append(v, of)),
         2 => (v(), 0..3u64, 0..8u64, 0..9u64, 0..9000usize)
             .prop_map(|(v, w, from, to, max)| Step::Entries(v, w, from, to, max)),
+        4 => (v(), 0..3u64, 1..7u64, 0..4u64, 1..3000usize)
+            .prop_map(|(v, w, from, more, len)| Step::PutRange(v, w, from, from + more, len)),
+        2 => (v(), 0..3u64, 1..9u64).prop_map(|(v, w, to)| Step::DropEntries(v, w, to)),
+        2 => (v(), 0..3u64, 1..9u64, 0..3u64).prop_map(|(v, w, to, d)| Step::Say(v, w, to, d)),
         2 => (v(), 0..3u64, 0..5u64).prop_map(|(v, d, counter)| Step::Held(v, d, counter)),
         2 => (v(), 0..5u64).prop_map(|(v, counter)| Step::State(v, counter)),
         4 => (v(), blobs(), any::<bool>()).prop_map(|(v, of, claim)| Step::Have(v, of, claim)),
@@ -114,6 +121,18 @@ pub async fn act(store: &Store, step: &Step, stale: &mut Vec<Released>) -> Strin
         Step::Entries(v, w, from, to, max) => {
             let read = store.entries(vault(v), writer(w), from, to, max);
             format!("{:?}", read.await)
+        }
+        Step::PutRange(v, w, from, to, len) => {
+            let put = store.put_range(vault(v), range(w, from, to, len));
+            format!("{:?}", put.await)
+        }
+        Step::DropEntries(v, w, to) => {
+            format!("{:?}", store.drop_entries(vault(v), writer(w), to).await)
+        }
+        Step::Say(v, w, to, d) => {
+            let said = content(d, 100);
+            let said = store.put_said(vault(v), writer(w), to, device(d), said);
+            format!("{:?}", said.await)
         }
         Step::Held(v, n, counter) => {
             let bytes = content(counter, 20_000 * (counter as usize % 2));
@@ -183,8 +202,13 @@ pub async fn look(store: &Store) -> String {
         );
         seen += &format!("\n{of_one:?}");
         for w in 0..3 {
-            seen += &format!("\n{:?}", store.entries(v, writer(w), 1, 99, 1 << 20).await);
+            for from in 1..9 {
+                let entries = store.entries(v, writer(w), from, 99, 1 << 20).await;
+                let range = store.range_of(v, writer(w), from).await;
+                seen += &format!("\n{:?}", (entries, range));
+            }
         }
+        seen += &format!("\n{:?}", store.ranges(v).await);
     }
     seen
 }

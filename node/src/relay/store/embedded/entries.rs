@@ -33,8 +33,10 @@ pub fn append(
         }
         let at = entry_key(row.number, &entry.writer, entry.seq);
         let outcome = logs.next(&entry, |_| {
-            let there = table.get(&at)?.ok_or_else(|| rows::damaged("entries"))?;
-            Ok(Hash(header(there.value())?))
+            let there = table.get(&at)?;
+            there
+                .map(|there| header(there.value()).map(Hash))
+                .transpose()
         })?;
         if outcome == Appended::Stored {
             let value = [&entry.header.0[..], &entry.bytes].concat();
@@ -93,7 +95,7 @@ pub fn clock(read: &ReadTransaction, number: u32) -> Result<Clock, StoreError> {
         .collect()
 }
 
-fn entry_key(number: u32, writer: &WriterId, seq: u64) -> [u8; 50] {
+pub(super) fn entry_key(number: u32, writer: &WriterId, seq: u64) -> [u8; 50] {
     key(&[
         &number.to_be_bytes(),
         &writer.device.0,
@@ -102,7 +104,7 @@ fn entry_key(number: u32, writer: &WriterId, seq: u64) -> [u8; 50] {
     ])
 }
 
-fn head_key(number: u32, writer: &WriterId) -> [u8; 40] {
+pub(super) fn head_key(number: u32, writer: &WriterId) -> [u8; 40] {
     key(&[
         &number.to_be_bytes(),
         &writer.device.0,
@@ -110,12 +112,12 @@ fn head_key(number: u32, writer: &WriterId) -> [u8; 40] {
     ])
 }
 
-fn decode_head(head: &[u8; 40]) -> (u64, Hash) {
+pub(super) fn decode_head(head: &[u8; 40]) -> (u64, Hash) {
     (u64_at(head, 0), Hash(array_at(head, 8)))
 }
 
 /// The header hash in front of an entry.
-fn header(value: &[u8]) -> Result<[u8; 32], StoreError> {
+pub(super) fn header(value: &[u8]) -> Result<[u8; 32], StoreError> {
     let header = value.first_chunk::<32>().copied();
     header.ok_or_else(|| rows::damaged("entries"))
 }

@@ -5,6 +5,7 @@
 //! writer.rs    the writing thread   packs.rs    pack files
 //! vaults.rs    invitations, vaults  grants.rs   grants and statements
 //! entries.rs   logs and clocks      blobs.rs    blobs and their releases
+//! ranges.rs    ranges of logs
 //! tidy.rs      packs, erasures      repair.rs   what a crash or a lost file left
 //! verify.rs    bytes that the disk has damaged
 //! ```
@@ -16,6 +17,7 @@ mod blobs;
 mod entries;
 mod grants;
 mod packs;
+mod ranges;
 mod repair;
 mod rows;
 mod tables;
@@ -41,8 +43,9 @@ use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
-    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
-    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord,
+    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, KeptRange, NewEntry,
+    NewRange, Put, RelayStore, Released, Snapshot, StoreError, StoredEntry, Tidied, Totals,
+    VaultRecord,
 };
 use packs::Packs;
 pub use repair::Repaired;
@@ -224,7 +227,10 @@ fn open_database(path: &Path) -> Result<Database, StoreError> {
         .get(tables::LAYOUT_NAME)?
         .map_or(0, |layout| layout.value());
     match layout {
-        tables::LAYOUT => Ok(database),
+        tables::LAYOUT => {
+            tables::make_later(&database)?;
+            Ok(database)
+        }
         found if found > tables::LAYOUT => Err(StoreError::Newer {
             found,
             known: tables::LAYOUT,
@@ -424,6 +430,47 @@ impl RelayStore for EmbeddedStore {
         max_bytes: usize,
     ) -> Result<Vec<StoredEntry>, StoreError> {
         self.read(move |read| entries::read(read, vault, writer, from..=to, max_bytes))
+            .await
+    }
+
+    async fn put_range(&self, vault: VaultId, range: NewRange) -> Result<Appended, StoreError> {
+        self.write(move |write| ranges::put(write, vault, &range))
+            .await
+    }
+
+    async fn drop_entries(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+    ) -> Result<u64, StoreError> {
+        self.write(move |write| ranges::drop_entries(write, vault, writer, to))
+            .await
+    }
+
+    async fn put_said(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+        device: DeviceId,
+        said: Bytes,
+    ) -> Result<(), StoreError> {
+        self.write(move |write| ranges::put_said(write, vault, (writer, to), device, &said))
+            .await
+    }
+
+    async fn ranges(&self, vault: VaultId) -> Result<Vec<KeptRange>, StoreError> {
+        self.read(move |read| ranges::all(read, vault)).await
+    }
+
+    async fn range_of(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.read(move |read| ranges::range(read, vault, writer, to))
             .await
     }
 

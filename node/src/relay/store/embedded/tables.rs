@@ -7,7 +7,7 @@
 //! A vault is named by a *number* in all tables but three: it makes keys short, and since no number is used twice, what
 //! an interrupted erasure left can never be taken for a vault that came back.
 
-use redb::TableDefinition;
+use redb::{ReadableDatabase, TableDefinition};
 
 /// The layout that this program reads and writes, kept in [`META`] under [`LAYOUT_NAME`].
 pub const LAYOUT: u32 = 1;
@@ -41,6 +41,13 @@ pub const GRANT_IDS: TableDefinition<&[u8; 36], u32> = TableDefinition::new("hos
 pub const ENTRIES: TableDefinition<&[u8; 50], &[u8]> = TableDefinition::new("host_entries_1");
 /// The end of every log: number ‖ device ‖ incarnation → seq (u64) ‖ header hash.
 pub const HEADS: TableDefinition<&[u8; 40], &[u8; 40]> = TableDefinition::new("host_heads_1");
+/// Ranges: number ‖ device ‖ incarnation ‖ last entry (u64) ‖ piece (u16) → range.
+pub const RANGES: TableDefinition<&[u8; 50], &[u8]> = TableDefinition::new("host_ranges_1");
+/// The same without bodies: number ‖ device ‖ incarnation ‖ last entry → whether it is alone (u8) ‖ head.
+pub const RANGE_HEADS: TableDefinition<&[u8; 48], &[u8]> =
+    TableDefinition::new("host_range_heads_1");
+/// What was said of ranges: number ‖ device ‖ incarnation ‖ last entry ‖ who says it → attestation.
+pub const SAID: TableDefinition<&[u8; 80], &[u8]> = TableDefinition::new("host_said_1");
 /// Held statements: number ‖ device ‖ piece (u16) → counter (u64) ‖ statement.
 pub const HELD: TableDefinition<&[u8; 38], &[u8]> = TableDefinition::new("host_held_1");
 /// The host's own statement: number ‖ piece (u16) → counter (u64) ‖ statement.
@@ -94,5 +101,21 @@ pub fn make_all(database: &redb::Database) -> Result<(), crate::relay::store::St
         write.open_table(RELEASED)?;
         write.open_table(PACKS)?;
     }
+    write.commit()?;
+    make_later(database)
+}
+
+/// Makes the tables that a program which knew no ranges did not make.
+pub fn make_later(database: &redb::Database) -> Result<(), crate::relay::store::StoreError> {
+    match database.begin_read()?.open_table(SAID) {
+        Ok(_) => return Ok(()),
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut write = database.begin_write()?;
+    write.set_quick_repair(true);
+    write.open_table(RANGES)?;
+    write.open_table(RANGE_HEADS)?;
+    write.open_table(SAID)?;
     Ok(write.commit()?)
 }

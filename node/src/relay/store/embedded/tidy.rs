@@ -200,6 +200,13 @@ fn erase_rows(write: &WriteTransaction, number: u32) -> Result<bool, StoreError>
     erase_in(&mut write.open_table(tables::GRANTS)?, number, &mut left)?;
     erase_in(&mut write.open_table(tables::GRANT_IDS)?, number, &mut left)?;
     erase_in(&mut write.open_table(tables::HEADS)?, number, &mut left)?;
+    erase_in(&mut write.open_table(tables::RANGES)?, number, &mut left)?;
+    erase_in(
+        &mut write.open_table(tables::RANGE_HEADS)?,
+        number,
+        &mut left,
+    )?;
+    erase_in(&mut write.open_table(tables::SAID)?, number, &mut left)?;
     erase_in(&mut write.open_table(tables::HELD)?, number, &mut left)?;
     erase_in(
         &mut write.open_table(tables::STATEMENTS)?,

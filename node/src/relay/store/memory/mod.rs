@@ -15,8 +15,9 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 
 use super::{
-    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
-    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord, bounds,
+    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, KeptRange, NewEntry,
+    NewRange, Put, RelayStore, Released, Snapshot, StoreError, StoredEntry, Tidied, Totals,
+    VaultRecord, bounds,
 };
 use vault::Vault;
 
@@ -306,6 +307,53 @@ impl RelayStore for MemoryStore {
         max_bytes: usize,
     ) -> Result<Vec<StoredEntry>, StoreError> {
         self.within(vault, |kept| Ok(kept.entries(&writer, from, to, max_bytes)))
+    }
+
+    async fn put_range(&self, vault: VaultId, range: NewRange) -> Result<Appended, StoreError> {
+        self.within(vault, |kept| kept.put_range(range))
+    }
+
+    async fn drop_entries(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+    ) -> Result<u64, StoreError> {
+        self.within(vault, |kept| Ok(kept.drop_entries(&writer, to)))
+    }
+
+    async fn put_said(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+        device: DeviceId,
+        said: Bytes,
+    ) -> Result<(), StoreError> {
+        self.within(vault, |kept| {
+            let log = kept.logs.get_mut(&writer);
+            if let Some(range) = log.and_then(|log| log.ranges.get_mut(&to)) {
+                range.said.insert(device, said);
+            }
+            Ok(())
+        })
+    }
+
+    async fn ranges(&self, vault: VaultId) -> Result<Vec<KeptRange>, StoreError> {
+        self.within(vault, |kept| Ok(kept.ranges()))
+    }
+
+    async fn range_of(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.within(vault, |kept| {
+            let log = kept.logs.get(&writer);
+            let range = log.and_then(|log| log.ranges.get(&to));
+            Ok(range.map(|range| range.bytes.clone()))
+        })
     }
 
     async fn clock(&self, vault: VaultId) -> Result<Clock, StoreError> {

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use coffer_protocol::blobs::is_blob;
 use coffer_protocol::identity::{DeviceId, Hash, VaultId, WriterId};
 use coffer_protocol::log::Clock;
+use coffer_protocol::ranges::Head;
 
+use super::super::logs::{Place, overlap, place_of};
 use super::super::{
-    Appended, Freed, HeldStatement, MAX_WRITERS, NewEntry, Put, Released, StoreError, StoredEntry,
-    Usage, VaultRecord, bounds, charge,
+    Appended, Freed, HeldStatement, KeptRange, MAX_WRITERS, NewEntry, NewRange, Put, Released,
+    StoreError, StoredEntry, Usage, VaultRecord, bounds, charge,
 };
 
 #[derive(Clone)]
@@ -21,11 +23,29 @@ pub(super) struct Vault {
     pub members: BTreeSet<DeviceId>,
     pub seen: BTreeMap<DeviceId, u64>,
     pub grants: Vec<(Hash, Bytes)>,
-    pub logs: BTreeMap<WriterId, Vec<(Hash, Bytes)>>,
+    pub logs: BTreeMap<WriterId, Log>,
     pub held: BTreeMap<DeviceId, HeldStatement>,
     pub counter: u64,
     pub statement: Option<Bytes>,
     pub blobs: BTreeMap<Hash, Kept>,
+}
+
+/// A log.
+#[derive(Clone, Default)]
+pub(super) struct Log {
+    end: Option<(u64, Hash)>,
+    entries: BTreeMap<u64, (Hash, Bytes)>,
+    /// By last entry.
+    pub ranges: BTreeMap<u64, RangeKept>,
+}
+
+/// A range, and what was said of it.
+#[derive(Clone)]
+pub(super) struct RangeKept {
+    head: Head,
+    pub bytes: Bytes,
+    alone: bool,
+    pub said: BTreeMap<DeviceId, Bytes>,
 }
 
 /// A blob, and who released it when.
@@ -83,33 +103,31 @@ impl Vault {
     pub fn clock(&self) -> Clock {
         self.logs
             .iter()
-            .filter_map(|(writer, log)| Some((*writer, (log.len() as u64, log.last()?.0))))
+            .filter_map(|(writer, log)| Some((*writer, log.end?)))
             .collect()
     }
 
     pub fn append(&mut self, entry: NewEntry) -> Appended {
         let log = self.logs.get(&entry.writer);
-        let there = |seq: u64| -> Option<Hash> {
-            let index = usize::try_from(seq.checked_sub(1)?).ok()?;
-            log.and_then(|log| log.get(index)).map(|(hash, _)| *hash)
-        };
-        if let Some(ours) = there(entry.seq) {
-            return match ours == entry.header {
-                true => Appended::Had,
-                false => Appended::Forked {
+        let end = log.and_then(|log| log.end);
+        let last = end.map_or(0, |(seq, _)| seq);
+        if (1..=last).contains(&entry.seq) {
+            let ours = log.and_then(|log| log.entries.get(&entry.seq));
+            return match ours {
+                Some((ours, _)) if *ours != entry.header => Appended::Forked {
                     seq: entry.seq,
-                    ours,
+                    ours: *ours,
                 },
+                _ => Appended::Had,
             };
         }
-        let last = log.map_or(0, |log| log.len() as u64);
         if entry.seq != last + 1 {
             return Appended::Gap { last };
         }
-        if let Some(ours) = there(last).filter(|ours| *ours != entry.prev) {
-            return Appended::Forked { seq: last, ours };
+        if let Some((seq, ours)) = end.filter(|(_, ours)| *ours != entry.prev) {
+            return Appended::Forked { seq, ours };
         }
-        if log.is_none() && self.logs.len() >= MAX_WRITERS {
+        if end.is_none() && self.logs.len() >= MAX_WRITERS {
             return Appended::TooManyWriters;
         }
         if !self.usage.fits_entry(entry.bytes.len(), self.quota) {
@@ -117,8 +135,83 @@ impl Vault {
         }
         self.usage.add_entry(entry.bytes.len());
         let log = self.logs.entry(entry.writer).or_default();
-        log.push((entry.header, entry.bytes));
+        log.end = Some((entry.seq, entry.header));
+        log.entries.insert(entry.seq, (entry.header, entry.bytes));
         Appended::Stored
+    }
+
+    pub fn put_range(
+        &mut self,
+        NewRange { head, bytes }: NewRange,
+    ) -> Result<Appended, StoreError> {
+        let begun = self.logs.contains_key(&head.writer);
+        if !begun && self.logs.len() >= MAX_WRITERS {
+            return Ok(Appended::TooManyWriters);
+        }
+        let mut log = self.logs.get(&head.writer).cloned().unwrap_or_default();
+        let stretch = (head.from, head.to);
+        let overlaps = |range: &RangeKept| overlap((range.head.from, range.head.to), stretch);
+        let others = log.ranges.values().filter(|range| overlaps(range));
+        let others: Vec<bool> = others.map(|range| range.alone).collect();
+        let header_at = |seq: u64| Ok(log.entries.get(&seq).map(|(header, _)| *header));
+        let place = place_of(&head, log.end, others, header_at)?;
+        if let Place::Refused(why) = place {
+            return Ok(why);
+        }
+        if !self.usage.fits_entry(bytes.len(), self.quota) {
+            return Ok(Appended::Full);
+        }
+        let usage = &mut self.usage;
+        log.ranges.retain(|_, range| {
+            let goes = overlaps(range);
+            if goes {
+                usage.remove_entry(range.bytes.len());
+            }
+            !goes
+        });
+        usage.add_entry(bytes.len());
+        let alone = place == Place::After;
+        if alone {
+            log.end = Some((head.to, head.last));
+        }
+        let (writer, to) = (head.writer, head.to);
+        let said = BTreeMap::new();
+        let range = RangeKept {
+            head,
+            bytes,
+            alone,
+            said,
+        };
+        log.ranges.insert(to, range);
+        self.logs.insert(writer, log);
+        Ok(Appended::Stored)
+    }
+
+    pub fn drop_entries(&mut self, writer: &WriterId, to: u64) -> u64 {
+        let Some(log) = self.logs.get_mut(writer) else {
+            return 0;
+        };
+        let Some(range) = log.ranges.get_mut(&to).filter(|range| !range.alone) else {
+            return 0;
+        };
+        range.alone = true;
+        let before = self.usage.entry_bytes;
+        for seq in range.head.from..=to {
+            if let Some((_, bytes)) = log.entries.remove(&seq) {
+                self.usage.remove_entry(bytes.len());
+            }
+        }
+        before - self.usage.entry_bytes
+    }
+
+    pub fn ranges(&self) -> Vec<KeptRange> {
+        let all = self.logs.values().flat_map(|log| log.ranges.values());
+        all.map(|range| KeptRange {
+            head: range.head.clone(),
+            alone: range.alone,
+            said: range.said.clone().into_iter().collect(),
+        })
+        .collect()
     }
 
     pub fn entries(
@@ -129,12 +222,14 @@ impl Vault {
         max_bytes: usize,
     ) -> Vec<StoredEntry> {
         let mut room = bounds::Room::new(max_bytes);
-        let log = self.logs.get(writer).map_or(&[][..], Vec::as_slice);
-        (1u64..)
-            .zip(log)
-            .filter(|(seq, _)| (from..=to).contains(seq))
-            .take_while(|(_, (_, bytes))| room.takes(bytes.len()))
-            .map(|(seq, (_, bytes))| StoredEntry {
+        let Some(log) = self.logs.get(writer).filter(|_| from <= to) else {
+            return Vec::new();
+        };
+        let from = from.max(1);
+        (from..=to)
+            .map_while(|seq| Some((seq, &log.entries.get(&seq)?.1)))
+            .take_while(|(_, bytes)| room.takes(bytes.len()))
+            .map(|(seq, bytes)| StoredEntry {
                 seq,
                 bytes: bytes.clone(),
             })

@@ -10,9 +10,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::super::{StoreError, Usage, VaultRecord};
 
 /// The layout that this program reads and writes.
-const LAYOUT: i32 = 1;
+const LAYOUT: i32 = 2;
 /// Steps to each layout from the one before.
-const STEPS: [&str; LAYOUT as usize] = [include_str!("schema.sql")];
+const STEPS: [&str; LAYOUT as usize] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
 /// Names the lock under which the layout is brought up to date: any number that nothing else in the database locks.
 const LAYOUT_LOCK: i64 = 0x636f_6666_6572;
 

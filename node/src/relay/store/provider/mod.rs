@@ -21,6 +21,7 @@ mod database;
 mod entries;
 mod listening;
 mod objects;
+mod ranges;
 #[cfg(all(test, feature = "provider-tests"))]
 mod tests;
 mod tidy;
@@ -42,8 +43,9 @@ use object_store::{ObjectStore, RetryConfig};
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, NewEntry, Put, RelayStore,
-    Released, Snapshot, StoreError, StoredEntry, Tidied, Totals, VaultRecord, What,
+    Appended, Blob, Change, Consumed, Freed, HeldStatement, Invitation, KeptRange, NewEntry,
+    NewRange, Put, RelayStore, Released, Snapshot, StoreError, StoredEntry, Tidied, Totals,
+    VaultRecord, What,
 };
 pub use config::ProviderConfig;
 use database::{connection, found, moment};
@@ -293,6 +295,51 @@ impl RelayStore for ProviderStore {
         max_bytes: usize,
     ) -> Result<Vec<StoredEntry>, StoreError> {
         read!(self, read => entries::read(&read, vault, writer, from..=to, max_bytes).await?)
+    }
+
+    async fn put_range(&self, vault: VaultId, range: NewRange) -> Result<Appended, StoreError> {
+        let stored = |outcome: &Appended| *outcome == Appended::Stored;
+        write!(self, vault, What::Entries, stored, write => {
+            ranges::put(&write, vault, &range).await?
+        })
+    }
+
+    async fn drop_entries(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+    ) -> Result<u64, StoreError> {
+        let some = |freed: &u64| *freed > 0;
+        write!(self, vault, What::Entries, some, write => {
+            ranges::drop_entries(&write, vault, writer, to).await?
+        })
+    }
+
+    async fn put_said(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+        device: DeviceId,
+        said: Bytes,
+    ) -> Result<(), StoreError> {
+        write!(self, vault, What::Entries, always, write => {
+            ranges::put_said(&write, vault, (writer, to), device, &said).await?
+        })
+    }
+
+    async fn ranges(&self, vault: VaultId) -> Result<Vec<KeptRange>, StoreError> {
+        read!(self, read => ranges::all(&read, vault).await?)
+    }
+
+    async fn range_of(
+        &self,
+        vault: VaultId,
+        writer: WriterId,
+        to: u64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        read!(self, read => ranges::range(&read, vault, writer, to).await?)
     }
 
     async fn clock(&self, vault: VaultId) -> Result<Clock, StoreError> {

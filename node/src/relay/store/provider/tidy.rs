@@ -216,7 +216,7 @@ pub async fn erase_some(inner: &Inner, number: i64) -> Result<bool, StoreError> 
     }
     let mut more = packs.len() as i64 == GOING;
     for table in [
-        "entries", "blobs", "released", "grants", "heads", "held", "seen",
+        "entries", "ranges", "said", "blobs", "released", "grants", "heads", "held", "seen",
     ] {
         let sql = format!(
             "DELETE FROM {table} WHERE ctid = ANY(ARRAY(\

@@ -1,0 +1,244 @@
+//! Ranges among cores that talk to each other: made, compared, attested, taken.
+
+use coffer_protocol::identity::WriterId;
+use coffer_protocol::log::{self, Body, Entry, Header};
+use coffer_protocol::ranges::{self, Content, Range, RangeParams};
+use coffer_protocol::replication::Message;
+
+use super::several::{joined, meet};
+use super::*;
+use crate::vault::ranges::naming;
+
+/// Entries of a stretch in these tests.
+const STRETCH: u64 = 16;
+
+/// A vault whose first device has written more than two stretches, and a second device that has all of it.
+fn two() -> (Core, Core) {
+    let mut first = vault();
+    let mut second = joined(&mut first, 2);
+    for core in [&mut first, &mut second] {
+        core.set_stretch(STRETCH);
+    }
+    for n in 0..40 {
+        put(&mut first, n % 3);
+    }
+    meet(&mut first, &mut second);
+    (first, second)
+}
+
+/// Both say what they hold, and the first makes the ranges that it owes.
+fn compact(first: &mut Core, second: &mut Core) {
+    second.process(vec![Input::StateHeld], wall_ms());
+    meet(first, second);
+    while first.owes_range() {
+        first.process(vec![Input::StateHeld], wall_ms());
+    }
+}
+
+fn json(core: &Core, id: u32) -> Option<serde_json::Value> {
+    let read = core.database().begin_read().unwrap();
+    let key = crate::store::documents::DocumentKey::new("t", &id.to_string());
+    let row = crate::store::documents::read_row(&read, key).unwrap()?;
+    let document = crate::store::documents::read_document(&read, key, &row).unwrap();
+    Some(document.json())
+}
+
+/// The entries of a log, opened.
+fn opened(core: &Core, writer: WriterId, from: u64, to: u64) -> Vec<(Header, Body)> {
+    let entries = core.entries(writer, from, to).unwrap();
+    let open = |bytes: &Vec<u8>| {
+        let entry = Entry::decode(bytes).unwrap();
+        let key = core.state().keyring.epoch(&entry.header.epoch).unwrap();
+        let body = log::open_entry(&entry, key).unwrap();
+        (entry.header, body)
+    };
+    entries.iter().map(open).collect()
+}
+
+/// A range of these entries by the device of `core`, whatever they hold.
+fn range_of(core: &mut Core, entries: &[(Header, Body)], content: &Content) -> Range {
+    let (first, last) = (&entries[0].0, &entries[entries.len() - 1].0);
+    let params = RangeParams {
+        vault: first.vault,
+        space: first.space,
+        writer: first.writer,
+        from: first.seq,
+        to: last.seq,
+        prev: first.prev,
+        last: last.hash(),
+    };
+    let epoch = core.state().sealing_epoch().unwrap();
+    let keyring = core.state().keyring.clone();
+    ranges::seal_range(
+        &core.identity.key,
+        &params,
+        content,
+        naming,
+        keyring.epoch(&epoch).unwrap(),
+        &mut *core.rng,
+    )
+    .unwrap()
+}
+
+fn content_of(entries: &[(Header, Body)]) -> Content {
+    Content::of(entries.iter().map(|(header, body)| (header, body)), naming).unwrap()
+}
+
+/// Hands a range to a core as from a device of its vault.
+fn give(core: &mut Core, from: &Core, range: &Range) {
+    let (device, message) = (
+        from.device(),
+        Message::Range {
+            range: range.encode(),
+            attestations: Vec::new(),
+        },
+    );
+    core.process(vec![Input::Connected(device)], wall_ms());
+    let hello = Message::Hello {
+        versions: vec![1, 2],
+        vault: from.state().vault,
+        grant_heads: from.state().membership.heads(),
+        clock: from.state().clock.clone(),
+    };
+    core.process(
+        vec![
+            Input::Message(device, hello),
+            Input::Message(device, message),
+        ],
+        wall_ms(),
+    );
+    core.process(vec![Input::Disconnected(device)], wall_ms());
+}
+
+#[test]
+fn stretches_that_another_device_has_become_ranges_and_it_says_that_they_are_the_same() {
+    let (mut first, mut second) = two();
+    assert!(!first.owes_range(), "nobody is known to have them");
+    compact(&mut first, &mut second);
+    assert_eq!(first.state().ranges.len(), 2);
+    assert!(
+        first
+            .state()
+            .ranges
+            .values()
+            .all(|range| range.said.is_empty())
+    );
+    meet(&mut first, &mut second);
+    for core in [&first, &second] {
+        let ranges = &core.state().ranges;
+        assert_eq!(ranges.len(), 2);
+        for range in ranges.values() {
+            let said = &range.said[&second.device()];
+            assert!(said.value().compared && range.marks.vouched_for && !range.marks.alone);
+        }
+    }
+    assert_eq!(
+        first
+            .state()
+            .ranges
+            .values()
+            .map(|range| range.name())
+            .collect::<Vec<_>>(),
+        second
+            .state()
+            .ranges
+            .values()
+            .map(|range| range.name())
+            .collect::<Vec<_>>()
+    );
+    // As after a start.
+    let (state, _) = crate::vault::state::State::read(first.database(), &first.identity).unwrap();
+    assert_eq!(state.looked_at, 2 * STRETCH);
+    assert_eq!(state.ranges.len(), 2);
+}
+
+#[test]
+fn a_newcomer_takes_ranges_in_the_place_of_entries_and_has_the_same() {
+    let (mut first, mut second) = two();
+    compact(&mut first, &mut second);
+    meet(&mut first, &mut second);
+    let mut third = joined(&mut first, 3);
+    meet(&mut second, &mut third);
+    assert_eq!(third.state().clock, second.state().clock);
+    let writer = first.state().writer;
+    assert!(third.entries(writer, 1, 40).unwrap().is_empty());
+    assert!(third.entries(writer, STRETCH * 2, 40).unwrap().is_empty());
+    assert!(
+        !third
+            .entries(writer, STRETCH * 2 + 1, 40)
+            .unwrap()
+            .is_empty()
+    );
+    for id in 0..3 {
+        assert_eq!(json(&third, id), json(&first, id));
+    }
+    // It says that it has them, and not that it compared; and passes on what it has.
+    let said = third.state().ranges.values().next().unwrap().said.clone();
+    assert!(!said[&third.device()].value().compared);
+    let mut fourth = joined(&mut third, 4);
+    meet(&mut third, &mut fourth);
+    assert_eq!(fourth.state().clock, third.state().clock);
+    assert_eq!(json(&fourth, 1), json(&first, 1));
+    meet(&mut first, &mut third);
+    let ranges = first.state().ranges.values();
+    assert!(
+        ranges
+            .into_iter()
+            .all(|range| range.said.contains_key(&third.device()))
+    );
+}
+
+#[test]
+fn a_range_that_leaves_something_out_is_refused_by_who_has_the_entries() {
+    let (mut first, mut second) = two();
+    let writer = first.state().writer;
+    let entries = opened(&first, writer, 1, STRETCH);
+    let mut less = entries.clone();
+    less[5].1.changes.clear();
+    let range = range_of(&mut first, &entries, &content_of(&less));
+    give(&mut second, &first, &range);
+    assert!(second.state().ranges.is_empty());
+    let range = range_of(&mut first, &entries, &content_of(&entries));
+    give(&mut second, &first, &range);
+    assert_eq!(second.state().ranges.len(), 1);
+}
+
+#[test]
+fn who_lacks_the_entries_takes_no_range_on_the_word_of_its_maker() {
+    let (mut first, _) = two();
+    let entries = opened(&first, first.state().writer, 1, STRETCH);
+    let range = range_of(&mut first, &entries, &content_of(&entries));
+    let mut third = joined(&mut first, 3);
+    give(&mut third, &first, &range);
+    assert_eq!(third.state().clock.seq(&first.state().writer), 0);
+    assert!(third.state().ranges.is_empty());
+    // From who has them it gets the entries.
+    meet(&mut first, &mut third);
+    assert_eq!(third.state().clock, first.state().clock);
+}
+
+#[test]
+fn who_has_the_first_entries_of_a_range_goes_on_with_the_rest_of_it() {
+    let (mut first, mut second) = two();
+    let writer = first.state().writer;
+    let mut third = joined(&mut first, 3);
+    let begun = first.entries(writer, 1, 40).unwrap()[..5].to_vec();
+    third.take_in(begun, wall_ms()).unwrap();
+    assert_eq!(third.state().clock.seq(&writer), 5);
+    compact(&mut first, &mut second);
+    meet(&mut first, &mut second);
+    let known = first.state().ranges[&(writer, STRETCH)].clone();
+    let said = known
+        .said
+        .values()
+        .map(|said| said.bytes().to_vec())
+        .collect();
+    let range = first.run_of(writer, (1, 40), true).unwrap().unwrap();
+    let Some(Message::Range { range, .. }) = range.message else {
+        panic!("a range goes out first");
+    };
+    third.take_in_range(range, said, wall_ms()).unwrap();
+    assert_eq!(third.state().clock.seq(&writer), STRETCH);
+    meet(&mut first, &mut third);
+    assert_eq!(json(&third, 2), json(&first, 2));
+}
