@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use coffer_protocol::grants::Membership;
 use coffer_protocol::identity::{DeviceId, VaultId};
+use coffer_protocol::ranges::{SignedAttestation, may_replace};
 use coffer_protocol::relay::freeing::{Member, Word, may_free};
 use tokio::sync::watch;
 
@@ -73,7 +74,11 @@ pub async fn clean(host: &Host) -> Result<(), StoreError> {
                 Err(StoreError::NoVault(_)) => continue,
                 freed => freed?,
             };
-            if freed.blobs > 0 {
+            let dropped = match drop_entries(host, record.vault).await {
+                Err(StoreError::NoVault(_)) => continue,
+                dropped => dropped?,
+            };
+            if freed.blobs > 0 || dropped > 0 {
                 host.metrics.blobs_freed.inc_by(freed.blobs);
                 stating::state(host, record.vault).await?;
             }
@@ -101,6 +106,33 @@ pub async fn clean(host: &Host) -> Result<(), StoreError> {
         tokio::task::yield_now().await;
     }
     Ok(())
+}
+
+/// Drops the entries of a vault for which ranges stand, where the rule allows it; gives what they counted, in bytes.
+async fn drop_entries(host: &Host, vault: VaultId) -> Result<u64, StoreError> {
+    let mut ranges = host.store.ranges(vault).await?;
+    ranges.retain(|range| !range.alone);
+    if ranges.is_empty() {
+        return Ok(0);
+    }
+    let members = members_of(host, vault).await?;
+    let mut dropped = 0;
+    for range in ranges {
+        let said = range.said.iter();
+        let said: Vec<SignedAttestation> = said
+            .filter_map(|(_, said)| SignedAttestation::decode(said).ok())
+            .collect();
+        if may_replace(&range.head, &said, &members, now_ms()) {
+            let (writer, to) = (range.head.writer, range.head.to);
+            dropped += host.store.drop_entries(vault, writer, to).await?;
+        }
+    }
+    if let Some(resident) = host.vaults.get(&vault)
+        && dropped > 0
+    {
+        resident.reread_ranges(host).await?;
+    }
+    Ok(dropped)
 }
 
 async fn free(host: &Host, vault: VaultId) -> Result<Freed, StoreError> {

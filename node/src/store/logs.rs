@@ -47,6 +47,11 @@ impl<'t> LogTables<'t> {
         Ok(())
     }
 
+    /// Removes an entry; the log ends where it did.
+    pub fn remove(&mut self, writer: WriterId, seq: u64) -> Result<(), StoreError> {
+        Ok(pieces::remove(&mut self.entries, &entry_key(writer, seq))?)
+    }
+
     /// The bytes of one entry.
     pub fn entry(&self, writer: WriterId, seq: u64) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(pieces::read(&self.entries, &entry_key(writer, seq))?)

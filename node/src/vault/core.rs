@@ -360,6 +360,7 @@ impl Core {
                         state_held = true;
                         work.settle_epochs()?;
                         work.make_range()?;
+                        work.drop_entries()?;
                     }
                     Step::Manage(ticket, manage) => work
                         .manage(*ticket, manage)
@@ -422,6 +423,7 @@ impl Core {
             out.push(Output::Managed(ticket, Ok(())));
         }
         let mut actions = Vec::new();
+        self.state.heard_of_ranges |= done.members_changed;
         if done.members_changed {
             actions.extend(
                 self.replicator

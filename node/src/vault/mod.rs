@@ -3,12 +3,13 @@
 //! [`Core`] is the synchronous heart that the simulation runs too; [`VaultHandle`] is
 //! how the node talks to it. `request.rs` says what can be asked, `work.rs`, `local.rs` and `remote.rs` do it inside one
 //! transaction, `members.rs` keeps who is in
-//! the vault, `named.rs` what counts of those who are out, `founding.rs` makes and opens vaults, `purging.rs` forgets documents for good, `ranges.rs` makes and compares ranges of logs, `continuity.rs` sees that it was not put back, `identity.rs` keeps the device's own keys, `locked.rs` under a passphrase.
+//! the vault, `named.rs` what counts of those who are out, `founding.rs` makes and opens vaults, `purging.rs` forgets documents for good, `ranges.rs` makes and compares ranges of logs, `dropping.rs` drops what they stand for, `continuity.rs` sees that it was not put back, `identity.rs` keeps the device's own keys, `locked.rs` under a passphrase.
 
 mod batch;
 pub mod collect;
 mod continuity;
 pub mod core;
+mod dropping;
 mod evicting;
 pub mod founding;
 pub mod handle;

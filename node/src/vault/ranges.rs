@@ -145,10 +145,11 @@ impl Core {
         self.stretch = entries;
     }
 
-    /// Whether a range of this device's log is to be made: with [`Input::StateHeld`](super::Input::StateHeld), one at a
-    /// time.
+    /// Whether a range of this device's log is to be made, or it is to be looked for entries that may go: with
+    /// [`Input::StateHeld`](super::Input::StateHeld), one after the other.
     pub fn owes_range(&self) -> bool {
         self.state.next_stretch(self.stretch).is_some()
+            || self.state.heard_of_ranges && !self.state.ranges.is_empty()
     }
 
     /// By what others are told of all ranges that are here.
@@ -497,13 +498,14 @@ impl Work<'_, '_> {
             head,
         };
         Arc::make_mut(&mut self.core.state.ranges).insert(place, known);
+        self.core.state.heard_of_ranges = true;
         self.done.ranges.insert(place);
         self.done.wrote = true;
         Ok(())
     }
 
     /// From now on the database is none that a program could read which expects every entry.
-    fn note_gaps(&mut self) -> Result<(), StoreError> {
+    pub(super) fn note_gaps(&mut self) -> Result<(), StoreError> {
         let layout = tables::LAYOUT.to_be_bytes();
         self.meta.insert(tables::meta::LAYOUT, &layout[..])?;
         Ok(())
@@ -553,6 +555,7 @@ impl Work<'_, '_> {
             return Ok(());
         }
         self.ranges.put_attestation(&said)?;
+        state.heard_of_ranges = true;
         if let Some(known) = Arc::make_mut(&mut state.ranges).get_mut(&place) {
             known.said.insert(device, said);
             let vouched_for =

@@ -42,6 +42,8 @@ pub struct State {
     pub clock: Clock,
     /// The ranges that are here.
     pub ranges: Arc<super::ranges::Ranges>,
+    /// Whether anything was heard of ranges, or of who is in the vault, since it was last looked what may be dropped.
+    pub heard_of_ranges: bool,
     /// Up to which entry of its own log this device has looked for stretches to make ranges of.
     pub looked_at: u64,
     /// What others name of logs and is not here: see [`tables::NAMED`].
@@ -126,6 +128,7 @@ impl State {
             keyring: Arc::new(keyring),
             clock: logs::read_clock(&read)?,
             ranges: Arc::new(super::ranges::read_ranges(&read)?),
+            heard_of_ranges: true,
             looked_at: super::ranges::read_looked_at(
                 &read,
                 WriterId {

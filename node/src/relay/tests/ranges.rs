@@ -7,6 +7,7 @@ use coffer_protocol::ranges::{self, Attestation, Content, Range, RangeParams};
 use coffer_protocol::replication::Message;
 
 use super::puppet::{Author, Puppet, TestHost, TestVault};
+use crate::relay::freeing;
 use crate::service::random;
 use crate::vault::ranges::naming;
 
@@ -218,5 +219,34 @@ async fn a_forged_range_is_not_kept() {
         .await;
     let store = &host.host().store;
     assert_eq!(store.ranges(two.vault.id).await.unwrap(), []);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_go_from_a_host_when_every_device_has_the_range_and_another_compared_it() {
+    let host = TestHost::new("").await;
+    let two = Two::on(&host).await;
+    let mut first = two
+        .owner
+        .replicate_in(&[1, 2], &two.vault, two.author.clock())
+        .await;
+    first.say(&Message::Entries(two.entries.clone())).await;
+    let range = two.range();
+    first.say(&two.message(&range, &[&two.vault.owner])).await;
+    let named = |message| matches!(message, Message::Ranges(_)).then_some(());
+    first.hear_until(named).await;
+    freeing::clean(host.host()).await.unwrap();
+    assert_eq!(two.heard().await, (5, None), "only its maker speaks for it");
+    let said = Attestation::sign(&two.key, &range.head, true).unwrap();
+    let said = vec![said.bytes().to_vec()];
+    first.say(&Message::Attestations(said)).await;
+    first.hear_until(named).await;
+    freeing::clean(host.host()).await.unwrap();
+    assert_eq!(two.heard().await, (1, Some(range)));
+    // Who knows no ranges gets what there is.
+    let mut old = two.second.replicate(&two.vault, Clock::new()).await;
+    assert_eq!(old.hear_entries().await.len(), 1);
+    let record = host.host().store.vault(two.vault.id).await.unwrap();
+    assert_eq!(record.unwrap().usage.entries, 2, "an entry and a range");
     host.stop().await;
 }

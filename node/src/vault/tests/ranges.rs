@@ -242,3 +242,123 @@ fn who_has_the_first_entries_of_a_range_goes_on_with_the_rest_of_it() {
     meet(&mut first, &mut third);
     assert_eq!(json(&third, 2), json(&first, 2));
 }
+
+/// Says what it holds, and does what it owes.
+fn rest(core: &mut Core) {
+    core.process(vec![Input::StateHeld], wall_ms());
+    while core.owes_range() {
+        core.process(vec![Input::StateHeld], wall_ms());
+    }
+}
+
+/// How many of these entries of the first device's log are here.
+fn entries_of(core: &Core, first: &Core, from: u64, to: u64) -> usize {
+    core.entries(first.state().writer, from, to).unwrap().len()
+}
+
+#[test]
+fn entries_go_once_every_device_has_the_range_and_not_before() {
+    let (mut first, mut second) = two();
+    let mut third = joined(&mut first, 3);
+    meet(&mut first, &mut third);
+    meet(&mut first, &mut second);
+    compact(&mut first, &mut second);
+    meet(&mut first, &mut second);
+    for core in [&mut first, &mut second] {
+        rest(core);
+    }
+    for core in [&first, &second, &third] {
+        assert_eq!(
+            entries_of(core, &first, 1, 40),
+            40,
+            "the third was not asked"
+        );
+    }
+    meet(&mut second, &mut third);
+    meet(&mut first, &mut second);
+    for core in [&mut first, &mut second, &mut third] {
+        rest(core);
+    }
+    for core in [&first, &second, &third] {
+        assert_eq!(entries_of(core, &first, 1, 40), 0);
+        assert_eq!(entries_of(core, &first, STRETCH * 2 + 1, 40), 8);
+        let alone = |range: &crate::vault::ranges::Known| range.marks.alone;
+        assert!(core.state().ranges.values().all(alone));
+    }
+    // As after a start, and in no layout that an earlier program reads.
+    let (state, _) = crate::vault::state::State::read(first.database(), &first.identity).unwrap();
+    assert!(state.ranges.values().all(|range| range.marks.alone));
+    assert_eq!(state.clock, first.state().clock);
+    let read = first.database().begin_read().unwrap();
+    let meta = read.open_table(crate::store::tables::META).unwrap();
+    let layout = crate::store::records::get_u32(&meta, crate::store::tables::meta::LAYOUT);
+    assert_eq!(layout.unwrap(), Some(crate::store::tables::LAYOUT));
+    // Who comes now has all of it, and writing goes on.
+    put(&mut first, 1);
+    let mut fourth = joined(&mut first, 4);
+    meet(&mut first, &mut fourth);
+    assert_eq!(fourth.state().clock, first.state().clock);
+    for id in 0..3 {
+        assert_eq!(json(&fourth, id), json(&first, id));
+    }
+}
+
+#[test]
+fn a_device_that_was_silent_for_long_hinders_nothing_and_gets_the_range_when_it_is_back() {
+    let mut first = vault();
+    let mut second = joined(&mut first, 2);
+    let mut third = joined(&mut first, 3);
+    for core in [&mut first, &mut second, &mut third] {
+        core.set_stretch(STRETCH);
+    }
+    for n in 0..5 {
+        put(&mut first, n % 3);
+    }
+    meet(&mut first, &mut third);
+    third.process(vec![Input::StateHeld], wall_ms());
+    meet(&mut first, &mut third);
+    for n in 5..40 {
+        put(&mut first, n % 3);
+    }
+    meet(&mut first, &mut second);
+    compact(&mut first, &mut second);
+    meet(&mut first, &mut second);
+    let later = wall_ms() + 91 * 24 * 3_600_000;
+    // The second states anew, the third does not.
+    put(&mut second, 9);
+    second.process(vec![Input::StateHeld], later);
+    meet(&mut first, &mut second);
+    first.process(vec![Input::StateHeld], later);
+    assert_eq!(entries_of(&first, &first, 1, 40), 0);
+    meet(&mut first, &mut third);
+    assert_eq!(third.state().clock, first.state().clock);
+    for id in 0..3 {
+        assert_eq!(json(&third, id), json(&first, id));
+    }
+}
+
+#[test]
+fn a_document_is_put_together_again_from_ranges() {
+    let (mut first, mut second) = two();
+    compact(&mut first, &mut second);
+    meet(&mut first, &mut second);
+    for core in [&mut first, &mut second] {
+        rest(core);
+    }
+    assert_eq!(entries_of(&second, &first, 1, 40), 0);
+    let before = json(&second, 2);
+    let key = crate::store::documents::DocumentKey::new("t", "2");
+    let write = second.database().begin_write().unwrap();
+    {
+        let mut rows = write.open_table(crate::store::tables::DOCUMENTS).unwrap();
+        rows.insert(&key.0, &b"\xff\xff\xff"[..]).unwrap();
+    }
+    write.commit().unwrap();
+    second.cache.clear();
+    let request = CommitRequest {
+        mend: vec![("t".into(), "2".into())],
+        ..CommitRequest::default()
+    };
+    second.process(vec![Input::Commit(1, Box::new(request))], wall_ms());
+    assert_eq!(json(&second, 2), before);
+}
