@@ -66,6 +66,9 @@ pub struct Replica {
     pub bytes: BTreeSet<(coffer_crdt::files::FileId, [u8; 32])>,
 }
 
+/// Entries of a stretch that becomes a range: few, as a run has some hundred.
+const STRETCH: u64 = 6;
+
 /// The running half of a replica.
 pub struct Node {
     /// The core.
@@ -204,7 +207,8 @@ impl Replica {
         self.made = true;
         self.settle(&database, now_ms, &mut own)?;
         founding::mark_running(&database, true)?;
-        let core = founding::open(database, self.identity(), &self.binding, Box::new(own))?;
+        let mut core = founding::open(database, self.identity(), &self.binding, Box::new(own))?;
+        core.set_stretch(STRETCH);
         self.node = Some(Node {
             core,
             sessions: BTreeMap::new(),

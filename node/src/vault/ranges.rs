@@ -78,7 +78,7 @@ pub(super) fn read_ranges(read: &ReadTransaction) -> Result<Ranges, StoreError> 
 }
 
 /// How documents are named in ranges: by the keys that they have in every device's store.
-pub(super) fn naming(doctype: &str, id: &str) -> Hash {
+pub fn naming(doctype: &str, id: &str) -> Hash {
     Hash(DocumentKey::new(doctype, id).0)
 }
 

@@ -184,7 +184,7 @@ impl Fleet {
                 Ok(None) => {}
                 Err(error) => panic!("{}: {error}", replica.name),
             }
-            if node.core.held_is_stale() {
+            if node.core.held_is_stale() || node.core.owes_range() {
                 node.inbox.push(Input::StateHeld);
                 any = true;
             }
@@ -239,6 +239,7 @@ impl Fleet {
     pub(super) fn check_end(&mut self) {
         self.forget_what_left();
         self.check_thieves();
+        self.check_ranges();
         let members = self.members();
         let is_member = |replica: &&Replica| members.contains(&replica.device);
         for replica in self.replicas.iter().filter(is_member) {

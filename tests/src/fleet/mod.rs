@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_node::vault::core::Ticket;
 use coffer_node::vault::{Act, Input};
+use coffer_protocol::identity::Hash;
 use coffer_protocol::recovery::RecoveryKey;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -52,6 +53,8 @@ pub struct Fleet {
     managing: BTreeMap<Ticket, &'static str>,
     /// What thieves signed, and nobody may ever hold.
     stolen: Vec<thieves::Stolen>,
+    /// Ranges that thieves made, and nobody may ever keep.
+    false_ranges: BTreeSet<Hash>,
     /// The words on paper.
     words: Option<RecoveryKey>,
     /// While it heals, nothing breaks.
@@ -88,6 +91,7 @@ impl Fleet {
             newcomers: BTreeMap::new(),
             managing: BTreeMap::new(),
             stolen: Vec::new(),
+            false_ranges: BTreeSet::new(),
             words: None,
             healing: true,
             apart: None,

@@ -1,16 +1,19 @@
 //! Thieves go on with the keys of devices that are out: what they sign and what they can read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use coffer_node::vault::ranges::naming;
 use coffer_node::vault::{Core, Input};
 use coffer_protocol::grants::{
     Former, GrantBody, Membership, NewDevice, Recipient, Role, Seal, Writing,
 };
 use coffer_protocol::identity::{DeviceId, DeviceKey, EpochId, Hash, SpaceId, WriterId};
 use coffer_protocol::keys::{Keyring, SealingKey};
-use coffer_protocol::log::{self, Body, Entry, EntryParams};
+use coffer_protocol::log::{self, Body, Entry, EntryParams, Header};
+use coffer_protocol::ranges::{self, Attestation, Content, Range, RangeParams};
 use coffer_protocol::replication::Message;
 use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
 use super::Fleet;
 use crate::replica::Replica;
@@ -58,6 +61,21 @@ impl Fleet {
         let Ok(old) = Membership::from_bytes(state.vault, old) else {
             return;
         };
+        if self.rng.random_bool(0.3) {
+            let core = &node.core;
+            if let Some(range) = false_range(&identity.key, core, &mut self.rng) {
+                self.coverage.hit("membership", "thief compacts");
+                self.false_ranges.insert(range.head.id());
+                let said = Attestation::sign(&identity.key, &range.head, true);
+                let said = said.map(|said| said.bytes().to_vec());
+                let message = Message::Range {
+                    range: range.encode(),
+                    attestations: said.into_iter().collect(),
+                };
+                self.input(place, Input::Message(through, message));
+            }
+            return;
+        }
         if self.rng.random_bool(0.3) {
             let puppet = SealingKey::from_seed(self.rng.random()).public();
             let new = NewDevice {
@@ -136,6 +154,39 @@ impl Fleet {
         self.input(place, Input::Message(through, Message::Entries(entries)));
     }
 
+    /// What stands in the place of entries is what its writer wrote: no range that a thief made is with anybody, and the
+    /// ranges of all who are in stand for the same entries.
+    pub(super) fn check_ranges(&mut self) {
+        let members = self.members();
+        let mut seen: BTreeMap<(WriterId, u64), (u64, Hash)> = BTreeMap::new();
+        for replica in &self.replicas {
+            let Some(node) = replica.node.as_ref() else {
+                continue;
+            };
+            for (place, known) in node.core.state().ranges.iter() {
+                assert!(
+                    !self.false_ranges.contains(&known.id),
+                    "{} keeps a range that a thief made",
+                    replica.name
+                );
+                if !members.contains(&replica.device) {
+                    continue;
+                }
+                self.coverage.hit("compaction", "range kept");
+                if known.marks.alone {
+                    self.coverage.hit("compaction", "range alone");
+                }
+                let holds = (known.head.from, known.head.root);
+                let before = *seen.entry(*place).or_insert(holds);
+                assert_eq!(
+                    before, holds,
+                    "{}: another range of {place:?}",
+                    replica.name
+                );
+            }
+        }
+    }
+
     /// Nobody who is in holds what a thief signed, and who is out can read nothing that was written by those who knew,
     /// with all the keys that it has and all grants at hand.
     pub(super) fn check_thieves(&self) {
@@ -175,6 +226,36 @@ impl Fleet {
             }
         }
     }
+}
+
+/// A range of the first entries of a device's own log, made with its key, that leaves out what the first of them changed.
+fn false_range(key: &DeviceKey, core: &Core, rng: &mut ChaCha8Rng) -> Option<Range> {
+    let state = core.state();
+    let entries = core.entries(state.writer, 1, 4).ok()?;
+    let open = |bytes: &Vec<u8>| {
+        let entry = Entry::decode(bytes).ok()?;
+        let body = log::open_entry(&entry, state.keyring.epoch(&entry.header.epoch)?).ok()?;
+        Some((entry.header, body))
+    };
+    let mut entries: Vec<(Header, Body)> = entries.iter().filter_map(open).collect();
+    let (first, last) = (entries.first()?.0.clone(), entries.last()?.0.clone());
+    let changed = entries
+        .iter_mut()
+        .find(|(_, body)| !body.changes.is_empty())?;
+    changed.1.changes.pop();
+    let run = entries.iter().map(|(header, body)| (header, body));
+    let content = Content::of(run, naming).ok()?;
+    let params = RangeParams {
+        vault: first.vault,
+        space: first.space,
+        writer: first.writer,
+        from: first.seq,
+        to: last.seq,
+        prev: first.prev,
+        last: last.hash(),
+    };
+    let epoch = state.keyring.current();
+    ranges::seal_range(key, &params, &content, naming, epoch, rng).ok()
 }
 
 /// That a device which is out cannot read an entry whose author knew of it: with all the keys that it was given by grants

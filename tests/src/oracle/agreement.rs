@@ -12,7 +12,7 @@ use coffer_node::store::{StoreError, tables};
 use coffer_node::vault::state::read_tree;
 use coffer_node::vault::{Core, FILES};
 use coffer_protocol::held::Held;
-use coffer_protocol::identity::{DeviceId, Hash};
+use coffer_protocol::identity::{DeviceId, Hash, WriterId};
 use coffer_protocol::log::Clock;
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use serde_json::Value;
@@ -20,14 +20,15 @@ use serde_json::Value;
 use super::file_rows;
 
 /// All that must be equal on all replicas in the end.
-#[derive(PartialEq)]
 pub struct Picture {
     clock: Clock,
     grant_heads: Vec<Hash>,
     documents: BTreeMap<(String, String), Reading>,
     files: BTreeMap<FileId, FileState>,
     tree: Vec<String>,
-    entries: Vec<(Vec<u8>, Vec<u8>)>,
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Stretches of logs of which only ranges are here.
+    gone: Vec<(WriterId, u64, u64)>,
 }
 
 #[derive(PartialEq, Debug)]
@@ -104,12 +105,15 @@ fn take_picture(name: &str, core: &Core) -> Result<Picture, StoreError> {
         tree, anew,
         "{name}: the tree in memory is not the one in the store"
     );
-    let mut entries = Vec::new();
+    let mut entries = BTreeMap::new();
     for item in read.open_table(tables::ENTRIES)?.iter()? {
         let (key, value) = item?;
-        entries.push((key.value().to_vec(), value.value().to_vec()));
+        entries.insert(key.value().to_vec(), value.value().to_vec());
     }
     let state = core.state();
+    let gone = state.ranges.values().filter(|known| known.marks.alone);
+    let gone = gone.map(|known| (known.head.writer, known.head.from, known.head.to));
+    let gone = gone.collect();
     Ok(Picture {
         clock: state.clock.clone(),
         grant_heads: state.membership.heads(),
@@ -117,6 +121,7 @@ fn take_picture(name: &str, core: &Core) -> Result<Picture, StoreError> {
         files,
         tree,
         entries,
+        gone,
     })
 }
 
@@ -176,7 +181,30 @@ impl Picture {
         if self.tree.len() != other.tree.len() || self.files != other.files {
             return Some("files".into());
         }
-        (self.entries != other.entries).then(|| "the bytes of entries".into())
+        let differs = self.entries.iter().any(|(key, mine)| {
+            let theirs = other.entries.get(key);
+            theirs.is_some_and(|theirs| theirs != mine)
+        });
+        let lacks = self.lacks(other) || other.lacks(self);
+        (differs || lacks).then(|| "the bytes of entries".into())
+    }
+
+    /// Whether the other one has an entry that is not here, and no range stands for it.
+    fn lacks(&self, other: &Picture) -> bool {
+        other.entries.keys().any(|key| {
+            let writer = |gone: &&(WriterId, u64, u64)| {
+                key[..32] == gone.0.device.0 && key[32..36] == gone.0.incarnation.to_be_bytes()
+            };
+            let mut seq = [0; 8];
+            seq.copy_from_slice(&key[36..44]);
+            let seq = u64::from_be_bytes(seq);
+            !self.entries.contains_key(key)
+                && !self
+                    .gone
+                    .iter()
+                    .filter(writer)
+                    .any(|(_, from, to)| (*from..=*to).contains(&seq))
+        })
     }
 
     /// Where the logs end.

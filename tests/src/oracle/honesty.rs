@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use coffer_crdt::chunks::ChunkRoot;
 use coffer_crdt::files::FileId;
-use coffer_node::store::{self, StoreError, logs, tables};
+use coffer_node::store::{self, StoreError, logs, ranges, tables};
 use coffer_node::vault::state::{open_held, read_tree};
 use coffer_protocol::log::{Clock, Entry};
+use coffer_protocol::ranges::Range;
 use coffer_protocol::replication::Message;
 use redb::{Database, ReadableDatabase};
 
@@ -84,6 +85,22 @@ fn stored_clock(database: &Database, known: &Clock) -> Result<Clock, StoreError>
     for (writer, last, hash) in clock.iter() {
         let mut seq = known.seq(writer) + 1;
         while seq <= last {
+            let kept = ranges::read_at(&read, *writer, seq)?;
+            if let Some(kept) = kept.filter(|kept| kept.marks.alone && kept.head.from <= seq) {
+                let (head, bytes) = (
+                    &kept.head,
+                    ranges::read_range(&read, *writer, kept.head.to)?,
+                );
+                let range = Range::decode(&bytes.unwrap_or_default())
+                    .unwrap_or_else(|error| panic!("a stored range cannot be read: {error}"));
+                assert_eq!(range.head, *head, "a range is not the one that is noted");
+                assert!(
+                    head.to < last || head.last == hash,
+                    "the end of a log names another entry than its range"
+                );
+                seq = head.to + 1;
+                continue;
+            }
             let entries = logs::read_entries(&read, *writer, seq, last, usize::MAX)?;
             assert!(
                 !entries.is_empty(),
