@@ -114,6 +114,13 @@ impl Ledger {
         });
     }
 
+    /// Whether somebody has a file open and has written only the beginning of what it shall hold.
+    pub fn is_begun(&self, disk: &Arc<VirtualDisk>, ino: u64) -> bool {
+        let born = disk.look(|image| image.inodes.get(&ino).map(|inode| inode.born));
+        let mut slow = self.slow.iter();
+        slow.any(|slow| Arc::ptr_eq(&slow.disk, disk) && slow.ino == ino && Some(slow.born) == born)
+    }
+
     /// The hashes of all contents that may be gone.
     pub fn all_gone(&self) -> impl Iterator<Item = [u8; 32]> {
         let known = self

@@ -303,7 +303,11 @@ pub fn power_lost(device: &Device, ledger: &Mutex<Ledger>, dice: &mut ChaCha8Rng
                 let is_there = Arc::ptr_eq(&inode.bytes, &bytes);
                 Some(is_there && inode.birth_ns <= row.ctime_ns)
             });
-            (is_it == Some(true) && content_hash(&bytes) == row.hash).then_some((path, bytes))
+            // So is one that is just being written, with the beginning that the file had whose inode it got, where the
+            // clock was put back: the two cannot be told apart.
+            let is_begun = ledger.lock().unwrap().is_begun(&device.disk, row.inode);
+            (is_it == Some(true) && !is_begun && content_hash(&bytes) == row.hash)
+                .then_some((path, bytes))
         })
         .collect();
     device.disk.crash(dice);

@@ -199,4 +199,19 @@ pub const ORACLE: &[Found] = &[
             (2, Act::Deed(Deed::GoOnWriting), 0x367f19e46a3270b7),
         ],
     },
+    Found {
+        what: "(of the oracle) after the clock was put back, what is begun in a deleted file's inode cannot be told from it",
+        devices: 2,
+        nature: 0xa2b443bc37e6bedc,
+        calm: false,
+        steps: &[
+            (0, Act::Deed(Deed::BeginWriting), 0x26648f207c449dc9),
+            (0, Act::SetClock, 0xd5d5665dec0db0ab),
+            (0, Act::Exchange, 0xa24a03e0941ca1ac),
+            (0, Act::Deed(Deed::Delete), 0x2c674dbb228e8397),
+            (0, Act::Fuse, 0x39b2a1b0b14b48aa),
+            (0, Act::Deed(Deed::BeginWriting), 0xfc213598488fad13),
+            (0, Act::Pass, 0xb1a21bfa919b8eba),
+        ],
+    },
 ];
