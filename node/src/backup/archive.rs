@@ -46,6 +46,9 @@ pub(super) struct Piece {
     pub records: u64,
 }
 
+/// Of a range: the first entry, the hash of the last one's header, the hash of the record, and where it is.
+pub(super) type RangeAt = (u64, Hash, Hash, Place);
+
 /// A backup.
 pub struct Archive {
     dir: PathBuf,
@@ -56,8 +59,8 @@ pub struct Archive {
     pub(super) unreadable: Vec<(u32, String)>,
     pub(super) grants: BTreeMap<Hash, Place>,
     pub(super) entries: BTreeMap<WriterId, BTreeMap<u64, (Hash, Hash, Place)>>,
-    /// By log and last entry: the first entry, the hash of the last one's header, the hash of the record, and where it is.
-    pub(super) ranges: BTreeMap<WriterId, BTreeMap<u64, (u64, Hash, Hash, Place)>>,
+    /// By log and last entry.
+    pub(super) ranges: BTreeMap<WriterId, BTreeMap<u64, RangeAt>>,
     pub(super) blobs: HashMap<Hash, Place>,
     pub(super) runs: BTreeMap<u64, (Hash, Place)>,
     /// The newest lists that can be read.

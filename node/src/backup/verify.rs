@@ -207,7 +207,7 @@ impl Looking<'_> {
                     Ok(Message::Range { range, .. }) => Range::decode(&range).ok(),
                     _ => None,
                 };
-                if !range.is_some_and(|range| range.verify(&vault).is_ok()) {
+                if range.is_none_or(|range| range.verify(&vault).is_err()) {
                     self.flaw(
                         name,
                         Some(at),

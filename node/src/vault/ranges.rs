@@ -430,7 +430,7 @@ impl Work<'_, '_> {
             return Ok(Err(Rejection::UnknownWriter));
         }
         let says = matches!(writing, Writing::Closed { says_what_it_saw, .. } if says_what_it_saw);
-        if !counts && !(says && content.parts().is_empty()) {
+        if !(counts || says && content.parts().is_empty()) {
             return Ok(Err(Rejection::NotYet));
         }
         if head.from <= seq && !self.goes_on(head, &content, seq)? {
