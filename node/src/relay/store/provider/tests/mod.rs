@@ -222,7 +222,7 @@ async fn a_newer_layout_is_refused() {
         refused,
         Err(StoreError::Newer {
             found: 99,
-            known: 1
+            known: 2
         })
     );
 }
