@@ -27,8 +27,8 @@ const PROOFS: usize = 8;
 const PAUSE: Duration = Duration::from_secs(5);
 /// The longest such pause.
 const PAUSE_AT_MOST: Duration = Duration::from_secs(60 * 60);
-/// How often a host is asked about everything because it says that it has less than before: it may have freed what nobody
-/// names, once an hour at most.
+/// How often a host is asked about everything because it says that it has less than before, at most: it may have freed what
+/// nobody names, once an hour at most. The first time it is asked at once.
 const LESS_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Blobs that a host did not show although it had confirmed them.
@@ -70,7 +70,8 @@ pub struct Asking {
     pause: Duration,
     /// When all of it was asked about last, by this device's clock, in milliseconds since 1970.
     asked_ms: u64,
-    asked: Option<Instant>,
+    /// When it was or will be asked last because it says that it has less.
+    less: Option<Instant>,
     /// How many blobs it said to have, and where.
     said: Option<(StoreId, u64)>,
 }
@@ -81,7 +82,7 @@ impl Asking {
         Asking {
             pause: Duration::ZERO,
             asked_ms: 0,
-            asked: None,
+            less: None,
             said: None,
         }
     }
@@ -89,7 +90,6 @@ impl Asking {
     /// It was asked about everything, beginning at this time, and answered.
     pub fn asked(&mut self, began_ms: u64) {
         self.asked_ms = began_ms;
-        self.asked = Some(Instant::now());
     }
 
     /// When it is asked because it has lost something.
@@ -113,11 +113,20 @@ impl Asking {
         match (has_less, is_lost) {
             (false, _) => None,
             (true, true) => Some(self.after_a_loss()),
-            (true, false) => Some(match self.asked {
-                Some(asked) => Instant::now().max(asked + LESS_EVERY),
-                None => Instant::now(),
-            }),
+            (true, false) => Some(self.after_less(Instant::now())),
         }
+    }
+
+    /// When it is asked as it says now that it has less.
+    fn after_less(&mut self, now: Instant) -> Instant {
+        let at = match self.less {
+            // That is still to come.
+            Some(less) if less > now => less,
+            Some(less) => now.max(less + LESS_EVERY),
+            None => now,
+        };
+        self.less = Some(at);
+        at
     }
 
     /// The host lacks nothing, as far as it says. If something is held against it that it lost, it has to show that it has
@@ -154,5 +163,21 @@ impl Asking {
         };
         running.vault.commit(request).await?;
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_says_it_has_less_is_asked_at_once_and_then_not_for_a_while() {
+        let (mut asking, begin) = (Asking::new(), Instant::now());
+        let minutes = |n: u64| begin + Duration::from_secs(60 * n);
+        asking.asked(1);
+        assert_eq!(asking.after_less(minutes(1)), minutes(1));
+        assert_eq!(asking.after_less(minutes(2)), minutes(11));
+        assert_eq!(asking.after_less(minutes(3)), minutes(11));
+        assert_eq!(asking.after_less(minutes(60)), minutes(60));
     }
 }
