@@ -208,6 +208,26 @@ fn changing_hosts_takes_along_what_only_the_old_one_has() {
 }
 
 #[test]
+fn a_host_that_put_the_vault_out_is_named_until_it_is_added_anew() {
+    let host = Host::started();
+    let device = Device::founded("first");
+    add(&device, &host, "1GiB");
+    device.ok(&["doc", "put", "notes", "ada", "{}"]);
+    brought(&device);
+    let vault = device.status()["vault"]["id"].as_str().unwrap().to_owned();
+    let removed = host.run(&["relay", "vault", "remove", &vault, "--yes"]);
+    assert_eq!(removed.code, Some(0), "{removed:?}");
+    eventually("it is named", || {
+        host_of(&device)["troubles"][0]["code"] == "not-kept"
+    });
+    assert!(host_of(&device)["holding"].is_null());
+    assert!(device.ok(&["status"]).contains("does not keep your vault"));
+    add(&device, &host, "1GiB");
+    brought(&device);
+    assert_eq!(host_of(&device)["troubles"], serde_json::json!([]));
+}
+
+#[test]
 fn a_full_host_is_named_and_what_it_holds_stays() {
     let host = Host::started();
     let device = Device::founded("first");

@@ -24,7 +24,8 @@ pub struct HostRow {
     pub contents_in: u64,
     /// Bytes of sealed contents that went to it since coffer was started here.
     pub contents_out: u64,
-    /// What it holds, by its own last signed statement to this device; absent before it made one.
+    /// What it holds, by its own last signed statement to this device; absent before it made one, and where it says that it does not keep
+    /// the vault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holding: Option<HostHolding>,
     /// Bytes that it promised to keep.
@@ -75,7 +76,7 @@ pub enum HostFill {
 /// Something that is wrong with a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostTrouble {
-    /// `rolled-back`, `contradicts`, `began-anew`, `withholds` or `lost-contents`.
+    /// `rolled-back`, `contradicts`, `began-anew`, `withholds`, `lost-contents`, `unproven`, `not-kept` or `forged`.
     pub code: String,
     /// A sentence without a full stop, whose subject is the host.
     pub text: String,

@@ -26,6 +26,8 @@ pub enum TroubleKind {
     Forged,
     /// It does not answer when it is to show what it confirmed.
     Unproven,
+    /// It says that it does not keep the vault.
+    NotKept,
 }
 
 impl From<Fault> for TroubleKind {
@@ -108,6 +110,9 @@ impl Memory {
                     *said = None;
                 }
             }
+        }
+        if told {
+            self.over(TroubleKind::NotKept);
         }
         let heard = self.record.hear(statement, told);
         if let Some(fault) = heard.fault {
@@ -239,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_does_not_keep_the_vault_does_so_when_it_states_something_of_it() {
+        let mut memory = Memory::default();
+        memory.hear(&statement(5), true, 1);
+        memory.note(TroubleKind::NotKept, 2);
+        // What another device still passes on says nothing of it as it is now.
+        memory.hear(&statement(6), false, 3);
+        assert!(!memory.is_trusted());
+        memory.hear(&statement(6), true, 4);
+        assert!(memory.is_trusted());
+    }
+
+    #[test]
     fn a_host_that_is_added_anew_has_no_past() {
         let mut memory = Memory::default();
         memory.hear(&statement_of(2, 9), true, 1);
@@ -297,5 +314,8 @@ mod tests {
         assert!(!memory.is_trusted());
         memory.over(TroubleKind::Unproven);
         assert_eq!(memory.troubles.len(), 6);
+        let mut memory = Memory::default();
+        memory.note(TroubleKind::NotKept, 1);
+        assert_eq!(hex::encode(memory.encode()), "0200000107010100");
     }
 }

@@ -174,7 +174,12 @@ impl Work<'_, '_> {
                         table.remove(&row(host, content))?;
                     }
                 }
-                HostChange::Trouble(host, kind) => self.trouble(host, *kind)?,
+                HostChange::Trouble(host, kind) => {
+                    self.trouble(host, *kind)?;
+                    if *kind == TroubleKind::NotKept {
+                        self.forget_confirmed(host)?;
+                    }
+                }
                 HostChange::Over(host, kind) => {
                     let hosts = Arc::make_mut(&mut self.core.state.hosts);
                     if let Some(memory) = hosts.get_mut(host) {

@@ -52,6 +52,7 @@ fn name_of(kind: TroubleKind) -> &'static str {
         TroubleKind::LostContents => "lost contents",
         TroubleKind::Forged => "forged",
         TroubleKind::Unproven => "unproven",
+        TroubleKind::NotKept => "not kept",
     }
 }
 

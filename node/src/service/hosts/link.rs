@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_protocol::identity::DeviceId;
-use coffer_protocol::relay::DeviceSide;
+use coffer_protocol::relay::{DeviceSide, JoinError};
 use coffer_protocol::version;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::super::running::Running;
 use super::super::sessions;
-use super::talk;
+use super::{look, talk};
+use crate::hosts::{HostChange, TroubleKind};
 use crate::net::{Net, NetEvent, StreamProtocol};
 
 /// Pause before a stream is opened again after it broke while the connection stays.
@@ -85,7 +86,17 @@ async fn introduce(running: &Arc<Running>, net: &Net, host: DeviceId) {
     let joined = talk::join(net, host, DeviceSide::as_member(vault), |_| {
         std::future::ready(Some(grants.clone()))
     });
-    if let Err(error) = joined.await {
-        tracing::debug!(%error, "a host does not know this device");
+    let Err(error) = joined.await else { return };
+    tracing::debug!(%error, "a host does not know this device");
+    if error != JoinError::NotInvited {
+        return;
+    }
+    let is_known = running.vault.inspect(move |core| {
+        let memory = core.state().hosts.get(&host);
+        memory.is_some_and(|memory| memory.trouble(TroubleKind::NotKept).is_some())
+    });
+    if matches!(is_known.await, Ok(false)) {
+        tracing::warn!(%host, "a host says that it does not keep the vault");
+        look::note(running, HostChange::Trouble(host, TroubleKind::NotKept)).await;
     }
 }

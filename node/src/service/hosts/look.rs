@@ -366,7 +366,8 @@ async fn forget_unnamed(running: &Arc<Running>, host: DeviceId) -> Result<(), Br
     Ok(())
 }
 
-async fn note(running: &Arc<Running>, change: HostChange) {
+/// Notes what was learnt of a host.
+pub(super) async fn note(running: &Arc<Running>, change: HostChange) {
     let request = CommitRequest {
         hosts: vec![change],
         ..Default::default()

@@ -103,8 +103,11 @@ pub(super) async fn row(
     })
 }
 
-/// What a host holds, as it said; `None` where it has said nothing yet.
+/// What a host holds, as it said; `None` where it has said nothing yet, or that it does not keep the vault.
 pub(super) fn holding(memory: &Memory, clock: &Clock, at: &At) -> Option<HostHolding> {
+    if memory.trouble(TroubleKind::NotKept).is_some() {
+        return None;
+    }
     let told = memory.record.told.as_ref()?.value();
     let changes = clock
         .iter()
@@ -162,6 +165,7 @@ fn troubles(memory: &Memory) -> Vec<HostTrouble> {
                     "unproven",
                     "does not answer when it is to show that it still holds what it had confirmed",
                 ),
+                TroubleKind::NotKept => ("not-kept", "says that it does not keep your vault"),
                 TroubleKind::Forged => (
                     "forged",
                     "passed on something that was altered, or that nobody wrote; it was refused",
@@ -193,6 +197,10 @@ pub fn warnings(hosts: &[HostRow]) -> Vec<Warning> {
                 "lost-contents" => {
                     "Your devices bring it what it lacks; this goes once it has shown that it holds everything again. If \
                      it comes back, use another host and \"coffer relay remove\" this one."
+                }
+                "not-kept" => {
+                    "Ask who runs it for a new invitation, and add it anew with \"coffer relay add\"; or use another host and \
+                     \"coffer relay remove\" this one, --without-erasing."
                 }
                 "withholds" | "unproven" => {
                     "This goes when it does so again. If it stays, ask who runs it, or use another host and \
