@@ -21,6 +21,12 @@ fn history(device: &Device) -> Vec<(Value, Value, Value)> {
     rows.iter().map(place).collect()
 }
 
+/// What names one of those contents.
+fn revision(device: &Device, at: usize) -> String {
+    let rows = device.rows(&["file", "history", "Documents/a.txt"]);
+    rows[at]["revision"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn history_says_of_each_content_who_has_it_who_may_and_what_nobody_has() {
     let mut synced = Synced::new(|here, _| write(&here.join("a.txt"), "first"));
@@ -36,6 +42,11 @@ fn history_says_of_each_content_who_has_it_who_may_and_what_nobody_has() {
     synced.second.ok(&["pause"]);
     let said = synced.first.ok(&["file", "history", "Documents/a.txt"]);
     assert!(said.contains("(on \"second\", paused there)"), "{said}");
+    let former = revision(&synced.first, 1);
+    let restore = ["file", "restore", "Documents/a.txt", "--at", &former];
+    let refused = synced.first.run(&restore);
+    refused.fails(6, "it is on \"second\", where transfers are paused");
+    refused.fails(6, "`coffer resume` on that device");
     synced.second.ok(&["resume"]);
 
     synced.second.stop();
@@ -68,10 +79,7 @@ fn history_says_of_each_content_who_has_it_who_may_and_what_nobody_has() {
     eventually("all devices were asked", known);
     let said = synced.first.ok(&["file", "history", "Documents/a.txt"]);
     assert!(said.contains("(on no device)"), "{said}");
-    let revision = synced.first.rows(&["file", "history", "Documents/a.txt"])[1]["revision"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let revision = revision(&synced.first, 1);
     let got = ["file", "get", "Documents/a.txt", "old", "--at", &revision];
     synced
         .first

@@ -274,6 +274,16 @@ impl Whereabouts {
             .any(|holder| holder.connected && !holder.paused)
     }
 
+    /// The code of the error that says [`why_not_here`](Self::why_not_here), where there is one of its own.
+    pub fn code(&self, paused_here: bool) -> Option<&'static str> {
+        let is_paused = self.on.iter().any(|holder| holder.paused);
+        match (paused_here, is_paused) {
+            (true, _) => Some("paused"),
+            (false, true) => Some("paused-there"),
+            (false, false) => None,
+        }
+    }
+
     /// Why a content that is not here cannot be had.
     pub fn why_not_here(&self, paused_here: bool) -> String {
         if self.on.is_empty() {

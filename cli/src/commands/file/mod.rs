@@ -87,7 +87,7 @@ fn line(row: &FileRow) -> String {
                 .as_deref()
                 .map(|to| format!(" -> {}", shown(to)))
                 .unwrap_or_default();
-            let elsewhere = if *here { "" } else { "  (on another device)" };
+            let elsewhere = if *here { "" } else { "  (not on this device)" };
             format!(
                 "{:>9}  {:20}  {}{link}{elsewhere}\n",
                 bytes(*size),

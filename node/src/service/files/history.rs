@@ -145,7 +145,13 @@ pub(super) async fn hold_for_restoring(
     );
     match held {
         Some((hold, _)) if found.here || found.comes() && !paused => Ok(hold),
-        _ => Err(ControlError::unavailable(found.why_not_here(paused))),
+        _ => {
+            let error = ControlError::unavailable(found.why_not_here(paused));
+            Err(match found.code(paused) {
+                Some(code) => error.with_code(code),
+                None => error,
+            })
+        }
     }
 }
 
