@@ -2,7 +2,7 @@
 //!
 //! A first copy of 20,000 files needs some 100 MB for moments; glibc keeps what was freed for the threads that freed it,
 //! and a node runs for months. So there are few heaps for all threads ([`bound_heaps`]), and after work, once nothing has
-//! happened for a while, the free pages are given back.
+//! happened for a while, the free pages are given back, and those of the program's code ([`trim`]).
 
 use std::time::Duration;
 
@@ -55,16 +55,91 @@ pub fn bound_heaps() {
 #[cfg(not(target_env = "gnu"))]
 pub fn bound_heaps() {}
 
+/// Gives free pages back to the system, and the pages of the program's own code: what a node at rest does not run need not
+/// be resident, and what it runs comes back from the system's cache of files at the first touch. Takes milliseconds.
+pub fn trim() {
+    trim_heaps();
+    #[cfg(target_os = "linux")]
+    let_go_of_code();
+}
+
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "glibc offers this only as a C function")]
-/// Gives free pages back to the system. Takes milliseconds.
-pub fn trim() {
+fn trim_heaps() {
     // SAFETY: malloc_trim takes a number, touches free memory only, and may be called from any thread at any time.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// Gives free pages back to the system.
 #[cfg(not(target_env = "gnu"))]
-pub fn trim() {}
+fn trim_heaps() {}
+
+/// Tells the system that the pages of this program's code are not needed now.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the system offers this only as a C function")]
+fn let_go_of_code() {
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else {
+        return;
+    };
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    for pages in code_of(&maps, &program) {
+        // SAFETY: these are whole pages of a private mapping that is not writable and never was (code that does not
+        // depend on its position is not relocated): the system reads them again from the file, byte by byte the same.
+        unsafe {
+            libc::madvise(
+                std::ptr::with_exposed_provenance_mut(pages.start),
+                pages.len(),
+                libc::MADV_DONTNEED,
+            );
+        }
+    }
+}
+
+/// The addresses of the executable, unwritable mappings of `program`, read from what proc(5) calls `maps`: lines of
+/// `start-end permissions offset device inode path`.
+#[cfg(target_os = "linux")]
+fn code_of(maps: &str, program: &std::path::Path) -> Vec<std::ops::Range<usize>> {
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    let code = maps.lines().filter_map(|line| {
+        let (pages, rest) = line.split_once(' ')?;
+        let (permissions, rest) = rest.split_once(' ')?;
+        let path = rest.splitn(4, ' ').nth(3)?.trim_start();
+        let (start, end) = pages.split_once('-')?;
+        let is_code = permissions == "r-xp" && std::path::Path::new(path) == program;
+        is_code.then_some(address(start)?..address(end)?)
+    });
+    code.filter(|pages| !pages.is_empty()).collect()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_code_of_the_program_itself_is_let_go_of() {
+        let maps = "\
+1000-2000 r-xp 0084b000 fe:00 5308441                    /opt/my coffer
+560717f55000-5607187a1000 r--p 00000000 fe:00 5308441                    /opt/my coffer
+5607187a1000-56071addf000 r-xp 0084b000 fe:00 5308441                    /opt/my coffer
+56071addf000-56071ae9e000 rw-p 02e88000 fe:00 5308441                    /opt/my coffer
+560755264000-560755542000 rw-p 00000000 00:00 0                          [heap]
+7fe9ea2b6000-7fe9ea40c000 r-xp 00026000 fe:00 326279                     /usr/lib/libc.so.6
+7fe9ea482000-7fe9ea4f6000 r-xp 00010000 00:00 0
+no line of it
+";
+        let code = code_of(maps, "/opt/my coffer".as_ref());
+        assert_eq!(code, [0x1000..0x2000, 0x5607_187a_1000..0x5607_1add_f000]);
+    }
+
+    #[test]
+    fn the_program_goes_on_after_its_code_was_let_go_of() {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+        let program = std::fs::read_link("/proc/self/exe").expect("a program");
+        assert!(!code_of(&maps, &program).is_empty());
+        trim();
+        assert_eq!("after".to_uppercase(), "AFTER");
+    }
+}
