@@ -111,7 +111,7 @@ pub(super) fn writer_key(writer: WriterId) -> [u8; 36] {
     key
 }
 
-fn writer_of(key: &[u8; 36]) -> WriterId {
+pub(super) fn writer_of(key: &[u8; 36]) -> WriterId {
     let (mut device, mut incarnation) = ([0; 32], [0; 4]);
     device.copy_from_slice(&key[..32]);
     incarnation.copy_from_slice(&key[32..]);

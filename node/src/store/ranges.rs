@@ -1,6 +1,8 @@
 //! Ranges at rest, and what was said of them; and what goes out in answer to a peer that lacks part of a log: entries, or a
 //! range in their place.
 
+use std::collections::BTreeMap;
+
 use coffer_protocol::identity::{DeviceId, WriterId};
 use coffer_protocol::ranges::{Head, Range, SignedAttestation};
 use coffer_protocol::replication::{Message, RangeName};
@@ -154,14 +156,18 @@ pub fn read_range(
     }
 }
 
-/// Up to which entries of a log ranges were made.
-pub fn read_looked_at(read: &ReadTransaction, writer: WriterId) -> Result<u64, StoreError> {
+/// Up to which entries of logs ranges were made.
+pub fn read_looked_at(read: &ReadTransaction) -> Result<BTreeMap<WriterId, u64>, StoreError> {
     let Some(table) = open(read.open_table(tables::LOOKED_AT))? else {
-        return Ok(0);
+        return Ok(BTreeMap::new());
     };
-    Ok(table
-        .get(&logs::writer_key(writer))?
-        .map_or(0, |seq| seq.value()))
+    table
+        .iter()?
+        .map(|item| {
+            let (key, seq) = item?;
+            Ok((logs::writer_of(key.value()), seq.value()))
+        })
+        .collect()
 }
 
 /// A range and what was said of it, for a peer that asked; `None` if it is not here any more.

@@ -7,7 +7,7 @@
 
 mod batch;
 pub mod collect;
-mod continuity;
+pub mod continuity;
 pub mod core;
 mod dropping;
 mod evicting;

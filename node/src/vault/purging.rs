@@ -158,6 +158,8 @@ impl Work<'_, '_> {
         let transaction = self.core.state.transaction + 1;
         let bytes = encode(&(VERSION, transaction, name))?;
         self.purged.insert(&key.0, &bytes[..])?;
+        // With the entry under way, which says it where it is purged here.
+        self.core.state.purged_at = self.next_seq();
         self.done.wrote = true;
         Ok(())
     }

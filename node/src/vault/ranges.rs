@@ -1,18 +1,18 @@
 //! Ranges of this vault's logs: what this device makes of its own log, what it compares, attests and takes.
 //!
-//! A device makes ranges of stretches of its own log that lie behind it and that another device has: many small entries,
-//! one after the other. Who gets one and has the entries opens both, and says whether they hold the same; who has not yet
-//! got so far takes it in their place, once a device other than its maker has said so. The rules and bytes are in
-//! docs/protocol/ranges.md.
+//! A device makes ranges of stretches of its own logs, and of closed ones whose keeper it is, that lie behind it and that
+//! another device has: many small entries, one after the other. Who gets one and has the entries opens both, and says
+//! whether they hold the same; who has not yet got so far takes it in their place, once a device other than its maker has
+//! said so. The rules and bytes are in docs/protocol/ranges.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coffer_protocol::grants::{Role, Writing};
 use coffer_protocol::identity::{DeviceId, Hash, WriterId};
 use coffer_protocol::log::{self, Body, Entry, Header};
 use coffer_protocol::ranges::{
-    self, Attestation, Content, Head, RANGE_MAX_PLAIN_LEN, Range, SignedAttestation,
+    self, Attestation, Content, Head, Part, RANGE_MAX_PLAIN_LEN, Range, SignedAttestation,
 };
 use coffer_protocol::replication::{MAX_RANGES, RangeName, Rejection};
 use redb::ReadTransaction;
@@ -58,6 +58,9 @@ impl Known {
         }
     }
 }
+
+/// Entries of a log: whose, the first, the last.
+type Stretch = (WriterId, u64, u64);
 
 /// All ranges that are here, by log and last entry.
 pub type Ranges = BTreeMap<(WriterId, u64), Known>;
@@ -115,27 +118,63 @@ impl State {
             || older.any(|(id, _)| has_it(id))
     }
 
-    /// The stretch of this device's log that comes next, if it lies behind: another device of the vault has all of it.
-    fn next_stretch(&self, stretch: u64) -> Option<(u64, u64)> {
-        let (writer, from) = (self.writer, self.looked_at + 1);
-        let to = self.looked_at + stretch;
-        let membership = &self.membership;
+    /// The stretch of this device's log that comes next, if it lies behind: another device of the vault has all of it. Where
+    /// documents were purged it is what there is of the log, so that they are in it no longer than need be.
+    fn next_stretch(&self, stretch: u64) -> Option<Stretch> {
+        let (writer, looked_at) = (self.writer, self.looked_at(&self.writer));
+        let whole = looked_at.saturating_add(stretch);
+        let to = match self.clock.covers(&writer, whole) {
+            true => whole,
+            false => self.purged_at,
+        };
+        let is_next = to > looked_at + 1
+            && self.membership.writing(&writer) == Writing::Open
+            && self.lies_behind(&writer, to);
+        is_next.then_some((writer, looked_at + 1, to))
+    }
+
+    /// The stretch that comes next of another log that this device keeps: of an earlier incarnation of its own, or a closed
+    /// one whose keeper it is.
+    fn next_kept(&self, stretch: u64) -> Option<Stretch> {
+        let (membership, me) = (&self.membership, self.writer.device);
+        self.clock.iter().find_map(|(writer, seq, _)| {
+            let looked_at = self.looked_at(writer);
+            let whole = looked_at.saturating_add(stretch);
+            let to = match membership.writing(writer) {
+                // It may be that of a copy of this data folder, which goes on: its end is not final.
+                Writing::Open if writer.device == me && *writer != self.writer && whole <= seq => {
+                    whole
+                }
+                Writing::Closed {
+                    upto: Some((last, _)),
+                    ..
+                } if ranges::keepers(membership, &writer.device).first() == Some(&me) => {
+                    last.min(seq).min(whole)
+                }
+                _ => return None,
+            };
+            let is_next = to > looked_at + 1 && self.lies_behind(writer, to);
+            is_next.then_some((*writer, looked_at + 1, to))
+        })
+    }
+
+    fn looked_at(&self, writer: &WriterId) -> u64 {
+        self.looked_at.get(writer).copied().unwrap_or(0)
+    }
+
+    /// Whether another device of the vault with the keys has the entries up to this one, and ranges can be made.
+    fn lies_behind(&self, writer: &WriterId, to: u64) -> bool {
         let holds_keys = |device| {
-            let role = membership.role(device);
-            role.is_some_and(|role| role.holds_keys())
+            let role = self.membership.role(device);
+            role.is_some_and(Role::holds_keys)
         };
-        let lies_behind = || {
-            self.held
-                .iter()
-                .any(|(device, held)| held.entries.covers(&writer, to) && holds_keys(device))
-        };
-        (self.clock.covers(&writer, to)
-            && self.ranges.len() < MAX_RANGES
-            && membership.writing(&writer) == Writing::Open
+        self.ranges.len() < MAX_RANGES
             && self.doubtful.is_none()
             && self.sealing_epoch().is_some()
-            && lies_behind())
-        .then_some((from, to))
+            && self
+                .held
+                .iter()
+                .any(|(device, held)| held.entries.covers(writer, to) && holds_keys(device))
     }
 }
 
@@ -145,11 +184,17 @@ impl Core {
         self.stretch = entries;
     }
 
-    /// Whether a range of this device's log is to be made, or it is to be looked for entries that may go: with
+    /// Whether a range of a log that this device compacts is to be made, or it is to be looked for entries that may go: with
     /// [`Input::StateHeld`](super::Input::StateHeld), one after the other.
     pub fn owes_range(&self) -> bool {
-        self.state.next_stretch(self.stretch).is_some()
-            || self.state.heard_of_ranges && !self.state.ranges.is_empty()
+        self.next_range().is_some() || self.state.heard_of_ranges && !self.state.ranges.is_empty()
+    }
+
+    /// The stretch that a range is made of next.
+    fn next_range(&self) -> Option<Stretch> {
+        let (state, stretch) = (&self.state, self.stretch);
+        let own = state.next_stretch(stretch);
+        own.or_else(|| state.next_kept(stretch))
     }
 
     /// By what others are told of all ranges that are here.
@@ -159,9 +204,9 @@ impl Core {
 }
 
 impl Work<'_, '_> {
-    /// Makes the next range of this device's log, if it is time for one.
+    /// Makes the next range of a log that this device compacts, if it is time for one.
     pub(super) fn make_range(&mut self) -> Result<(), StoreError> {
-        let Some((from, to)) = self.core.state.next_stretch(self.core.stretch) else {
+        let Some((writer, from, to)) = self.core.next_range() else {
             return Ok(());
         };
         if let Some(has_room) = &self.core.has_room
@@ -169,14 +214,21 @@ impl Work<'_, '_> {
         {
             return Ok(());
         }
-        let writer = self.core.state.writer;
         let mut looked_at = to;
-        if let Some(range) = self.range_within(writer, from, to)? {
-            looked_at = range.head.to;
-            self.keep_range(&range, Marks::default())?;
+        let there = self.core.state.range_among(writer, from, to);
+        let there = there.map(|known| (known.head.from, known.head.to));
+        if let Some((_, to)) = there.filter(|(there, _)| *there <= from + 1) {
+            looked_at = to;
+        } else {
+            let to = there.map_or(to, |(there, _)| there - 1);
+            looked_at = to.min(looked_at);
+            if let Some(range) = self.range_within(writer, from, to)? {
+                looked_at = range.head.to;
+                self.keep_range(&range, Marks::default())?;
+            }
         }
         self.ranges.look_at(writer, looked_at)?;
-        self.core.state.looked_at = looked_at;
+        self.core.state.looked_at.insert(writer, looked_at);
         self.done.wrote = true;
         Ok(())
     }
@@ -210,6 +262,8 @@ impl Work<'_, '_> {
             );
             return Ok(None);
         };
+        let changes = opened.iter().flat_map(|(_, body)| &body.changes);
+        let purged = self.purged_among(changes.map(|change| (&*change.doctype, &*change.id)))?;
         let core = &mut *self.core;
         let key = core.state.sealing_epoch();
         let Some(epoch) = key.and_then(|epoch| core.state.keyring.epoch(&epoch)) else {
@@ -218,7 +272,7 @@ impl Work<'_, '_> {
         let made = ranges::seal_longest(
             &core.identity.key,
             &opened,
-            |_| false,
+            |name| purged.contains(name),
             naming,
             epoch,
             &mut *core.rng,
@@ -331,7 +385,30 @@ impl Work<'_, '_> {
         let Ok(whole) = Content::of(run, naming) else {
             return Ok(false);
         };
-        Ok(held.compare(&whole, |_| false, naming).is_ok())
+        // Who has not heard of a purge yet finds that something is missing, and looks again when it is named again.
+        let kept = whole.parts().iter().filter_map(|part| match part {
+            Part::Kept { doctype, id, .. } => Some((&**doctype, &**id)),
+            Part::LeftOut { .. } => None,
+        });
+        let purged = self.purged_among(kept)?;
+        Ok(held
+            .compare(&whole, |name| purged.contains(name), naming)
+            .is_ok())
+    }
+
+    /// Those of these documents that were purged, by the names that they have in ranges.
+    fn purged_among<'a>(
+        &self,
+        documents: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<BTreeSet<Hash>, StoreError> {
+        let mut purged = BTreeSet::new();
+        for (doctype, id) in documents {
+            let key = DocumentKey::new(doctype, id);
+            if self.is_purged(key, doctype)? {
+                purged.insert(Hash(key.0));
+            }
+        }
+        Ok(purged)
     }
 
     /// What a range holds; `None` if it does not open.
@@ -569,9 +646,4 @@ impl Work<'_, '_> {
         self.done.wrote = true;
         Ok(())
     }
-}
-
-/// Up to which entry of its log this device has looked.
-pub(super) fn read_looked_at(read: &ReadTransaction, writer: WriterId) -> Result<u64, StoreError> {
-    crate::store::ranges::read_looked_at(read, writer)
 }

@@ -44,8 +44,10 @@ pub struct State {
     pub ranges: Arc<super::ranges::Ranges>,
     /// Whether anything was heard of ranges, or of who is in the vault, since it was last looked what may be dropped.
     pub heard_of_ranges: bool,
-    /// Up to which entry of its own log this device has looked for stretches to make ranges of.
-    pub looked_at: u64,
+    /// Up to which entry of logs this device has looked for stretches to make ranges of.
+    pub looked_at: BTreeMap<WriterId, u64>,
+    /// Where this device's log stood when it last heard of a purge, in this run.
+    pub purged_at: u64,
     /// What others name of logs and is not here: see [`tables::NAMED`].
     pub named: super::named::AllNamed,
     /// Whether an owner has to change the keys, as far as is known here.
@@ -129,13 +131,8 @@ impl State {
             clock: logs::read_clock(&read)?,
             ranges: Arc::new(super::ranges::read_ranges(&read)?),
             heard_of_ranges: true,
-            looked_at: super::ranges::read_looked_at(
-                &read,
-                WriterId {
-                    device,
-                    incarnation,
-                },
-            )?,
+            looked_at: crate::store::ranges::read_looked_at(&read)?,
+            purged_at: 0,
             named: super::named::read_named(&read)?,
             hlc: Hlc::resume(Stamp(
                 records::get_u64(&meta, tables::meta::HLC)?.unwrap_or(0),

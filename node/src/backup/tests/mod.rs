@@ -2,6 +2,7 @@
 
 mod damage;
 mod frozen;
+mod ranges;
 mod runs;
 
 use std::collections::HashSet;

@@ -7,6 +7,7 @@ use coffer_protocol::replication::Message;
 
 use super::several::{joined, meet};
 use super::*;
+use crate::vault::continuity::Continuity;
 use crate::vault::ranges::naming;
 
 /// Entries of a stretch in these tests.
@@ -160,7 +161,7 @@ fn stretches_that_another_device_has_become_ranges_and_it_says_that_they_are_the
     );
     // As after a start.
     let (state, _) = crate::vault::state::State::read(first.database(), &first.identity).unwrap();
-    assert_eq!(state.looked_at, 2 * STRETCH);
+    assert_eq!(state.looked_at[&state.writer], 2 * STRETCH);
     assert_eq!(state.ranges.len(), 2);
 }
 
@@ -374,4 +375,113 @@ fn a_document_is_put_together_again_from_ranges() {
     };
     second.process(vec![Input::Commit(1, Box::new(request))], wall_ms());
     assert_eq!(json(&second, 2), before);
+}
+
+#[test]
+fn what_was_purged_is_in_no_range_and_soon_in_no_log() {
+    let (mut first, mut second) = two();
+    compact(&mut first, &mut second);
+    let ranges = first.state().ranges.len();
+    let purge = Operation::PurgeDocument {
+        doctype: "t".into(),
+        id: "1".into(),
+    };
+    for n in 0..5 {
+        put(&mut first, n);
+    }
+    commit(&mut first, vec![purge]).unwrap();
+    meet(&mut first, &mut second);
+    compact(&mut first, &mut second);
+    assert_eq!(
+        first.state().ranges.len(),
+        ranges + 1,
+        "what there is of the log"
+    );
+    meet(&mut first, &mut second);
+    let (_, last) = first.state().ranges.last_key_value().unwrap();
+    assert_eq!(last.head.to, 46);
+    let read = first.database().begin_read().unwrap();
+    let range = crate::store::ranges::read_range(&read, last.head.writer, last.head.to);
+    let range = Range::decode(&range.unwrap().unwrap()).unwrap();
+    let keyring = first.state().keyring.clone();
+    let epoch = keyring.epoch(&range.head.epoch).unwrap();
+    let content = ranges::open_range(&range, epoch, naming).unwrap();
+    assert_eq!(content.left_out().collect::<Vec<_>>(), [naming("t", "1")]);
+    assert!(last.said[&second.device()].value().compared);
+}
+
+#[test]
+fn the_closed_log_of_a_device_that_is_out_is_compacted_by_the_owner_who_was_named() {
+    let (mut first, mut second) = two();
+    let mut third = joined(&mut first, 3);
+    third.set_stretch(STRETCH);
+    for n in 100..140 {
+        write(&mut second, n);
+    }
+    for _ in 0..2 {
+        meet(&mut first, &mut second);
+        meet(&mut first, &mut third);
+        third.process(vec![Input::StateHeld], wall_ms());
+    }
+    let device = second.device();
+    let revoke = crate::vault::Manage {
+        act: crate::vault::Act::Revoke {
+            device,
+            undone: Vec::new(),
+        },
+        words: None,
+    };
+    first.process(vec![Input::Manage(1, Box::new(revoke))], wall_ms());
+    meet(&mut first, &mut third);
+    let before = first.state().ranges.len();
+    rest(&mut first);
+    let of_second = |core: &Core| {
+        let ranges = core.state().ranges.values();
+        ranges
+            .filter(|known| known.head.writer.device == device)
+            .count()
+    };
+    assert!(of_second(&first) >= 2, "{before} ranges before");
+    meet(&mut first, &mut third);
+    meet(&mut first, &mut third);
+    assert_eq!(of_second(&first), of_second(&third));
+    for core in [&mut first, &mut third] {
+        rest(core);
+        let writer = second.state().writer;
+        assert!(core.entries(writer, 1, 40).unwrap().is_empty());
+    }
+    for id in 0..3 {
+        assert_eq!(json(&first, id), json(&third, id));
+    }
+}
+
+#[test]
+fn the_log_of_an_earlier_incarnation_is_compacted_by_its_device() {
+    let (mut first, mut second) = two();
+    let earlier = first.state().writer;
+    let folder = tempfile::tempdir().unwrap();
+    let start = |core: &mut Core| core.started(&Continuity::of(folder.path()), wall_ms());
+    start(&mut first).unwrap();
+    std::fs::write(crate::vault::identity::path(folder.path()), b"").unwrap();
+    start(&mut first).unwrap();
+    write(&mut first, 100);
+    assert_ne!(first.state().writer, earlier);
+    meet(&mut first, &mut second);
+    compact(&mut first, &mut second);
+    let ends: Vec<u64> = {
+        let ranges = first.state().ranges.keys();
+        let of_earlier = ranges.filter(|(writer, _)| *writer == earlier);
+        of_earlier.map(|(_, to)| *to).collect()
+    };
+    assert_eq!(ends, [16, 32], "whole stretches");
+    meet(&mut first, &mut second);
+    for core in [&mut first, &mut second] {
+        rest(core);
+    }
+    meet(&mut first, &mut second);
+    for core in [&mut first, &mut second] {
+        rest(core);
+        assert!(core.entries(earlier, 1, 32).unwrap().is_empty());
+    }
+    assert_eq!(json(&first, 1), json(&second, 1));
 }
