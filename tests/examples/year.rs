@@ -310,7 +310,7 @@ fn main() {
     });
     measure("changes of files", saves, |vault, core, n| {
         let id = FileId(
-            (n % FILES)
+            (n % FILES + 1)
                 .to_be_bytes()
                 .repeat(2)
                 .try_into()

@@ -440,6 +440,13 @@ impl Core {
                 }
             }
         }
+        // Before the entries: who took a range in their place would else ask for it, as it seems to lack only the range.
+        if !done.ranges.is_empty() {
+            let places = done.ranges.iter();
+            let known = places.filter_map(|place| self.state.ranges.get(place));
+            let names: Vec<RangeName> = known.map(super::ranges::Known::name).collect();
+            actions.extend(self.replicator.ranges_changed(&names, &[]));
+        }
         let mut by_origin: BTreeMap<Option<DeviceId>, Vec<(WriterId, u64, Hash)>> = BTreeMap::new();
         for (from, writer, seq, hash) in done.appended {
             by_origin.entry(from).or_default().push((writer, seq, hash));
@@ -449,12 +456,6 @@ impl Core {
         }
         for device in self.connected.clone() {
             actions.extend(self.replicator.announce_clock(device));
-        }
-        if !done.ranges.is_empty() {
-            let places = done.ranges.iter();
-            let known = places.filter_map(|place| self.state.ranges.get(place));
-            let names: Vec<RangeName> = known.map(super::ranges::Known::name).collect();
-            actions.extend(self.replicator.ranges_changed(&names, &[]));
         }
         for (from, round, why) in done.rejected {
             actions.extend(self.replicator.rejected(from, round, why));

@@ -257,6 +257,18 @@ fn who_has_the_first_entries_of_a_range_goes_on_with_the_rest_of_it() {
     assert_eq!(json(&third, 2), json(&first, 2));
 }
 
+#[test]
+fn a_newcomer_gets_each_range_once() {
+    let (mut first, mut second) = two();
+    compact(&mut first, &mut second);
+    meet(&mut first, &mut second);
+    let mut third = joined(&mut first, 3);
+    let said = meet(&mut first, &mut third);
+    let is_range = |message: &&Message| matches!(message, Message::Range { .. });
+    assert_eq!(said.iter().filter(is_range).count(), 2);
+    assert_eq!(third.state().ranges.len(), 2);
+}
+
 /// Says what it holds, and does what it owes.
 fn rest(core: &mut Core) {
     core.process(vec![Input::StateHeld], wall_ms());

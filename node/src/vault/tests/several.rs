@@ -31,8 +31,9 @@ pub(super) fn joined(first: &mut Core, n: u64) -> Core {
     founding::open(database, identity, b"there", Box::new(rng)).unwrap()
 }
 
-/// The two meet, say all that they have to say, and part.
-pub(super) fn meet(a: &mut Core, b: &mut Core) {
+/// The two meet, say all that they have to say, and part. Gives what the first has said.
+pub(super) fn meet(a: &mut Core, b: &mut Core) -> Vec<Message> {
+    let mut said = Vec::new();
     let mut sides = [(a, Outbox::new()), (b, Outbox::new())];
     for at in 0..2 {
         let other = sides[1 - at].0.device();
@@ -43,6 +44,9 @@ pub(super) fn meet(a: &mut Core, b: &mut Core) {
             while let Some(work) = sides[at].1.take_next() {
                 let messages = messages(&mut sides[at], work);
                 let from = sides[at].0.device();
+                if at == 0 {
+                    said.extend(messages.iter().cloned());
+                }
                 for message in messages {
                     hand(&mut sides[1 - at], Input::Message(from, message));
                 }
@@ -53,6 +57,7 @@ pub(super) fn meet(a: &mut Core, b: &mut Core) {
         let other = sides[1 - at].0.device();
         hand(&mut sides[at], Input::Disconnected(other));
     }
+    said
 }
 
 fn hand((core, outbox): &mut (&mut Core, Outbox), input: Input) {
